@@ -1,0 +1,136 @@
+package search
+
+import (
+	"time"
+
+	"github.com/cordon-fhir/cordon/fhir"
+)
+
+// An Expr is a condition on a resource, in terms that both an index and a
+// single resource can answer. It is one of the types below. Whatever is meant
+// as "no condition" is And{}; "nothing" is Or{}.
+type Expr interface{ expr() }
+
+// And holds where each member holds.
+type And []Expr
+
+// Or holds where some member holds.
+type Or []Expr
+
+// Not holds where X does not.
+type Not struct{ X Expr }
+
+// HasToken holds where the index has the token.
+type HasToken Token
+
+// HasReference holds where the resource refers to Target by Path and, if Pair
+// is set, also holds the token Pair.
+type HasReference Reference
+
+// HasText holds where a string at Path starts with, contains or is the Text.
+// An index can only narrow it, unless Exact reports true.
+type HasText struct {
+	Path Path
+	Op   TextOp
+	Text string
+}
+
+// A TextOp is a way to compare strings.
+type TextOp byte
+
+// The ways to compare strings.
+const (
+	StartsWith TextOp = iota // folded: case, accents, punctuation and space
+	Contains                 // folded
+	Equals                   // :exact, byte for byte
+)
+
+// InDate holds where one date range at Path meets all Bounds.
+type InDate struct {
+	Path   Path
+	Bounds []DateBound
+}
+
+// A DateBound compares one end of a date range with T.
+type DateBound struct {
+	End End
+	Op  Op
+	T   time.Time
+}
+
+// InNumber holds where one number range at Path with the Unit meets all Bounds.
+type InNumber struct {
+	Path   Path
+	Unit   string
+	Bounds []NumberBound
+}
+
+// A NumberBound compares one end of a number range with V.
+type NumberBound struct {
+	End End
+	Op  Op
+	V   float64
+}
+
+// An End is the low or the high end of a range.
+type End byte
+
+// The ends of a range.
+const (
+	Lo End = iota
+	Hi
+)
+
+// An Op compares an end of a range, on the left, with a value.
+type Op byte
+
+// The comparisons.
+const (
+	LT Op = iota
+	LE
+	GT
+	GE
+	EQ
+)
+
+// Present holds where the search parameter with the Bit has a value.
+type Present struct {
+	Type fhir.Type
+	Bit  int
+}
+
+// HasID holds for the resources with one of the logical ids.
+type HasID []string
+
+// Updated holds where meta.lastUpdated meets all bounds, of which End is Lo.
+type Updated []DateBound
+
+// Chain holds where the resource refers by one of Paths to a resource of the
+// Type for which X holds. Whoever runs it adds what the asker may see of Type.
+type Chain struct {
+	Paths []Path
+	Type  fhir.Type
+	X     Expr
+}
+
+// ReverseChain holds where a resource of the Type for which X holds refers to
+// the resource by one of Paths: the parameter _has.
+type ReverseChain struct {
+	Type  fhir.Type
+	Paths []Path
+	X     Expr
+}
+
+func (And) expr()          {}
+func (Or) expr()           {}
+func (Not) expr()          {}
+func (HasToken) expr()     {}
+func (HasReference) expr() {}
+func (HasText) expr()      {}
+func (InDate) expr()       {}
+func (InNumber) expr()     {}
+func (Present) expr()      {}
+func (HasID) expr()        {}
+func (Updated) expr()      {}
+func (Chain) expr()        {}
+func (ReverseChain) expr() {}

@@ -1,0 +1,79 @@
+package search
+
+import "github.com/cordon-fhir/cordon/fhir"
+
+// A Query is a search request, read and checked against the search parameters
+// of its type.
+type Query struct {
+	// Type is searched; "" means all of Types.
+	Type  fhir.Type
+	Types []fhir.Type // from _type; empty means every type
+
+	Where Expr // never nil
+	Sort  []SortKey
+
+	// Count is the page size asked for by _count; -1 if none was.
+	Count   int
+	Total   Total
+	Include []Include
+
+	Summary  string   // _summary: "", "true", "text", "data", "count" or "false"
+	Elements []string // _elements
+
+	// Applied are the parameters that were understood, in order, for the
+	// self link. Ignored names those that were not and were allowed to pass.
+	Applied []Param
+	Ignored []string
+}
+
+// A Param is one name=value of a query, decoded.
+type Param struct{ Name, Value string }
+
+// A Total is a value of _total.
+type Total string
+
+// The values of _total. The zero Total leaves the choice to the server.
+const (
+	TotalNone     Total = "none"
+	TotalEstimate Total = "estimate"
+	TotalAccurate Total = "accurate"
+)
+
+// A SortKey is one member of _sort.
+type SortKey struct {
+	Kind  SortKind
+	Paths []Path // for the kinds that read an element
+	Desc  bool
+}
+
+// A SortKind says what a SortKey orders by. ByID and ByUpdated are in the
+// resource's row, ByDate and ByNumber in the index; ByText can only be had
+// from opened bodies.
+type SortKind byte
+
+// The kinds of sort keys.
+const (
+	ByID SortKind = iota
+	ByUpdated
+	ByDate
+	ByNumber
+	ByText // strings, tokens, references and URIs, by their text
+)
+
+// An Include is one _include or _revinclude.
+type Include struct {
+	Reverse bool
+	Iterate bool
+	Source  fhir.Type // the type that holds the reference
+	Paths   []Path    // the elements of Source that are followed; nil means all
+	Target  fhir.Type // "" means any
+}
+
+// Options are what a search depends on besides its text.
+type Options struct {
+	// Lenient lets unknown parameters pass, from "Prefer: handling=lenient".
+	// A parameter that is known but malformed is an error all the same.
+	Lenient bool
+	// Base is the tenant's FHIR base URL. References to it are relative.
+	Base string
+}
