@@ -1,0 +1,39 @@
+-- The current version of every resource. Eight-byte columns come first, so
+-- that no tuple is padded; tenant_id leads every key all the same.
+CREATE TABLE {{schema}}.resource (
+    rid       bigint      NOT NULL,
+    self      bigint      NOT NULL,
+    present   bigint      NOT NULL,
+    updated   timestamptz NOT NULL,
+    tenant_id integer     NOT NULL,
+    version   integer     NOT NULL,
+    type      smallint    NOT NULL,
+    deleted   boolean     NOT NULL,
+    id        text        COLLATE "C" NOT NULL,
+    body      bytea       NOT NULL,
+    PRIMARY KEY (tenant_id, rid),
+    CONSTRAINT resource_type_id UNIQUE (tenant_id, type, id)
+) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.02);
+ALTER TABLE {{schema}}.resource ALTER COLUMN body SET STORAGE EXTERNAL;
+CREATE INDEX resource_updated ON {{schema}}.resource (tenant_id, type, updated, rid);
+CREATE INDEX resource_self    ON {{schema}}.resource (tenant_id, self);
+
+COMMENT ON TABLE  {{schema}}.resource         IS 'The current version of each resource, also of deleted ones.';
+COMMENT ON COLUMN {{schema}}.resource.rid     IS 'What the index tables call the resource. Never shown outside.';
+COMMENT ON COLUMN {{schema}}.resource.self    IS 'Keyed hash of Type/id: what references to it are indexed by.';
+COMMENT ON COLUMN {{schema}}.resource.present IS 'A set of bits: what the resource has, for :missing.';
+COMMENT ON COLUMN {{schema}}.resource.type    IS 'The number of the resource type.';
+COMMENT ON COLUMN {{schema}}.resource.updated IS 'meta.lastUpdated.';
+COMMENT ON COLUMN {{schema}}.resource.version IS 'meta.versionId.';
+COMMENT ON COLUMN {{schema}}.resource.body    IS 'JSON, compressed, then sealed under the tenant''s key; so PostgreSQL need not try to compress it.';
+
+ALTER TABLE {{schema}}.resource ENABLE ROW LEVEL SECURITY;
+ALTER TABLE {{schema}}.resource FORCE  ROW LEVEL SECURITY;
+CREATE POLICY resource_select ON {{schema}}.resource FOR SELECT TO {{app}}
+    USING (tenant_id = (SELECT {{schema}}.tenant()));
+CREATE POLICY resource_insert ON {{schema}}.resource FOR INSERT TO {{app}}
+    WITH CHECK (tenant_id = (SELECT {{schema}}.tenant()));
+CREATE POLICY resource_update ON {{schema}}.resource FOR UPDATE TO {{app}}
+    USING (tenant_id = (SELECT {{schema}}.tenant()))
+    WITH CHECK (tenant_id = (SELECT {{schema}}.tenant()));
+GRANT SELECT, INSERT, UPDATE ON {{schema}}.resource TO {{app}};

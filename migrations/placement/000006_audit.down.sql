@@ -1,0 +1,2 @@
+DROP TABLE {{schema}}.audit;
+DROP FUNCTION {{schema}}.append_only();

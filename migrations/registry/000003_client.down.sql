@@ -1,0 +1,2 @@
+DROP TABLE {{schema}}.assertion;
+DROP TABLE {{schema}}.client;

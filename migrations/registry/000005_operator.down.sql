@@ -1,0 +1,2 @@
+DROP TABLE {{schema}}.operator_token;
+DROP TABLE {{schema}}.operator;
