@@ -17,6 +17,8 @@ import (
 var tables = []func(p *definitions, root string) error{
 	writeTypes,
 	writeNames,
+	writeElements,
+	writeValueSets,
 }
 
 func main() {
