@@ -17,6 +17,7 @@ import (
 var tables = []func(p *definitions, root string) error{
 	writeTypes,
 	writeNames,
+	writeSearch,
 	writeElements,
 	writeValueSets,
 }
