@@ -1,0 +1,438 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/cordon-fhir/cordon/keys"
+	"github.com/cordon-fhir/cordon/migrations"
+	"github.com/cordon-fhir/cordon/tenant"
+)
+
+// MigratorConfig says where the databases are to be made, and by whom.
+type MigratorConfig struct {
+	// OwnerURL is a postgres:// URL of the role that will own every database,
+	// schema and table. It needs CREATEDB and CREATEROLE, and nothing more: as
+	// a role that is not a superuser it is held by row-level security and can
+	// read no tenant's rows. No server runs as this role. Required.
+	OwnerURL string
+
+	// KMS and KEK seal the credentials of tenants, and wrap their keys: KEK is
+	// the URI of the key-encryption key. Required.
+	KMS keys.KMS
+	KEK string
+
+	// Secrets are the passwords of the roles that servers run as. Required.
+	Secrets Secrets
+
+	// Name begins the name of every database and role, so that two systems can
+	// share a cluster. Default "cordon".
+	Name string
+}
+
+// Secrets are the passwords of the roles that servers run as: at least 16
+// printable ASCII characters each.
+type Secrets struct {
+	App      string // serves requests
+	Audit    string // only adds to audit trails
+	Registry string // reads the record of tenants
+}
+
+// URLs are what servers open the databases with. They hold the passwords.
+type URLs struct {
+	App      string
+	Audit    string
+	Registry string
+}
+
+// A Migrator makes the databases and the places of tenants in them, and brings
+// all of them to the newest shape. It acts as their owner.
+type Migrator struct {
+	cfg      MigratorConfig
+	registry *sql.DB
+}
+
+// The schemas that are not of one tenant.
+const (
+	registrySchema = "registry"
+	sharedSchema   = "shared"
+)
+
+var (
+	systemName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,30}$`)
+	password   = regexp.MustCompile(`^[!-~]{16,128}$`)
+)
+
+// OpenMigrator returns a Migrator. It connects when it is used.
+func OpenMigrator(ctx context.Context, cfg MigratorConfig) (*Migrator, error) {
+	if cfg.Name == "" {
+		cfg.Name = "cordon"
+	}
+	switch {
+	case !systemName.MatchString(cfg.Name):
+		return nil, errors.New("store: MigratorConfig.Name is malformed")
+	case cfg.KMS == nil || cfg.KEK == "":
+		return nil, errors.New("store: MigratorConfig.KMS and KEK are required")
+	}
+	for _, s := range []string{cfg.Secrets.App, cfg.Secrets.Audit, cfg.Secrets.Registry} {
+		if !password.MatchString(s) {
+			return nil, errors.New("store: MigratorConfig.Secrets need at least 16 printable ASCII characters each")
+		}
+	}
+	m := &Migrator{cfg: cfg}
+	conf, err := m.owner(m.registryDatabase())
+	if err != nil {
+		return nil, err
+	}
+	m.registry = stdlib.OpenDB(*conf)
+	m.registry.SetMaxOpenConns(8)
+	return m, nil
+}
+
+// Close closes the connections.
+func (m *Migrator) Close() { m.registry.Close() }
+
+// URLs returns what servers open the databases with.
+func (m *Migrator) URLs() (URLs, error) {
+	app, err := m.url(m.appRole(), m.cfg.Secrets.App, m.database())
+	if err != nil {
+		return URLs{}, err
+	}
+	audit, err := m.url(m.auditRole(), m.cfg.Secrets.Audit, m.database())
+	if err != nil {
+		return URLs{}, err
+	}
+	reg, err := m.url(m.registryRole(), m.cfg.Secrets.Registry, m.registryDatabase())
+	return URLs{App: app, Audit: audit, Registry: reg}, err
+}
+
+func (m *Migrator) database() string         { return m.cfg.Name }
+func (m *Migrator) registryDatabase() string { return m.cfg.Name + "_registry" }
+func (m *Migrator) appRole() string          { return m.cfg.Name + "_app" }
+func (m *Migrator) auditRole() string        { return m.cfg.Name + "_audit" }
+func (m *Migrator) registryRole() string     { return m.cfg.Name + "_registry" }
+
+// own returns the name of a role or database of one tenant.
+func (m *Migrator) own(id int32) string { return fmt.Sprintf("%s_t%d", m.cfg.Name, id) }
+
+// url returns the URL of a database on the owner's server for another role.
+func (m *Migrator) url(role, secret, database string) (string, error) {
+	u, err := url.Parse(m.cfg.OwnerURL)
+	if err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql") {
+		// The URL holds a password, so the error of url.Parse is not shown.
+		return "", errors.New("store: MigratorConfig.OwnerURL is not a postgres:// URL")
+	}
+	u.User = url.UserPassword(role, secret)
+	u.Path = "/" + database
+	q := u.Query()
+	for _, k := range []string{"user", "password", "dbname", "database"} {
+		q.Del(k)
+	}
+	u.RawQuery = q.Encode()
+	return u.String(), nil
+}
+
+// owner returns how the owner connects to the database, or to the one in
+// OwnerURL if it is "".
+func (m *Migrator) owner(database string) (*pgx.ConnConfig, error) {
+	if u, err := url.Parse(m.cfg.OwnerURL); err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql") {
+		return nil, errors.New("store: MigratorConfig.OwnerURL is not a postgres:// URL")
+	}
+	conf, err := pgx.ParseConfig(m.cfg.OwnerURL)
+	if err != nil {
+		return nil, errors.New("store: MigratorConfig.OwnerURL is malformed")
+	}
+	if database != "" {
+		conf.Database = database
+	}
+	return conf, nil
+}
+
+// on runs fn on a connection of the owner to the database.
+func (m *Migrator) on(ctx context.Context, database string, fn func(*sql.Conn) error) error {
+	conf, err := m.owner(database)
+	if err != nil {
+		return err
+	}
+	db := stdlib.OpenDB(*conf)
+	defer db.Close()
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("connecting to database %s as its owner: %w", conf.Database, err)
+	}
+	defer conn.Close()
+	return fn(conn)
+}
+
+// exec runs statements of text that holds only names of ours.
+func exec(ctx context.Context, conn *sql.Conn, statements ...string) error {
+	for _, s := range statements {
+		if _, err := conn.ExecContext(ctx, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// exists reports whether the query, which has one argument, finds a row.
+func exists(ctx context.Context, conn *sql.Conn, query, arg string) (bool, error) {
+	var found bool
+	err := conn.QueryRowContext(ctx, "SELECT EXISTS ("+query+")", arg).Scan(&found)
+	return found, err
+}
+
+// lock makes others who lock the name wait until the connection closes or
+// unlocks it.
+func lock(ctx context.Context, conn *sql.Conn, name string) (unlock func(), err error) {
+	if _, err := conn.ExecContext(ctx, `SELECT pg_advisory_lock(hashtextextended($1, 0))`, name); err != nil {
+		return nil, err
+	}
+	return func() {
+		// A connection that cannot unlock is broken, and broken ones hold no lock.
+		_, _ = conn.ExecContext(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock(hashtextextended($1, 0))`, name)
+	}, nil
+}
+
+// Bootstrap makes the roles, the registry and the place that tenants share,
+// and brings them to the newest shape. It may be run at any time, and many
+// times; it gives the roles their passwords anew.
+func (m *Migrator) Bootstrap(ctx context.Context) error {
+	err := m.on(ctx, "", func(conn *sql.Conn) error {
+		unlock, err := lock(ctx, conn, "cordon.bootstrap."+m.cfg.Name)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+		for _, r := range []struct{ name, secret string }{
+			{m.appRole(), m.cfg.Secrets.App},
+			{m.auditRole(), m.cfg.Secrets.Audit},
+			{m.registryRole(), m.cfg.Secrets.Registry},
+		} {
+			if err := makeRole(ctx, conn, r.name, r.secret); err != nil {
+				return fmt.Errorf("making role %s: %w", r.name, err)
+			}
+		}
+		if err := m.makeDatabase(ctx, conn, m.registryDatabase(), m.registryRole()); err != nil {
+			return err
+		}
+		return m.makeDatabase(ctx, conn, m.database(), m.appRole(), m.auditRole())
+	})
+	if err != nil {
+		return fmt.Errorf("bootstrapping: %w", err)
+	}
+	if err := m.migrateRegistry(ctx); err != nil {
+		return err
+	}
+	_, _, err = m.place(ctx, m.shared())
+	return err
+}
+
+// makeDatabase makes a database that only the roles may connect to, and in
+// which they may do nothing until they are granted it.
+func (m *Migrator) makeDatabase(ctx context.Context, conn *sql.Conn, name string, roles ...string) error {
+	found, err := exists(ctx, conn, `SELECT FROM pg_database WHERE datname = $1`, name)
+	if err == nil && !found {
+		// Collation "C": equal on every machine, so no upgrade of a library
+		// makes an index wrong.
+		err = exec(ctx, conn, `CREATE DATABASE `+name+` TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'`)
+	}
+	if err == nil {
+		err = exec(ctx, conn, `REVOKE ALL ON DATABASE `+name+` FROM PUBLIC`)
+	}
+	for _, r := range roles {
+		if err == nil {
+			err = exec(ctx, conn, `GRANT CONNECT ON DATABASE `+name+` TO `+r)
+		}
+	}
+	if err == nil {
+		err = m.on(ctx, name, closeDatabase)
+	}
+	if err != nil {
+		return fmt.Errorf("making database %s: %w", name, err)
+	}
+	return nil
+}
+
+// closeDatabase takes from PUBLIC what PostgreSQL grants to it. Large objects
+// know no row-level security; only a superuser can take them away, so where
+// the owner is none, whoever runs the cluster has to (pgserver does).
+func closeDatabase(conn *sql.Conn) error {
+	ctx := context.Background()
+	return exec(ctx, conn, `
+		DO $$
+		DECLARE f regprocedure;
+		BEGIN
+			IF EXISTS (SELECT FROM pg_namespace WHERE nspname = 'public'
+			           AND pg_has_role(current_user, nspowner, 'USAGE')) THEN
+				REVOKE ALL ON SCHEMA public FROM PUBLIC;
+			END IF;
+			IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+				FOR f IN SELECT oid FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace
+				         AND (proname LIKE 'lo\_%' OR proname IN ('loread', 'lowrite'))
+				LOOP
+					EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', f);
+				END LOOP;
+			END IF;
+		END
+		$$`)
+}
+
+func (m *Migrator) migrateRegistry(ctx context.Context) error {
+	return m.on(ctx, m.registryDatabase(), func(conn *sql.Conn) error {
+		_, err := migrations.Up(ctx, conn, migrations.Registry,
+			migrations.Names{Schema: registrySchema, App: m.registryRole(), Audit: m.registryRole()})
+		return err
+	})
+}
+
+// A site is where a schema of tables lies, and which roles serve it.
+type site struct {
+	database string
+	names    migrations.Names
+}
+
+func (m *Migrator) shared() site {
+	return site{m.database(), migrations.Names{Schema: sharedSchema, App: m.appRole(), Audit: m.auditRole()}}
+}
+
+// site returns where the tables of a tenant lie.
+func (m *Migrator) site(mode tenant.Mode, id int32) site {
+	own := m.own(id)
+	schema := fmt.Sprintf("t%d", id)
+	switch mode {
+	case tenant.Schema:
+		return site{m.database(), migrations.Names{Schema: schema, App: own, Audit: m.auditRole()}}
+	case tenant.Database:
+		return site{own, migrations.Names{Schema: schema, App: own, Audit: own + "_audit"}}
+	}
+	return m.shared()
+}
+
+// place brings the tables at s to the newest shape and returns the secret that
+// signs tenant numbers there, which it makes if there is none.
+func (m *Migrator) place(ctx context.Context, s site) (version uint, signer []byte, err error) {
+	err = m.on(ctx, s.database, func(conn *sql.Conn) error {
+		version, err = migrations.Up(ctx, conn, migrations.Placement, s.names)
+		if err != nil {
+			return err
+		}
+		secret := make([]byte, 32)
+		rand.Read(secret)
+		table := s.names.Schema + ".signer"
+		if _, err := conn.ExecContext(ctx, `INSERT INTO `+table+` (secret) VALUES ($1) ON CONFLICT DO NOTHING`, secret); err != nil {
+			return fmt.Errorf("making the signer of schema %s: %w", s.names.Schema, err)
+		}
+		if err := conn.QueryRowContext(ctx, `SELECT secret FROM `+table).Scan(&signer); err != nil {
+			return fmt.Errorf("reading the signer of schema %s: %w", s.names.Schema, err)
+		}
+		return nil
+	})
+	return version, signer, err
+}
+
+// A State is how far the tables of a tenant have come.
+type State struct {
+	Slug    string
+	Mode    string
+	Status  string
+	Version uint   // the step that its tables are at
+	Latest  uint   // the last step there is
+	Error   string // why the last migration failed; "" if it did not
+}
+
+// States returns the state of every tenant, as the registry has it.
+func (m *Migrator) States(ctx context.Context) ([]State, error) {
+	rows, err := m.registry.QueryContext(ctx, `
+		SELECT slug, mode, status, schema_version, schema_error
+		FROM   registry.tenant
+		ORDER  BY id`)
+	if err != nil {
+		return nil, fmt.Errorf("reading states of migration: %w", err)
+	}
+	defer rows.Close()
+	var states []State
+	for rows.Next() {
+		s := State{Latest: migrations.Latest(migrations.Placement)}
+		if err := rows.Scan(&s.Slug, &s.Mode, &s.Status, &s.Version, &s.Error); err != nil {
+			return nil, fmt.Errorf("reading states of migration: %w", err)
+		}
+		states = append(states, s)
+	}
+	return states, rows.Err()
+}
+
+// Migrate brings the registry, the shared place and then the place of each
+// tenant to the newest shape. It goes on past a tenant that fails: States
+// tells which, and the error says that there was one. Run it again to go on.
+func (m *Migrator) Migrate(ctx context.Context) error {
+	if err := m.Bootstrap(ctx); err != nil {
+		return err
+	}
+	if _, err := m.registry.ExecContext(ctx, `
+		UPDATE registry.tenant SET schema_version = $1, schema_error = '', updated = now()
+		WHERE  mode = 'shared' AND status <> 'provisioning'`, migrations.Latest(migrations.Placement)); err != nil {
+		return fmt.Errorf("recording the state of migration: %w", err)
+	}
+	type row struct {
+		id   int32
+		slug string
+		mode tenant.Mode
+	}
+	var todo []row
+	rows, err := m.registry.QueryContext(ctx, `
+		SELECT id, slug, mode
+		FROM   registry.tenant
+		WHERE  mode <> 'shared' AND status <> 'provisioning'
+		ORDER  BY id`)
+	if err != nil {
+		return fmt.Errorf("listing tenants: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var r row
+		if err := rows.Scan(&r.id, &r.slug, &r.mode); err != nil {
+			return fmt.Errorf("listing tenants: %w", err)
+		}
+		todo = append(todo, r)
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("listing tenants: %w", err)
+	}
+	var failed []error
+	for _, r := range todo {
+		if err := m.migrateTenant(ctx, r.id, r.mode); err != nil {
+			failed = append(failed, fmt.Errorf("migrating tenant %s: %w", r.slug, err))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+func (m *Migrator) migrateTenant(ctx context.Context, id int32, mode tenant.Mode) error {
+	s := m.site(mode, id)
+	var version uint
+	err := m.on(ctx, s.database, func(conn *sql.Conn) (err error) {
+		version, err = migrations.Up(ctx, conn, migrations.Placement, s.names)
+		return err
+	})
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	_, rerr := m.registry.ExecContext(ctx, `
+		UPDATE registry.tenant
+		SET    schema_version = CASE WHEN $3 <> '' AND $2 = 0 THEN schema_version ELSE $2 END,
+		       schema_error = $3, updated = now()
+		WHERE  id = $1`, id, version, text)
+	if rerr != nil {
+		rerr = fmt.Errorf("recording the state of migration: %w", rerr)
+	}
+	return errors.Join(err, rerr)
+}
