@@ -11,7 +11,7 @@ type SearchParameter struct {
 	Type string
 	// URL is the canonical URL of the definition.
 	URL string
-	// Targets are the types that a reference may refer to.
+	// Targets are the types that a reference may refer to; nil means any.
 	Targets []fhir.Type
 	// Branches are the members of the union that the expression is. Those of
 	// a composite are in Composites.
@@ -32,6 +32,9 @@ type SearchBranch struct {
 	// Only restricts which values are meant: the type referred to, or the
 	// system of a ContactPoint.
 	Only string
+	// Single says that the element cannot occur twice in a resource. It is
+	// not told of elements within datatypes, nor in composites.
+	Single bool
 }
 
 // A SearchStep goes to a member of an object, and to each item of a list.

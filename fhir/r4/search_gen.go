@@ -7,7 +7,7 @@ import "github.com/cordon-fhir/cordon/fhir"
 var searchParameters = [][]SearchParameter{
 	1: { // Account
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Account.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Account.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Account.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -28,30 +28,30 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Account.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "name", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/Account-name", Branches: []SearchBranch{
-			{Path: "Account.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "Account.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 		}},
 		{Code: "owner", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Account-owner", Targets: []fhir.Type{"Organization"}, Branches: []SearchBranch{
-			{Path: "Account.owner", Leaves: []SearchLeaf{{Name: "owner", Type: "Reference"}}},
+			{Path: "Account.owner", Leaves: []SearchLeaf{{Name: "owner", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Account-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
 			{Path: "Account.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient"},
 		}},
 		{Code: "period", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Account-period", Branches: []SearchBranch{
-			{Path: "Account.servicePeriod", Leaves: []SearchLeaf{{Name: "servicePeriod", Type: "Period"}}},
+			{Path: "Account.servicePeriod", Leaves: []SearchLeaf{{Name: "servicePeriod", Type: "Period"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Account-status", Branches: []SearchBranch{
-			{Path: "Account.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/account-status"}}}},
+			{Path: "Account.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/account-status"}}}, Single: true},
 		}},
 		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Account-subject", Targets: []fhir.Type{"Device", "HealthcareService", "Location", "Organization", "Patient", "Practitioner", "PractitionerRole"}, Branches: []SearchBranch{
 			{Path: "Account.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
 		}},
 		{Code: "type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Account-type", Branches: []SearchBranch{
-			{Path: "Account.type", Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}},
+			{Path: "Account.type", Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}, Single: true},
 		}},
 	},
 	2: { // ActivityDefinition
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "ActivityDefinition.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "ActivityDefinition.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "ActivityDefinition.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -68,7 +68,7 @@ var searchParameters = [][]SearchParameter{
 		{Code: "_tag", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-tag", Branches: []SearchBranch{
 			{Path: "ActivityDefinition.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
-		{Code: "composed-of", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ActivityDefinition-composed-of", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "composed-of", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ActivityDefinition-composed-of", Branches: []SearchBranch{
 			{Path: "ActivityDefinition.relatedArtifact[composed-of].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "composed-of"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
 		{Code: "context", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ActivityDefinition-context", Branches: []SearchBranch{
@@ -101,20 +101,20 @@ var searchParameters = [][]SearchParameter{
 			}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/ActivityDefinition-date", Branches: []SearchBranch{
-			{Path: "ActivityDefinition.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "ActivityDefinition.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
-		{Code: "depends-on", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ActivityDefinition-depends-on", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "depends-on", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ActivityDefinition-depends-on", Branches: []SearchBranch{
 			{Path: "ActivityDefinition.relatedArtifact[depends-on].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "depends-on"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 			{Path: "ActivityDefinition.library", Leaves: []SearchLeaf{{Name: "library", Type: "canonical"}}},
 		}},
-		{Code: "derived-from", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ActivityDefinition-derived-from", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "derived-from", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ActivityDefinition-derived-from", Branches: []SearchBranch{
 			{Path: "ActivityDefinition.relatedArtifact[derived-from].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "derived-from"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
 		{Code: "description", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/ActivityDefinition-description", Branches: []SearchBranch{
-			{Path: "ActivityDefinition.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}},
+			{Path: "ActivityDefinition.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}, Single: true},
 		}},
 		{Code: "effective", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/ActivityDefinition-effective", Branches: []SearchBranch{
-			{Path: "ActivityDefinition.effectivePeriod", Leaves: []SearchLeaf{{Name: "effectivePeriod", Type: "Period"}}},
+			{Path: "ActivityDefinition.effectivePeriod", Leaves: []SearchLeaf{{Name: "effectivePeriod", Type: "Period"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ActivityDefinition-identifier", Branches: []SearchBranch{
 			{Path: "ActivityDefinition.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
@@ -123,36 +123,36 @@ var searchParameters = [][]SearchParameter{
 			{Path: "ActivityDefinition.jurisdiction", Leaves: []SearchLeaf{{Name: "jurisdiction", Type: "CodeableConcept"}}},
 		}},
 		{Code: "name", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/ActivityDefinition-name", Branches: []SearchBranch{
-			{Path: "ActivityDefinition.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "ActivityDefinition.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 		}},
-		{Code: "predecessor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ActivityDefinition-predecessor", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "predecessor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ActivityDefinition-predecessor", Branches: []SearchBranch{
 			{Path: "ActivityDefinition.relatedArtifact[predecessor].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "predecessor"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
 		{Code: "publisher", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/ActivityDefinition-publisher", Branches: []SearchBranch{
-			{Path: "ActivityDefinition.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}},
+			{Path: "ActivityDefinition.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ActivityDefinition-status", Branches: []SearchBranch{
-			{Path: "ActivityDefinition.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}},
+			{Path: "ActivityDefinition.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}, Single: true},
 		}},
-		{Code: "successor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ActivityDefinition-successor", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "successor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ActivityDefinition-successor", Branches: []SearchBranch{
 			{Path: "ActivityDefinition.relatedArtifact[successor].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "successor"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
 		{Code: "title", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/ActivityDefinition-title", Branches: []SearchBranch{
-			{Path: "ActivityDefinition.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}},
+			{Path: "ActivityDefinition.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}, Single: true},
 		}},
 		{Code: "topic", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ActivityDefinition-topic", Branches: []SearchBranch{
 			{Path: "ActivityDefinition.topic", Leaves: []SearchLeaf{{Name: "topic", Type: "CodeableConcept"}}},
 		}},
 		{Code: "url", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/ActivityDefinition-url", Branches: []SearchBranch{
-			{Path: "ActivityDefinition.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}},
+			{Path: "ActivityDefinition.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}, Single: true},
 		}},
 		{Code: "version", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ActivityDefinition-version", Branches: []SearchBranch{
-			{Path: "ActivityDefinition.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}},
+			{Path: "ActivityDefinition.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}, Single: true},
 		}},
 	},
 	3: { // AdverseEvent
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "AdverseEvent.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "AdverseEvent.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "AdverseEvent.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -170,37 +170,37 @@ var searchParameters = [][]SearchParameter{
 			{Path: "AdverseEvent.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "actuality", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/AdverseEvent-actuality", Branches: []SearchBranch{
-			{Path: "AdverseEvent.actuality", Leaves: []SearchLeaf{{Name: "actuality", Type: "code", Systems: []string{"http://hl7.org/fhir/adverse-event-actuality"}}}},
+			{Path: "AdverseEvent.actuality", Leaves: []SearchLeaf{{Name: "actuality", Type: "code", Systems: []string{"http://hl7.org/fhir/adverse-event-actuality"}}}, Single: true},
 		}},
 		{Code: "category", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/AdverseEvent-category", Branches: []SearchBranch{
 			{Path: "AdverseEvent.category", Leaves: []SearchLeaf{{Name: "category", Type: "CodeableConcept"}}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/AdverseEvent-date", Branches: []SearchBranch{
-			{Path: "AdverseEvent.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "AdverseEvent.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "event", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/AdverseEvent-event", Branches: []SearchBranch{
-			{Path: "AdverseEvent.event", Leaves: []SearchLeaf{{Name: "event", Type: "CodeableConcept"}}},
+			{Path: "AdverseEvent.event", Leaves: []SearchLeaf{{Name: "event", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "location", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/AdverseEvent-location", Targets: []fhir.Type{"Location"}, Branches: []SearchBranch{
-			{Path: "AdverseEvent.location", Leaves: []SearchLeaf{{Name: "location", Type: "Reference"}}},
+			{Path: "AdverseEvent.location", Leaves: []SearchLeaf{{Name: "location", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "recorder", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/AdverseEvent-recorder", Targets: []fhir.Type{"Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
-			{Path: "AdverseEvent.recorder", Leaves: []SearchLeaf{{Name: "recorder", Type: "Reference"}}},
+			{Path: "AdverseEvent.recorder", Leaves: []SearchLeaf{{Name: "recorder", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "resultingcondition", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/AdverseEvent-resultingcondition", Targets: []fhir.Type{"Condition"}, Branches: []SearchBranch{
 			{Path: "AdverseEvent.resultingCondition", Leaves: []SearchLeaf{{Name: "resultingCondition", Type: "Reference"}}},
 		}},
 		{Code: "seriousness", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/AdverseEvent-seriousness", Branches: []SearchBranch{
-			{Path: "AdverseEvent.seriousness", Leaves: []SearchLeaf{{Name: "seriousness", Type: "CodeableConcept"}}},
+			{Path: "AdverseEvent.seriousness", Leaves: []SearchLeaf{{Name: "seriousness", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "severity", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/AdverseEvent-severity", Branches: []SearchBranch{
-			{Path: "AdverseEvent.severity", Leaves: []SearchLeaf{{Name: "severity", Type: "CodeableConcept"}}},
+			{Path: "AdverseEvent.severity", Leaves: []SearchLeaf{{Name: "severity", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "study", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/AdverseEvent-study", Targets: []fhir.Type{"ResearchStudy"}, Branches: []SearchBranch{
 			{Path: "AdverseEvent.study", Leaves: []SearchLeaf{{Name: "study", Type: "Reference"}}},
 		}},
 		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/AdverseEvent-subject", Targets: []fhir.Type{"Group", "Patient", "Practitioner", "RelatedPerson"}, Branches: []SearchBranch{
-			{Path: "AdverseEvent.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
+			{Path: "AdverseEvent.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "substance", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/AdverseEvent-substance", Targets: []fhir.Type{"Device", "Immunization", "Medication", "MedicationAdministration", "MedicationStatement", "Procedure", "Substance"}, Branches: []SearchBranch{
 			{Path: "AdverseEvent.suspectEntity.instance", Steps: []SearchStep{{Name: "suspectEntity"}}, Leaves: []SearchLeaf{{Name: "instance", Type: "Reference"}}},
@@ -208,7 +208,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	4: { // AllergyIntolerance
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "AllergyIntolerance.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "AllergyIntolerance.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "AllergyIntolerance.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -226,29 +226,29 @@ var searchParameters = [][]SearchParameter{
 			{Path: "AllergyIntolerance.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "asserter", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/AllergyIntolerance-asserter", Targets: []fhir.Type{"Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
-			{Path: "AllergyIntolerance.asserter", Leaves: []SearchLeaf{{Name: "asserter", Type: "Reference"}}},
+			{Path: "AllergyIntolerance.asserter", Leaves: []SearchLeaf{{Name: "asserter", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "category", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/AllergyIntolerance-category", Branches: []SearchBranch{
 			{Path: "AllergyIntolerance.category", Leaves: []SearchLeaf{{Name: "category", Type: "code", Systems: []string{"http://hl7.org/fhir/allergy-intolerance-category"}}}},
 		}},
 		{Code: "clinical-status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/AllergyIntolerance-clinical-status", Branches: []SearchBranch{
-			{Path: "AllergyIntolerance.clinicalStatus", Leaves: []SearchLeaf{{Name: "clinicalStatus", Type: "CodeableConcept"}}},
+			{Path: "AllergyIntolerance.clinicalStatus", Leaves: []SearchLeaf{{Name: "clinicalStatus", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "code", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-code", Branches: []SearchBranch{
-			{Path: "AllergyIntolerance.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}},
+			{Path: "AllergyIntolerance.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}, Single: true},
 			{Path: "AllergyIntolerance.reaction.substance", Steps: []SearchStep{{Name: "reaction"}}, Leaves: []SearchLeaf{{Name: "substance", Type: "CodeableConcept"}}},
 		}},
 		{Code: "criticality", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/AllergyIntolerance-criticality", Branches: []SearchBranch{
-			{Path: "AllergyIntolerance.criticality", Leaves: []SearchLeaf{{Name: "criticality", Type: "code", Systems: []string{"http://hl7.org/fhir/allergy-intolerance-criticality"}}}},
+			{Path: "AllergyIntolerance.criticality", Leaves: []SearchLeaf{{Name: "criticality", Type: "code", Systems: []string{"http://hl7.org/fhir/allergy-intolerance-criticality"}}}, Single: true},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/clinical-date", Branches: []SearchBranch{
-			{Path: "AllergyIntolerance.recordedDate", Leaves: []SearchLeaf{{Name: "recordedDate", Type: "dateTime"}}},
+			{Path: "AllergyIntolerance.recordedDate", Leaves: []SearchLeaf{{Name: "recordedDate", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-identifier", Branches: []SearchBranch{
 			{Path: "AllergyIntolerance.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "last-date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/AllergyIntolerance-last-date", Branches: []SearchBranch{
-			{Path: "AllergyIntolerance.lastOccurrence", Leaves: []SearchLeaf{{Name: "lastOccurrence", Type: "dateTime"}}},
+			{Path: "AllergyIntolerance.lastOccurrence", Leaves: []SearchLeaf{{Name: "lastOccurrence", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "manifestation", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/AllergyIntolerance-manifestation", Branches: []SearchBranch{
 			{Path: "AllergyIntolerance.reaction.manifestation", Steps: []SearchStep{{Name: "reaction"}}, Leaves: []SearchLeaf{{Name: "manifestation", Type: "CodeableConcept"}}},
@@ -257,10 +257,10 @@ var searchParameters = [][]SearchParameter{
 			{Path: "AllergyIntolerance.reaction.onset", Steps: []SearchStep{{Name: "reaction"}}, Leaves: []SearchLeaf{{Name: "onset", Type: "dateTime"}}},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "AllergyIntolerance.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}},
+			{Path: "AllergyIntolerance.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "recorder", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/AllergyIntolerance-recorder", Targets: []fhir.Type{"Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
-			{Path: "AllergyIntolerance.recorder", Leaves: []SearchLeaf{{Name: "recorder", Type: "Reference"}}},
+			{Path: "AllergyIntolerance.recorder", Leaves: []SearchLeaf{{Name: "recorder", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "route", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/AllergyIntolerance-route", Branches: []SearchBranch{
 			{Path: "AllergyIntolerance.reaction.exposureRoute", Steps: []SearchStep{{Name: "reaction"}}, Leaves: []SearchLeaf{{Name: "exposureRoute", Type: "CodeableConcept"}}},
@@ -269,15 +269,15 @@ var searchParameters = [][]SearchParameter{
 			{Path: "AllergyIntolerance.reaction.severity", Steps: []SearchStep{{Name: "reaction"}}, Leaves: []SearchLeaf{{Name: "severity", Type: "code", Systems: []string{"http://hl7.org/fhir/reaction-event-severity"}}}},
 		}},
 		{Code: "type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-type", Branches: []SearchBranch{
-			{Path: "AllergyIntolerance.type", Leaves: []SearchLeaf{{Name: "type", Type: "code", Systems: []string{"http://hl7.org/fhir/allergy-intolerance-type"}}}},
+			{Path: "AllergyIntolerance.type", Leaves: []SearchLeaf{{Name: "type", Type: "code", Systems: []string{"http://hl7.org/fhir/allergy-intolerance-type"}}}, Single: true},
 		}},
 		{Code: "verification-status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/AllergyIntolerance-verification-status", Branches: []SearchBranch{
-			{Path: "AllergyIntolerance.verificationStatus", Leaves: []SearchLeaf{{Name: "verificationStatus", Type: "CodeableConcept"}}},
+			{Path: "AllergyIntolerance.verificationStatus", Leaves: []SearchLeaf{{Name: "verificationStatus", Type: "CodeableConcept"}}, Single: true},
 		}},
 	},
 	5: { // Appointment
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Appointment.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Appointment.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Appointment.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -298,13 +298,13 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Appointment.participant.actor", Steps: []SearchStep{{Name: "participant"}}, Leaves: []SearchLeaf{{Name: "actor", Type: "Reference"}}},
 		}},
 		{Code: "appointment-type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Appointment-appointment-type", Branches: []SearchBranch{
-			{Path: "Appointment.appointmentType", Leaves: []SearchLeaf{{Name: "appointmentType", Type: "CodeableConcept"}}},
+			{Path: "Appointment.appointmentType", Leaves: []SearchLeaf{{Name: "appointmentType", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "based-on", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Appointment-based-on", Targets: []fhir.Type{"ServiceRequest"}, Branches: []SearchBranch{
 			{Path: "Appointment.basedOn", Leaves: []SearchLeaf{{Name: "basedOn", Type: "Reference"}}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Appointment-date", Branches: []SearchBranch{
-			{Path: "Appointment.start", Leaves: []SearchLeaf{{Name: "start", Type: "instant"}}},
+			{Path: "Appointment.start", Leaves: []SearchLeaf{{Name: "start", Type: "instant"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Appointment-identifier", Branches: []SearchBranch{
 			{Path: "Appointment.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
@@ -340,15 +340,15 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Appointment.specialty", Leaves: []SearchLeaf{{Name: "specialty", Type: "CodeableConcept"}}},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Appointment-status", Branches: []SearchBranch{
-			{Path: "Appointment.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/appointmentstatus"}}}},
+			{Path: "Appointment.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/appointmentstatus"}}}, Single: true},
 		}},
-		{Code: "supporting-info", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Appointment-supporting-info", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "supporting-info", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Appointment-supporting-info", Branches: []SearchBranch{
 			{Path: "Appointment.supportingInformation", Leaves: []SearchLeaf{{Name: "supportingInformation", Type: "Reference"}}},
 		}},
 	},
 	6: { // AppointmentResponse
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "AppointmentResponse.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "AppointmentResponse.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "AppointmentResponse.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -366,30 +366,30 @@ var searchParameters = [][]SearchParameter{
 			{Path: "AppointmentResponse.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "actor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/AppointmentResponse-actor", Targets: []fhir.Type{"Device", "HealthcareService", "Location", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
-			{Path: "AppointmentResponse.actor", Leaves: []SearchLeaf{{Name: "actor", Type: "Reference"}}},
+			{Path: "AppointmentResponse.actor", Leaves: []SearchLeaf{{Name: "actor", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "appointment", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/AppointmentResponse-appointment", Targets: []fhir.Type{"Appointment"}, Branches: []SearchBranch{
-			{Path: "AppointmentResponse.appointment", Leaves: []SearchLeaf{{Name: "appointment", Type: "Reference"}}},
+			{Path: "AppointmentResponse.appointment", Leaves: []SearchLeaf{{Name: "appointment", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/AppointmentResponse-identifier", Branches: []SearchBranch{
 			{Path: "AppointmentResponse.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "location", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/AppointmentResponse-location", Targets: []fhir.Type{"Location"}, Branches: []SearchBranch{
-			{Path: "AppointmentResponse.actor", Leaves: []SearchLeaf{{Name: "actor", Type: "Reference"}}, Only: "Location"},
+			{Path: "AppointmentResponse.actor", Leaves: []SearchLeaf{{Name: "actor", Type: "Reference"}}, Only: "Location", Single: true},
 		}},
 		{Code: "part-status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/AppointmentResponse-part-status", Branches: []SearchBranch{
-			{Path: "AppointmentResponse.participantStatus", Leaves: []SearchLeaf{{Name: "participantStatus", Type: "code", Systems: []string{"http://hl7.org/fhir/participationstatus"}}}},
+			{Path: "AppointmentResponse.participantStatus", Leaves: []SearchLeaf{{Name: "participantStatus", Type: "code", Systems: []string{"http://hl7.org/fhir/participationstatus"}}}, Single: true},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/AppointmentResponse-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "AppointmentResponse.actor", Leaves: []SearchLeaf{{Name: "actor", Type: "Reference"}}, Only: "Patient"},
+			{Path: "AppointmentResponse.actor", Leaves: []SearchLeaf{{Name: "actor", Type: "Reference"}}, Only: "Patient", Single: true},
 		}},
 		{Code: "practitioner", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/AppointmentResponse-practitioner", Targets: []fhir.Type{"Practitioner"}, Branches: []SearchBranch{
-			{Path: "AppointmentResponse.actor", Leaves: []SearchLeaf{{Name: "actor", Type: "Reference"}}, Only: "Practitioner"},
+			{Path: "AppointmentResponse.actor", Leaves: []SearchLeaf{{Name: "actor", Type: "Reference"}}, Only: "Practitioner", Single: true},
 		}},
 	},
 	7: { // AuditEvent
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "AuditEvent.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "AuditEvent.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "AuditEvent.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -407,7 +407,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "AuditEvent.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "action", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/AuditEvent-action", Branches: []SearchBranch{
-			{Path: "AuditEvent.action", Leaves: []SearchLeaf{{Name: "action", Type: "code", Systems: []string{"http://hl7.org/fhir/audit-event-action"}}}},
+			{Path: "AuditEvent.action", Leaves: []SearchLeaf{{Name: "action", Type: "code", Systems: []string{"http://hl7.org/fhir/audit-event-action"}}}, Single: true},
 		}},
 		{Code: "address", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/AuditEvent-address", Branches: []SearchBranch{
 			{Path: "AuditEvent.agent.network.address", Steps: []SearchStep{{Name: "agent"}, {Name: "network"}}, Leaves: []SearchLeaf{{Name: "address", Type: "string"}}},
@@ -425,9 +425,9 @@ var searchParameters = [][]SearchParameter{
 			{Path: "AuditEvent.agent.altId", Steps: []SearchStep{{Name: "agent"}}, Leaves: []SearchLeaf{{Name: "altId", Type: "string"}}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/AuditEvent-date", Branches: []SearchBranch{
-			{Path: "AuditEvent.recorded", Leaves: []SearchLeaf{{Name: "recorded", Type: "instant"}}},
+			{Path: "AuditEvent.recorded", Leaves: []SearchLeaf{{Name: "recorded", Type: "instant"}}, Single: true},
 		}},
-		{Code: "entity", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/AuditEvent-entity", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "entity", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/AuditEvent-entity", Branches: []SearchBranch{
 			{Path: "AuditEvent.entity.what", Steps: []SearchStep{{Name: "entity"}}, Leaves: []SearchLeaf{{Name: "what", Type: "Reference"}}},
 		}},
 		{Code: "entity-name", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/AuditEvent-entity-name", Branches: []SearchBranch{
@@ -440,7 +440,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "AuditEvent.entity.type", Steps: []SearchStep{{Name: "entity"}}, Leaves: []SearchLeaf{{Name: "type", Type: "Coding"}}},
 		}},
 		{Code: "outcome", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/AuditEvent-outcome", Branches: []SearchBranch{
-			{Path: "AuditEvent.outcome", Leaves: []SearchLeaf{{Name: "outcome", Type: "code", Systems: []string{"http://hl7.org/fhir/audit-event-outcome"}}}},
+			{Path: "AuditEvent.outcome", Leaves: []SearchLeaf{{Name: "outcome", Type: "code", Systems: []string{"http://hl7.org/fhir/audit-event-outcome"}}}, Single: true},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/AuditEvent-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
 			{Path: "AuditEvent.agent.who", Steps: []SearchStep{{Name: "agent"}}, Leaves: []SearchLeaf{{Name: "who", Type: "Reference"}}, Only: "Patient"},
@@ -450,21 +450,21 @@ var searchParameters = [][]SearchParameter{
 			{Path: "AuditEvent.agent.policy", Steps: []SearchStep{{Name: "agent"}}, Leaves: []SearchLeaf{{Name: "policy", Type: "uri"}}},
 		}},
 		{Code: "site", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/AuditEvent-site", Branches: []SearchBranch{
-			{Path: "AuditEvent.source.site", Steps: []SearchStep{{Name: "source"}}, Leaves: []SearchLeaf{{Name: "site", Type: "string"}}},
+			{Path: "AuditEvent.source.site", Steps: []SearchStep{{Name: "source"}}, Leaves: []SearchLeaf{{Name: "site", Type: "string"}}, Single: true},
 		}},
 		{Code: "source", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/AuditEvent-source", Targets: []fhir.Type{"Device", "Organization", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
-			{Path: "AuditEvent.source.observer", Steps: []SearchStep{{Name: "source"}}, Leaves: []SearchLeaf{{Name: "observer", Type: "Reference"}}},
+			{Path: "AuditEvent.source.observer", Steps: []SearchStep{{Name: "source"}}, Leaves: []SearchLeaf{{Name: "observer", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "subtype", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/AuditEvent-subtype", Branches: []SearchBranch{
 			{Path: "AuditEvent.subtype", Leaves: []SearchLeaf{{Name: "subtype", Type: "Coding"}}},
 		}},
 		{Code: "type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/AuditEvent-type", Branches: []SearchBranch{
-			{Path: "AuditEvent.type", Leaves: []SearchLeaf{{Name: "type", Type: "Coding"}}},
+			{Path: "AuditEvent.type", Leaves: []SearchLeaf{{Name: "type", Type: "Coding"}}, Single: true},
 		}},
 	},
 	8: { // Basic
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Basic.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Basic.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Basic.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -482,27 +482,27 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Basic.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "author", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Basic-author", Targets: []fhir.Type{"Organization", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
-			{Path: "Basic.author", Leaves: []SearchLeaf{{Name: "author", Type: "Reference"}}},
+			{Path: "Basic.author", Leaves: []SearchLeaf{{Name: "author", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "code", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Basic-code", Branches: []SearchBranch{
-			{Path: "Basic.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}},
+			{Path: "Basic.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "created", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Basic-created", Branches: []SearchBranch{
-			{Path: "Basic.created", Leaves: []SearchLeaf{{Name: "created", Type: "date"}}},
+			{Path: "Basic.created", Leaves: []SearchLeaf{{Name: "created", Type: "date"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Basic-identifier", Branches: []SearchBranch{
 			{Path: "Basic.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Basic-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "Basic.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient"},
+			{Path: "Basic.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient", Single: true},
 		}},
-		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Basic-subject", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
-			{Path: "Basic.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
+		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Basic-subject", Branches: []SearchBranch{
+			{Path: "Basic.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Single: true},
 		}},
 	},
 	9: { // Binary
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Binary.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Binary.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Binary.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -522,7 +522,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	10: { // BiologicallyDerivedProduct
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "BiologicallyDerivedProduct.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "BiologicallyDerivedProduct.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "BiologicallyDerivedProduct.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -542,7 +542,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	11: { // BodyStructure
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "BodyStructure.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "BodyStructure.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "BodyStructure.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -563,18 +563,18 @@ var searchParameters = [][]SearchParameter{
 			{Path: "BodyStructure.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "location", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/BodyStructure-location", Branches: []SearchBranch{
-			{Path: "BodyStructure.location", Leaves: []SearchLeaf{{Name: "location", Type: "CodeableConcept"}}},
+			{Path: "BodyStructure.location", Leaves: []SearchLeaf{{Name: "location", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "morphology", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/BodyStructure-morphology", Branches: []SearchBranch{
-			{Path: "BodyStructure.morphology", Leaves: []SearchLeaf{{Name: "morphology", Type: "CodeableConcept"}}},
+			{Path: "BodyStructure.morphology", Leaves: []SearchLeaf{{Name: "morphology", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/BodyStructure-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "BodyStructure.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}},
+			{Path: "BodyStructure.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}, Single: true},
 		}},
 	},
 	12: { // Bundle
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Bundle.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Bundle.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Bundle.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -595,21 +595,21 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Bundle.entry.resource", Steps: []SearchStep{{Name: "entry", First: true}}, Leaves: []SearchLeaf{{Name: "resource", Type: "Resource"}}},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Bundle-identifier", Branches: []SearchBranch{
-			{Path: "Bundle.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
+			{Path: "Bundle.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}, Single: true},
 		}},
 		{Code: "message", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Bundle-message", Targets: []fhir.Type{"MessageHeader"}, Branches: []SearchBranch{
 			{Path: "Bundle.entry.resource", Steps: []SearchStep{{Name: "entry", First: true}}, Leaves: []SearchLeaf{{Name: "resource", Type: "Resource"}}},
 		}},
 		{Code: "timestamp", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Bundle-timestamp", Branches: []SearchBranch{
-			{Path: "Bundle.timestamp", Leaves: []SearchLeaf{{Name: "timestamp", Type: "instant"}}},
+			{Path: "Bundle.timestamp", Leaves: []SearchLeaf{{Name: "timestamp", Type: "instant"}}, Single: true},
 		}},
 		{Code: "type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Bundle-type", Branches: []SearchBranch{
-			{Path: "Bundle.type", Leaves: []SearchLeaf{{Name: "type", Type: "code", Systems: []string{"http://hl7.org/fhir/bundle-type"}}}},
+			{Path: "Bundle.type", Leaves: []SearchLeaf{{Name: "type", Type: "code", Systems: []string{"http://hl7.org/fhir/bundle-type"}}}, Single: true},
 		}},
 	},
 	13: { // CapabilityStatement
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "CapabilityStatement.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "CapabilityStatement.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "CapabilityStatement.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -656,13 +656,13 @@ var searchParameters = [][]SearchParameter{
 			}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/conformance-date", Branches: []SearchBranch{
-			{Path: "CapabilityStatement.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "CapabilityStatement.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "description", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-description", Branches: []SearchBranch{
-			{Path: "CapabilityStatement.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}},
+			{Path: "CapabilityStatement.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}, Single: true},
 		}},
 		{Code: "fhirversion", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/CapabilityStatement-fhirversion", Branches: []SearchBranch{
-			{Path: "CapabilityStatement.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}},
+			{Path: "CapabilityStatement.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}, Single: true},
 		}},
 		{Code: "format", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/CapabilityStatement-format", Branches: []SearchBranch{
 			{Path: "CapabilityStatement.format", Leaves: []SearchLeaf{{Name: "format", Type: "code", Systems: []string{"urn:ietf:bcp:13"}}}},
@@ -677,10 +677,10 @@ var searchParameters = [][]SearchParameter{
 			{Path: "CapabilityStatement.rest.mode", Steps: []SearchStep{{Name: "rest"}}, Leaves: []SearchLeaf{{Name: "mode", Type: "code", Systems: []string{"http://hl7.org/fhir/restful-capability-mode"}}}},
 		}},
 		{Code: "name", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-name", Branches: []SearchBranch{
-			{Path: "CapabilityStatement.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "CapabilityStatement.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 		}},
 		{Code: "publisher", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-publisher", Branches: []SearchBranch{
-			{Path: "CapabilityStatement.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}},
+			{Path: "CapabilityStatement.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}, Single: true},
 		}},
 		{Code: "resource", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/CapabilityStatement-resource", Branches: []SearchBranch{
 			{Path: "CapabilityStatement.rest.resource.type", Steps: []SearchStep{{Name: "rest"}, {Name: "resource"}}, Leaves: []SearchLeaf{{Name: "type", Type: "code", Systems: []string{"http://hl7.org/fhir/resource-types"}}}},
@@ -692,27 +692,27 @@ var searchParameters = [][]SearchParameter{
 			{Path: "CapabilityStatement.rest.security.service", Steps: []SearchStep{{Name: "rest"}, {Name: "security"}}, Leaves: []SearchLeaf{{Name: "service", Type: "CodeableConcept"}}},
 		}},
 		{Code: "software", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/CapabilityStatement-software", Branches: []SearchBranch{
-			{Path: "CapabilityStatement.software.name", Steps: []SearchStep{{Name: "software"}}, Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "CapabilityStatement.software.name", Steps: []SearchStep{{Name: "software"}}, Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-status", Branches: []SearchBranch{
-			{Path: "CapabilityStatement.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}},
+			{Path: "CapabilityStatement.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}, Single: true},
 		}},
 		{Code: "supported-profile", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/CapabilityStatement-supported-profile", Targets: []fhir.Type{"StructureDefinition"}, Branches: []SearchBranch{
 			{Path: "CapabilityStatement.rest.resource.supportedProfile", Steps: []SearchStep{{Name: "rest"}, {Name: "resource"}}, Leaves: []SearchLeaf{{Name: "supportedProfile", Type: "canonical"}}},
 		}},
 		{Code: "title", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-title", Branches: []SearchBranch{
-			{Path: "CapabilityStatement.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}},
+			{Path: "CapabilityStatement.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}, Single: true},
 		}},
 		{Code: "url", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/conformance-url", Branches: []SearchBranch{
-			{Path: "CapabilityStatement.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}},
+			{Path: "CapabilityStatement.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}, Single: true},
 		}},
 		{Code: "version", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-version", Branches: []SearchBranch{
-			{Path: "CapabilityStatement.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}},
+			{Path: "CapabilityStatement.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}, Single: true},
 		}},
 	},
 	14: { // CarePlan
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "CarePlan.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "CarePlan.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "CarePlan.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -751,10 +751,10 @@ var searchParameters = [][]SearchParameter{
 			{Path: "CarePlan.addresses", Leaves: []SearchLeaf{{Name: "addresses", Type: "Reference"}}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/clinical-date", Branches: []SearchBranch{
-			{Path: "CarePlan.period", Leaves: []SearchLeaf{{Name: "period", Type: "Period"}}},
+			{Path: "CarePlan.period", Leaves: []SearchLeaf{{Name: "period", Type: "Period"}}, Single: true},
 		}},
 		{Code: "encounter", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/CarePlan-encounter", Targets: []fhir.Type{"Encounter"}, Branches: []SearchBranch{
-			{Path: "CarePlan.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}},
+			{Path: "CarePlan.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "goal", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/CarePlan-goal", Targets: []fhir.Type{"Goal"}, Branches: []SearchBranch{
 			{Path: "CarePlan.goal", Leaves: []SearchLeaf{{Name: "goal", Type: "Reference"}}},
@@ -769,13 +769,13 @@ var searchParameters = [][]SearchParameter{
 			{Path: "CarePlan.instantiatesUri", Leaves: []SearchLeaf{{Name: "instantiatesUri", Type: "uri"}}},
 		}},
 		{Code: "intent", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/CarePlan-intent", Branches: []SearchBranch{
-			{Path: "CarePlan.intent", Leaves: []SearchLeaf{{Name: "intent", Type: "code", Systems: []string{"http://hl7.org/fhir/request-intent"}}}},
+			{Path: "CarePlan.intent", Leaves: []SearchLeaf{{Name: "intent", Type: "code", Systems: []string{"http://hl7.org/fhir/request-intent"}}}, Single: true},
 		}},
 		{Code: "part-of", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/CarePlan-part-of", Targets: []fhir.Type{"CarePlan"}, Branches: []SearchBranch{
 			{Path: "CarePlan.partOf", Leaves: []SearchLeaf{{Name: "partOf", Type: "Reference"}}},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "CarePlan.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient"},
+			{Path: "CarePlan.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient", Single: true},
 		}},
 		{Code: "performer", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/CarePlan-performer", Targets: []fhir.Type{"CareTeam", "Device", "HealthcareService", "Organization", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
 			{Path: "CarePlan.activity.detail.performer", Steps: []SearchStep{{Name: "activity"}, {Name: "detail"}}, Leaves: []SearchLeaf{{Name: "performer", Type: "Reference"}}},
@@ -784,15 +784,15 @@ var searchParameters = [][]SearchParameter{
 			{Path: "CarePlan.replaces", Leaves: []SearchLeaf{{Name: "replaces", Type: "Reference"}}},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/CarePlan-status", Branches: []SearchBranch{
-			{Path: "CarePlan.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/request-status"}}}},
+			{Path: "CarePlan.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/request-status"}}}, Single: true},
 		}},
 		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/CarePlan-subject", Targets: []fhir.Type{"Group", "Patient"}, Branches: []SearchBranch{
-			{Path: "CarePlan.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
+			{Path: "CarePlan.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Single: true},
 		}},
 	},
 	15: { // CareTeam
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "CareTeam.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "CareTeam.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "CareTeam.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -813,10 +813,10 @@ var searchParameters = [][]SearchParameter{
 			{Path: "CareTeam.category", Leaves: []SearchLeaf{{Name: "category", Type: "CodeableConcept"}}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/clinical-date", Branches: []SearchBranch{
-			{Path: "CareTeam.period", Leaves: []SearchLeaf{{Name: "period", Type: "Period"}}},
+			{Path: "CareTeam.period", Leaves: []SearchLeaf{{Name: "period", Type: "Period"}}, Single: true},
 		}},
 		{Code: "encounter", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/CareTeam-encounter", Targets: []fhir.Type{"Encounter"}, Branches: []SearchBranch{
-			{Path: "CareTeam.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}},
+			{Path: "CareTeam.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-identifier", Branches: []SearchBranch{
 			{Path: "CareTeam.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
@@ -825,18 +825,18 @@ var searchParameters = [][]SearchParameter{
 			{Path: "CareTeam.participant.member", Steps: []SearchStep{{Name: "participant"}}, Leaves: []SearchLeaf{{Name: "member", Type: "Reference"}}},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "CareTeam.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient"},
+			{Path: "CareTeam.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient", Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/CareTeam-status", Branches: []SearchBranch{
-			{Path: "CareTeam.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/care-team-status"}}}},
+			{Path: "CareTeam.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/care-team-status"}}}, Single: true},
 		}},
 		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/CareTeam-subject", Targets: []fhir.Type{"Group", "Patient"}, Branches: []SearchBranch{
-			{Path: "CareTeam.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
+			{Path: "CareTeam.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Single: true},
 		}},
 	},
 	16: { // CatalogEntry
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "CatalogEntry.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "CatalogEntry.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "CatalogEntry.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -856,7 +856,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	17: { // ChargeItem
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "ChargeItem.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "ChargeItem.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "ChargeItem.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -877,28 +877,28 @@ var searchParameters = [][]SearchParameter{
 			{Path: "ChargeItem.account", Leaves: []SearchLeaf{{Name: "account", Type: "Reference"}}},
 		}},
 		{Code: "code", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ChargeItem-code", Branches: []SearchBranch{
-			{Path: "ChargeItem.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}},
+			{Path: "ChargeItem.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "context", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ChargeItem-context", Targets: []fhir.Type{"Encounter", "EpisodeOfCare"}, Branches: []SearchBranch{
-			{Path: "ChargeItem.context", Leaves: []SearchLeaf{{Name: "context", Type: "Reference"}}},
+			{Path: "ChargeItem.context", Leaves: []SearchLeaf{{Name: "context", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "entered-date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/ChargeItem-entered-date", Branches: []SearchBranch{
-			{Path: "ChargeItem.enteredDate", Leaves: []SearchLeaf{{Name: "enteredDate", Type: "dateTime"}}},
+			{Path: "ChargeItem.enteredDate", Leaves: []SearchLeaf{{Name: "enteredDate", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "enterer", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ChargeItem-enterer", Targets: []fhir.Type{"Device", "Organization", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
-			{Path: "ChargeItem.enterer", Leaves: []SearchLeaf{{Name: "enterer", Type: "Reference"}}},
+			{Path: "ChargeItem.enterer", Leaves: []SearchLeaf{{Name: "enterer", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "factor-override", Type: "number", URL: "http://hl7.org/fhir/SearchParameter/ChargeItem-factor-override", Branches: []SearchBranch{
-			{Path: "ChargeItem.factorOverride", Leaves: []SearchLeaf{{Name: "factorOverride", Type: "decimal"}}},
+			{Path: "ChargeItem.factorOverride", Leaves: []SearchLeaf{{Name: "factorOverride", Type: "decimal"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ChargeItem-identifier", Branches: []SearchBranch{
 			{Path: "ChargeItem.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "occurrence", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/ChargeItem-occurrence", Branches: []SearchBranch{
-			{Path: "ChargeItem.occurrence", Leaves: []SearchLeaf{{Name: "occurrenceDateTime", Type: "dateTime"}, {Name: "occurrencePeriod", Type: "Period"}, {Name: "occurrenceTiming", Type: "Timing"}}},
+			{Path: "ChargeItem.occurrence", Leaves: []SearchLeaf{{Name: "occurrenceDateTime", Type: "dateTime"}, {Name: "occurrencePeriod", Type: "Period"}, {Name: "occurrenceTiming", Type: "Timing"}}, Single: true},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ChargeItem-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "ChargeItem.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient"},
+			{Path: "ChargeItem.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient", Single: true},
 		}},
 		{Code: "performer-actor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ChargeItem-performer-actor", Targets: []fhir.Type{"CareTeam", "Device", "Organization", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
 			{Path: "ChargeItem.performer.actor", Steps: []SearchStep{{Name: "performer"}}, Leaves: []SearchLeaf{{Name: "actor", Type: "Reference"}}},
@@ -907,27 +907,27 @@ var searchParameters = [][]SearchParameter{
 			{Path: "ChargeItem.performer.function", Steps: []SearchStep{{Name: "performer"}}, Leaves: []SearchLeaf{{Name: "function", Type: "CodeableConcept"}}},
 		}},
 		{Code: "performing-organization", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ChargeItem-performing-organization", Targets: []fhir.Type{"Organization"}, Branches: []SearchBranch{
-			{Path: "ChargeItem.performingOrganization", Leaves: []SearchLeaf{{Name: "performingOrganization", Type: "Reference"}}},
+			{Path: "ChargeItem.performingOrganization", Leaves: []SearchLeaf{{Name: "performingOrganization", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "price-override", Type: "quantity", URL: "http://hl7.org/fhir/SearchParameter/ChargeItem-price-override", Branches: []SearchBranch{
-			{Path: "ChargeItem.priceOverride", Leaves: []SearchLeaf{{Name: "priceOverride", Type: "Money"}}},
+			{Path: "ChargeItem.priceOverride", Leaves: []SearchLeaf{{Name: "priceOverride", Type: "Money"}}, Single: true},
 		}},
 		{Code: "quantity", Type: "quantity", URL: "http://hl7.org/fhir/SearchParameter/ChargeItem-quantity", Branches: []SearchBranch{
-			{Path: "ChargeItem.quantity", Leaves: []SearchLeaf{{Name: "quantity", Type: "Quantity"}}},
+			{Path: "ChargeItem.quantity", Leaves: []SearchLeaf{{Name: "quantity", Type: "Quantity"}}, Single: true},
 		}},
 		{Code: "requesting-organization", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ChargeItem-requesting-organization", Targets: []fhir.Type{"Organization"}, Branches: []SearchBranch{
-			{Path: "ChargeItem.requestingOrganization", Leaves: []SearchLeaf{{Name: "requestingOrganization", Type: "Reference"}}},
+			{Path: "ChargeItem.requestingOrganization", Leaves: []SearchLeaf{{Name: "requestingOrganization", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "service", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ChargeItem-service", Targets: []fhir.Type{"DiagnosticReport", "ImagingStudy", "Immunization", "MedicationAdministration", "MedicationDispense", "Observation", "Procedure", "SupplyDelivery"}, Branches: []SearchBranch{
 			{Path: "ChargeItem.service", Leaves: []SearchLeaf{{Name: "service", Type: "Reference"}}},
 		}},
 		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ChargeItem-subject", Targets: []fhir.Type{"Group", "Patient"}, Branches: []SearchBranch{
-			{Path: "ChargeItem.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
+			{Path: "ChargeItem.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Single: true},
 		}},
 	},
 	18: { // ChargeItemDefinition
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "ChargeItemDefinition.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "ChargeItemDefinition.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "ChargeItemDefinition.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -974,13 +974,13 @@ var searchParameters = [][]SearchParameter{
 			}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/ChargeItemDefinition-date", Branches: []SearchBranch{
-			{Path: "ChargeItemDefinition.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "ChargeItemDefinition.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "description", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/ChargeItemDefinition-description", Branches: []SearchBranch{
-			{Path: "ChargeItemDefinition.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}},
+			{Path: "ChargeItemDefinition.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}, Single: true},
 		}},
 		{Code: "effective", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/ChargeItemDefinition-effective", Branches: []SearchBranch{
-			{Path: "ChargeItemDefinition.effectivePeriod", Leaves: []SearchLeaf{{Name: "effectivePeriod", Type: "Period"}}},
+			{Path: "ChargeItemDefinition.effectivePeriod", Leaves: []SearchLeaf{{Name: "effectivePeriod", Type: "Period"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ChargeItemDefinition-identifier", Branches: []SearchBranch{
 			{Path: "ChargeItemDefinition.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
@@ -989,24 +989,24 @@ var searchParameters = [][]SearchParameter{
 			{Path: "ChargeItemDefinition.jurisdiction", Leaves: []SearchLeaf{{Name: "jurisdiction", Type: "CodeableConcept"}}},
 		}},
 		{Code: "publisher", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/ChargeItemDefinition-publisher", Branches: []SearchBranch{
-			{Path: "ChargeItemDefinition.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}},
+			{Path: "ChargeItemDefinition.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ChargeItemDefinition-status", Branches: []SearchBranch{
-			{Path: "ChargeItemDefinition.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}},
+			{Path: "ChargeItemDefinition.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}, Single: true},
 		}},
 		{Code: "title", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/ChargeItemDefinition-title", Branches: []SearchBranch{
-			{Path: "ChargeItemDefinition.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}},
+			{Path: "ChargeItemDefinition.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}, Single: true},
 		}},
 		{Code: "url", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/ChargeItemDefinition-url", Branches: []SearchBranch{
-			{Path: "ChargeItemDefinition.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}},
+			{Path: "ChargeItemDefinition.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}, Single: true},
 		}},
 		{Code: "version", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ChargeItemDefinition-version", Branches: []SearchBranch{
-			{Path: "ChargeItemDefinition.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}},
+			{Path: "ChargeItemDefinition.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}, Single: true},
 		}},
 	},
 	19: { // Claim
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Claim.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Claim.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Claim.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -1027,7 +1027,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Claim.careTeam.provider", Steps: []SearchStep{{Name: "careTeam"}}, Leaves: []SearchLeaf{{Name: "provider", Type: "Reference"}}},
 		}},
 		{Code: "created", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Claim-created", Branches: []SearchBranch{
-			{Path: "Claim.created", Leaves: []SearchLeaf{{Name: "created", Type: "dateTime"}}},
+			{Path: "Claim.created", Leaves: []SearchLeaf{{Name: "created", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "detail-udi", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Claim-detail-udi", Targets: []fhir.Type{"Device"}, Branches: []SearchBranch{
 			{Path: "Claim.item.detail.udi", Steps: []SearchStep{{Name: "item"}, {Name: "detail"}}, Leaves: []SearchLeaf{{Name: "udi", Type: "Reference"}}},
@@ -1036,48 +1036,48 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Claim.item.encounter", Steps: []SearchStep{{Name: "item"}}, Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}},
 		}},
 		{Code: "enterer", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Claim-enterer", Targets: []fhir.Type{"Practitioner", "PractitionerRole"}, Branches: []SearchBranch{
-			{Path: "Claim.enterer", Leaves: []SearchLeaf{{Name: "enterer", Type: "Reference"}}},
+			{Path: "Claim.enterer", Leaves: []SearchLeaf{{Name: "enterer", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "facility", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Claim-facility", Targets: []fhir.Type{"Location"}, Branches: []SearchBranch{
-			{Path: "Claim.facility", Leaves: []SearchLeaf{{Name: "facility", Type: "Reference"}}},
+			{Path: "Claim.facility", Leaves: []SearchLeaf{{Name: "facility", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Claim-identifier", Branches: []SearchBranch{
 			{Path: "Claim.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "insurer", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Claim-insurer", Targets: []fhir.Type{"Organization"}, Branches: []SearchBranch{
-			{Path: "Claim.insurer", Leaves: []SearchLeaf{{Name: "insurer", Type: "Reference"}}},
+			{Path: "Claim.insurer", Leaves: []SearchLeaf{{Name: "insurer", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "item-udi", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Claim-item-udi", Targets: []fhir.Type{"Device"}, Branches: []SearchBranch{
 			{Path: "Claim.item.udi", Steps: []SearchStep{{Name: "item"}}, Leaves: []SearchLeaf{{Name: "udi", Type: "Reference"}}},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Claim-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "Claim.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}},
+			{Path: "Claim.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "payee", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Claim-payee", Targets: []fhir.Type{"Organization", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
-			{Path: "Claim.payee.party", Steps: []SearchStep{{Name: "payee"}}, Leaves: []SearchLeaf{{Name: "party", Type: "Reference"}}},
+			{Path: "Claim.payee.party", Steps: []SearchStep{{Name: "payee"}}, Leaves: []SearchLeaf{{Name: "party", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "priority", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Claim-priority", Branches: []SearchBranch{
-			{Path: "Claim.priority", Leaves: []SearchLeaf{{Name: "priority", Type: "CodeableConcept"}}},
+			{Path: "Claim.priority", Leaves: []SearchLeaf{{Name: "priority", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "procedure-udi", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Claim-procedure-udi", Targets: []fhir.Type{"Device"}, Branches: []SearchBranch{
 			{Path: "Claim.procedure.udi", Steps: []SearchStep{{Name: "procedure"}}, Leaves: []SearchLeaf{{Name: "udi", Type: "Reference"}}},
 		}},
 		{Code: "provider", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Claim-provider", Targets: []fhir.Type{"Organization", "Practitioner", "PractitionerRole"}, Branches: []SearchBranch{
-			{Path: "Claim.provider", Leaves: []SearchLeaf{{Name: "provider", Type: "Reference"}}},
+			{Path: "Claim.provider", Leaves: []SearchLeaf{{Name: "provider", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Claim-status", Branches: []SearchBranch{
-			{Path: "Claim.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/fm-status"}}}},
+			{Path: "Claim.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/fm-status"}}}, Single: true},
 		}},
 		{Code: "subdetail-udi", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Claim-subdetail-udi", Targets: []fhir.Type{"Device"}, Branches: []SearchBranch{
 			{Path: "Claim.item.detail.subDetail.udi", Steps: []SearchStep{{Name: "item"}, {Name: "detail"}, {Name: "subDetail"}}, Leaves: []SearchLeaf{{Name: "udi", Type: "Reference"}}},
 		}},
 		{Code: "use", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Claim-use", Branches: []SearchBranch{
-			{Path: "Claim.use", Leaves: []SearchLeaf{{Name: "use", Type: "code", Systems: []string{"http://hl7.org/fhir/claim-use"}}}},
+			{Path: "Claim.use", Leaves: []SearchLeaf{{Name: "use", Type: "code", Systems: []string{"http://hl7.org/fhir/claim-use"}}}, Single: true},
 		}},
 	},
 	20: { // ClaimResponse
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "ClaimResponse.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "ClaimResponse.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "ClaimResponse.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -1095,42 +1095,42 @@ var searchParameters = [][]SearchParameter{
 			{Path: "ClaimResponse.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "created", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/ClaimResponse-created", Branches: []SearchBranch{
-			{Path: "ClaimResponse.created", Leaves: []SearchLeaf{{Name: "created", Type: "dateTime"}}},
+			{Path: "ClaimResponse.created", Leaves: []SearchLeaf{{Name: "created", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "disposition", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/ClaimResponse-disposition", Branches: []SearchBranch{
-			{Path: "ClaimResponse.disposition", Leaves: []SearchLeaf{{Name: "disposition", Type: "string"}}},
+			{Path: "ClaimResponse.disposition", Leaves: []SearchLeaf{{Name: "disposition", Type: "string"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ClaimResponse-identifier", Branches: []SearchBranch{
 			{Path: "ClaimResponse.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "insurer", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ClaimResponse-insurer", Targets: []fhir.Type{"Organization"}, Branches: []SearchBranch{
-			{Path: "ClaimResponse.insurer", Leaves: []SearchLeaf{{Name: "insurer", Type: "Reference"}}},
+			{Path: "ClaimResponse.insurer", Leaves: []SearchLeaf{{Name: "insurer", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "outcome", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ClaimResponse-outcome", Branches: []SearchBranch{
-			{Path: "ClaimResponse.outcome", Leaves: []SearchLeaf{{Name: "outcome", Type: "code", Systems: []string{"http://hl7.org/fhir/remittance-outcome"}}}},
+			{Path: "ClaimResponse.outcome", Leaves: []SearchLeaf{{Name: "outcome", Type: "code", Systems: []string{"http://hl7.org/fhir/remittance-outcome"}}}, Single: true},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ClaimResponse-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "ClaimResponse.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}},
+			{Path: "ClaimResponse.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "payment-date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/ClaimResponse-payment-date", Branches: []SearchBranch{
-			{Path: "ClaimResponse.payment.date", Steps: []SearchStep{{Name: "payment"}}, Leaves: []SearchLeaf{{Name: "date", Type: "date"}}},
+			{Path: "ClaimResponse.payment.date", Steps: []SearchStep{{Name: "payment"}}, Leaves: []SearchLeaf{{Name: "date", Type: "date"}}, Single: true},
 		}},
 		{Code: "request", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ClaimResponse-request", Targets: []fhir.Type{"Claim"}, Branches: []SearchBranch{
-			{Path: "ClaimResponse.request", Leaves: []SearchLeaf{{Name: "request", Type: "Reference"}}},
+			{Path: "ClaimResponse.request", Leaves: []SearchLeaf{{Name: "request", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "requestor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ClaimResponse-requestor", Targets: []fhir.Type{"Organization", "Practitioner", "PractitionerRole"}, Branches: []SearchBranch{
-			{Path: "ClaimResponse.requestor", Leaves: []SearchLeaf{{Name: "requestor", Type: "Reference"}}},
+			{Path: "ClaimResponse.requestor", Leaves: []SearchLeaf{{Name: "requestor", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ClaimResponse-status", Branches: []SearchBranch{
-			{Path: "ClaimResponse.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/fm-status"}}}},
+			{Path: "ClaimResponse.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/fm-status"}}}, Single: true},
 		}},
 		{Code: "use", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ClaimResponse-use", Branches: []SearchBranch{
-			{Path: "ClaimResponse.use", Leaves: []SearchLeaf{{Name: "use", Type: "code", Systems: []string{"http://hl7.org/fhir/claim-use"}}}},
+			{Path: "ClaimResponse.use", Leaves: []SearchLeaf{{Name: "use", Type: "code", Systems: []string{"http://hl7.org/fhir/claim-use"}}}, Single: true},
 		}},
 	},
 	21: { // ClinicalImpression
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "ClinicalImpression.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "ClinicalImpression.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "ClinicalImpression.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -1148,13 +1148,13 @@ var searchParameters = [][]SearchParameter{
 			{Path: "ClinicalImpression.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "assessor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ClinicalImpression-assessor", Targets: []fhir.Type{"Practitioner", "PractitionerRole"}, Branches: []SearchBranch{
-			{Path: "ClinicalImpression.assessor", Leaves: []SearchLeaf{{Name: "assessor", Type: "Reference"}}},
+			{Path: "ClinicalImpression.assessor", Leaves: []SearchLeaf{{Name: "assessor", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/clinical-date", Branches: []SearchBranch{
-			{Path: "ClinicalImpression.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "ClinicalImpression.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "encounter", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ClinicalImpression-encounter", Targets: []fhir.Type{"Encounter"}, Branches: []SearchBranch{
-			{Path: "ClinicalImpression.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}},
+			{Path: "ClinicalImpression.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "finding-code", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ClinicalImpression-finding-code", Branches: []SearchBranch{
 			{Path: "ClinicalImpression.finding.itemCodeableConcept", Steps: []SearchStep{{Name: "finding"}}, Leaves: []SearchLeaf{{Name: "itemCodeableConcept", Type: "CodeableConcept"}}},
@@ -1169,27 +1169,27 @@ var searchParameters = [][]SearchParameter{
 			{Path: "ClinicalImpression.investigation.item", Steps: []SearchStep{{Name: "investigation"}}, Leaves: []SearchLeaf{{Name: "item", Type: "Reference"}}},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "ClinicalImpression.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient"},
+			{Path: "ClinicalImpression.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient", Single: true},
 		}},
 		{Code: "previous", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ClinicalImpression-previous", Targets: []fhir.Type{"ClinicalImpression"}, Branches: []SearchBranch{
-			{Path: "ClinicalImpression.previous", Leaves: []SearchLeaf{{Name: "previous", Type: "Reference"}}},
+			{Path: "ClinicalImpression.previous", Leaves: []SearchLeaf{{Name: "previous", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "problem", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ClinicalImpression-problem", Targets: []fhir.Type{"AllergyIntolerance", "Condition"}, Branches: []SearchBranch{
 			{Path: "ClinicalImpression.problem", Leaves: []SearchLeaf{{Name: "problem", Type: "Reference"}}},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ClinicalImpression-status", Branches: []SearchBranch{
-			{Path: "ClinicalImpression.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/event-status"}}}},
+			{Path: "ClinicalImpression.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/event-status"}}}, Single: true},
 		}},
 		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ClinicalImpression-subject", Targets: []fhir.Type{"Group", "Patient"}, Branches: []SearchBranch{
-			{Path: "ClinicalImpression.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
+			{Path: "ClinicalImpression.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Single: true},
 		}},
-		{Code: "supporting-info", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ClinicalImpression-supporting-info", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "supporting-info", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ClinicalImpression-supporting-info", Branches: []SearchBranch{
 			{Path: "ClinicalImpression.supportingInfo", Leaves: []SearchLeaf{{Name: "supportingInfo", Type: "Reference"}}},
 		}},
 	},
 	22: { // CodeSystem
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "CodeSystem.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "CodeSystem.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "CodeSystem.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -1210,7 +1210,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "CodeSystem.concept.code", Steps: []SearchStep{{Name: "concept"}}, Leaves: []SearchLeaf{{Name: "code", Type: "code"}}},
 		}},
 		{Code: "content-mode", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/CodeSystem-content-mode", Branches: []SearchBranch{
-			{Path: "CodeSystem.content", Leaves: []SearchLeaf{{Name: "content", Type: "code", Systems: []string{"http://hl7.org/fhir/codesystem-content-mode"}}}},
+			{Path: "CodeSystem.content", Leaves: []SearchLeaf{{Name: "content", Type: "code", Systems: []string{"http://hl7.org/fhir/codesystem-content-mode"}}}, Single: true},
 		}},
 		{Code: "context", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-context", Branches: []SearchBranch{
 			{Path: "CodeSystem.useContext.value", Steps: []SearchStep{{Name: "useContext"}}, Leaves: []SearchLeaf{{Name: "valueCodeableConcept", Type: "CodeableConcept"}}},
@@ -1242,10 +1242,10 @@ var searchParameters = [][]SearchParameter{
 			}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/conformance-date", Branches: []SearchBranch{
-			{Path: "CodeSystem.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "CodeSystem.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "description", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-description", Branches: []SearchBranch{
-			{Path: "CodeSystem.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}},
+			{Path: "CodeSystem.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-identifier", Branches: []SearchBranch{
 			{Path: "CodeSystem.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
@@ -1257,33 +1257,33 @@ var searchParameters = [][]SearchParameter{
 			{Path: "CodeSystem.concept.designation.language", Steps: []SearchStep{{Name: "concept"}, {Name: "designation"}}, Leaves: []SearchLeaf{{Name: "language", Type: "code", Systems: []string{"urn:ietf:bcp:47"}}}},
 		}},
 		{Code: "name", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-name", Branches: []SearchBranch{
-			{Path: "CodeSystem.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "CodeSystem.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 		}},
 		{Code: "publisher", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-publisher", Branches: []SearchBranch{
-			{Path: "CodeSystem.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}},
+			{Path: "CodeSystem.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-status", Branches: []SearchBranch{
-			{Path: "CodeSystem.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}},
+			{Path: "CodeSystem.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}, Single: true},
 		}},
 		{Code: "supplements", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/CodeSystem-supplements", Targets: []fhir.Type{"CodeSystem"}, Branches: []SearchBranch{
-			{Path: "CodeSystem.supplements", Leaves: []SearchLeaf{{Name: "supplements", Type: "canonical"}}},
+			{Path: "CodeSystem.supplements", Leaves: []SearchLeaf{{Name: "supplements", Type: "canonical"}}, Single: true},
 		}},
 		{Code: "system", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/CodeSystem-system", Branches: []SearchBranch{
-			{Path: "CodeSystem.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}},
+			{Path: "CodeSystem.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}, Single: true},
 		}},
 		{Code: "title", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-title", Branches: []SearchBranch{
-			{Path: "CodeSystem.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}},
+			{Path: "CodeSystem.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}, Single: true},
 		}},
 		{Code: "url", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/conformance-url", Branches: []SearchBranch{
-			{Path: "CodeSystem.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}},
+			{Path: "CodeSystem.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}, Single: true},
 		}},
 		{Code: "version", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-version", Branches: []SearchBranch{
-			{Path: "CodeSystem.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}},
+			{Path: "CodeSystem.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}, Single: true},
 		}},
 	},
 	23: { // Communication
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Communication.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Communication.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Communication.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -1300,14 +1300,14 @@ var searchParameters = [][]SearchParameter{
 		{Code: "_tag", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-tag", Branches: []SearchBranch{
 			{Path: "Communication.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
-		{Code: "based-on", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Communication-based-on", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "based-on", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Communication-based-on", Branches: []SearchBranch{
 			{Path: "Communication.basedOn", Leaves: []SearchLeaf{{Name: "basedOn", Type: "Reference"}}},
 		}},
 		{Code: "category", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Communication-category", Branches: []SearchBranch{
 			{Path: "Communication.category", Leaves: []SearchLeaf{{Name: "category", Type: "CodeableConcept"}}},
 		}},
 		{Code: "encounter", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Communication-encounter", Targets: []fhir.Type{"Encounter"}, Branches: []SearchBranch{
-			{Path: "Communication.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}},
+			{Path: "Communication.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Communication-identifier", Branches: []SearchBranch{
 			{Path: "Communication.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
@@ -1321,34 +1321,34 @@ var searchParameters = [][]SearchParameter{
 		{Code: "medium", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Communication-medium", Branches: []SearchBranch{
 			{Path: "Communication.medium", Leaves: []SearchLeaf{{Name: "medium", Type: "CodeableConcept"}}},
 		}},
-		{Code: "part-of", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Communication-part-of", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "part-of", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Communication-part-of", Branches: []SearchBranch{
 			{Path: "Communication.partOf", Leaves: []SearchLeaf{{Name: "partOf", Type: "Reference"}}},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Communication-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "Communication.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient"},
+			{Path: "Communication.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient", Single: true},
 		}},
 		{Code: "received", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Communication-received", Branches: []SearchBranch{
-			{Path: "Communication.received", Leaves: []SearchLeaf{{Name: "received", Type: "dateTime"}}},
+			{Path: "Communication.received", Leaves: []SearchLeaf{{Name: "received", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "recipient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Communication-recipient", Targets: []fhir.Type{"CareTeam", "Device", "Group", "HealthcareService", "Organization", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
 			{Path: "Communication.recipient", Leaves: []SearchLeaf{{Name: "recipient", Type: "Reference"}}},
 		}},
 		{Code: "sender", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Communication-sender", Targets: []fhir.Type{"Device", "HealthcareService", "Organization", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
-			{Path: "Communication.sender", Leaves: []SearchLeaf{{Name: "sender", Type: "Reference"}}},
+			{Path: "Communication.sender", Leaves: []SearchLeaf{{Name: "sender", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "sent", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Communication-sent", Branches: []SearchBranch{
-			{Path: "Communication.sent", Leaves: []SearchLeaf{{Name: "sent", Type: "dateTime"}}},
+			{Path: "Communication.sent", Leaves: []SearchLeaf{{Name: "sent", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Communication-status", Branches: []SearchBranch{
-			{Path: "Communication.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/event-status"}}}},
+			{Path: "Communication.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/event-status"}}}, Single: true},
 		}},
 		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Communication-subject", Targets: []fhir.Type{"Group", "Patient"}, Branches: []SearchBranch{
-			{Path: "Communication.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
+			{Path: "Communication.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Single: true},
 		}},
 	},
 	24: { // CommunicationRequest
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "CommunicationRequest.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "CommunicationRequest.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "CommunicationRequest.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -1366,19 +1366,19 @@ var searchParameters = [][]SearchParameter{
 			{Path: "CommunicationRequest.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "authored", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/CommunicationRequest-authored", Branches: []SearchBranch{
-			{Path: "CommunicationRequest.authoredOn", Leaves: []SearchLeaf{{Name: "authoredOn", Type: "dateTime"}}},
+			{Path: "CommunicationRequest.authoredOn", Leaves: []SearchLeaf{{Name: "authoredOn", Type: "dateTime"}}, Single: true},
 		}},
-		{Code: "based-on", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/CommunicationRequest-based-on", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "based-on", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/CommunicationRequest-based-on", Branches: []SearchBranch{
 			{Path: "CommunicationRequest.basedOn", Leaves: []SearchLeaf{{Name: "basedOn", Type: "Reference"}}},
 		}},
 		{Code: "category", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/CommunicationRequest-category", Branches: []SearchBranch{
 			{Path: "CommunicationRequest.category", Leaves: []SearchLeaf{{Name: "category", Type: "CodeableConcept"}}},
 		}},
 		{Code: "encounter", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/CommunicationRequest-encounter", Targets: []fhir.Type{"Encounter"}, Branches: []SearchBranch{
-			{Path: "CommunicationRequest.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}},
+			{Path: "CommunicationRequest.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "group-identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/CommunicationRequest-group-identifier", Branches: []SearchBranch{
-			{Path: "CommunicationRequest.groupIdentifier", Leaves: []SearchLeaf{{Name: "groupIdentifier", Type: "Identifier"}}},
+			{Path: "CommunicationRequest.groupIdentifier", Leaves: []SearchLeaf{{Name: "groupIdentifier", Type: "Identifier"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/CommunicationRequest-identifier", Branches: []SearchBranch{
 			{Path: "CommunicationRequest.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
@@ -1387,13 +1387,13 @@ var searchParameters = [][]SearchParameter{
 			{Path: "CommunicationRequest.medium", Leaves: []SearchLeaf{{Name: "medium", Type: "CodeableConcept"}}},
 		}},
 		{Code: "occurrence", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/CommunicationRequest-occurrence", Branches: []SearchBranch{
-			{Path: "CommunicationRequest.occurrence", Leaves: []SearchLeaf{{Name: "occurrenceDateTime", Type: "dateTime"}}},
+			{Path: "CommunicationRequest.occurrence", Leaves: []SearchLeaf{{Name: "occurrenceDateTime", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/CommunicationRequest-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "CommunicationRequest.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient"},
+			{Path: "CommunicationRequest.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient", Single: true},
 		}},
 		{Code: "priority", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/CommunicationRequest-priority", Branches: []SearchBranch{
-			{Path: "CommunicationRequest.priority", Leaves: []SearchLeaf{{Name: "priority", Type: "code", Systems: []string{"http://hl7.org/fhir/request-priority"}}}},
+			{Path: "CommunicationRequest.priority", Leaves: []SearchLeaf{{Name: "priority", Type: "code", Systems: []string{"http://hl7.org/fhir/request-priority"}}}, Single: true},
 		}},
 		{Code: "recipient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/CommunicationRequest-recipient", Targets: []fhir.Type{"CareTeam", "Device", "Group", "HealthcareService", "Organization", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
 			{Path: "CommunicationRequest.recipient", Leaves: []SearchLeaf{{Name: "recipient", Type: "Reference"}}},
@@ -1402,21 +1402,21 @@ var searchParameters = [][]SearchParameter{
 			{Path: "CommunicationRequest.replaces", Leaves: []SearchLeaf{{Name: "replaces", Type: "Reference"}}},
 		}},
 		{Code: "requester", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/CommunicationRequest-requester", Targets: []fhir.Type{"Device", "Organization", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
-			{Path: "CommunicationRequest.requester", Leaves: []SearchLeaf{{Name: "requester", Type: "Reference"}}},
+			{Path: "CommunicationRequest.requester", Leaves: []SearchLeaf{{Name: "requester", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "sender", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/CommunicationRequest-sender", Targets: []fhir.Type{"Device", "HealthcareService", "Organization", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
-			{Path: "CommunicationRequest.sender", Leaves: []SearchLeaf{{Name: "sender", Type: "Reference"}}},
+			{Path: "CommunicationRequest.sender", Leaves: []SearchLeaf{{Name: "sender", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/CommunicationRequest-status", Branches: []SearchBranch{
-			{Path: "CommunicationRequest.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/request-status"}}}},
+			{Path: "CommunicationRequest.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/request-status"}}}, Single: true},
 		}},
 		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/CommunicationRequest-subject", Targets: []fhir.Type{"Group", "Patient"}, Branches: []SearchBranch{
-			{Path: "CommunicationRequest.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
+			{Path: "CommunicationRequest.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Single: true},
 		}},
 	},
 	25: { // CompartmentDefinition
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "CompartmentDefinition.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "CompartmentDefinition.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "CompartmentDefinition.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -1434,7 +1434,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "CompartmentDefinition.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "code", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/CompartmentDefinition-code", Branches: []SearchBranch{
-			{Path: "CompartmentDefinition.code", Leaves: []SearchLeaf{{Name: "code", Type: "code", Systems: []string{"http://hl7.org/fhir/compartment-type"}}}},
+			{Path: "CompartmentDefinition.code", Leaves: []SearchLeaf{{Name: "code", Type: "code", Systems: []string{"http://hl7.org/fhir/compartment-type"}}}, Single: true},
 		}},
 		{Code: "context", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-context", Branches: []SearchBranch{
 			{Path: "CompartmentDefinition.useContext.value", Steps: []SearchStep{{Name: "useContext"}}, Leaves: []SearchLeaf{{Name: "valueCodeableConcept", Type: "CodeableConcept"}}},
@@ -1466,33 +1466,33 @@ var searchParameters = [][]SearchParameter{
 			}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/conformance-date", Branches: []SearchBranch{
-			{Path: "CompartmentDefinition.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "CompartmentDefinition.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "description", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-description", Branches: []SearchBranch{
-			{Path: "CompartmentDefinition.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}},
+			{Path: "CompartmentDefinition.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}, Single: true},
 		}},
 		{Code: "name", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-name", Branches: []SearchBranch{
-			{Path: "CompartmentDefinition.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "CompartmentDefinition.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 		}},
 		{Code: "publisher", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-publisher", Branches: []SearchBranch{
-			{Path: "CompartmentDefinition.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}},
+			{Path: "CompartmentDefinition.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}, Single: true},
 		}},
 		{Code: "resource", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/CompartmentDefinition-resource", Branches: []SearchBranch{
 			{Path: "CompartmentDefinition.resource.code", Steps: []SearchStep{{Name: "resource"}}, Leaves: []SearchLeaf{{Name: "code", Type: "code", Systems: []string{"http://hl7.org/fhir/resource-types"}}}},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-status", Branches: []SearchBranch{
-			{Path: "CompartmentDefinition.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}},
+			{Path: "CompartmentDefinition.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}, Single: true},
 		}},
 		{Code: "url", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/conformance-url", Branches: []SearchBranch{
-			{Path: "CompartmentDefinition.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}},
+			{Path: "CompartmentDefinition.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}, Single: true},
 		}},
 		{Code: "version", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-version", Branches: []SearchBranch{
-			{Path: "CompartmentDefinition.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}},
+			{Path: "CompartmentDefinition.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}, Single: true},
 		}},
 	},
 	26: { // Composition
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Composition.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Composition.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Composition.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -1519,25 +1519,25 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Composition.category", Leaves: []SearchLeaf{{Name: "category", Type: "CodeableConcept"}}},
 		}},
 		{Code: "confidentiality", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Composition-confidentiality", Branches: []SearchBranch{
-			{Path: "Composition.confidentiality", Leaves: []SearchLeaf{{Name: "confidentiality", Type: "code", Systems: []string{"http://terminology.hl7.org/CodeSystem/v3-Confidentiality"}}}},
+			{Path: "Composition.confidentiality", Leaves: []SearchLeaf{{Name: "confidentiality", Type: "code", Systems: []string{"http://terminology.hl7.org/CodeSystem/v3-Confidentiality"}}}, Single: true},
 		}},
 		{Code: "context", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Composition-context", Branches: []SearchBranch{
 			{Path: "Composition.event.code", Steps: []SearchStep{{Name: "event"}}, Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/clinical-date", Branches: []SearchBranch{
-			{Path: "Composition.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "Composition.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "encounter", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-encounter", Targets: []fhir.Type{"Encounter"}, Branches: []SearchBranch{
-			{Path: "Composition.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}},
+			{Path: "Composition.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}, Single: true},
 		}},
-		{Code: "entry", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Composition-entry", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "entry", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Composition-entry", Branches: []SearchBranch{
 			{Path: "Composition.section.entry", Steps: []SearchStep{{Name: "section"}}, Leaves: []SearchLeaf{{Name: "entry", Type: "Reference"}}},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-identifier", Branches: []SearchBranch{
-			{Path: "Composition.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
+			{Path: "Composition.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}, Single: true},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "Composition.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient"},
+			{Path: "Composition.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient", Single: true},
 		}},
 		{Code: "period", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Composition-period", Branches: []SearchBranch{
 			{Path: "Composition.event.period", Steps: []SearchStep{{Name: "event"}}, Leaves: []SearchLeaf{{Name: "period", Type: "Period"}}},
@@ -1552,21 +1552,21 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Composition.section.code", Steps: []SearchStep{{Name: "section"}}, Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Composition-status", Branches: []SearchBranch{
-			{Path: "Composition.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/composition-status"}}}},
+			{Path: "Composition.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/composition-status"}}}, Single: true},
 		}},
-		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Composition-subject", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
-			{Path: "Composition.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
+		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Composition-subject", Branches: []SearchBranch{
+			{Path: "Composition.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "title", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/Composition-title", Branches: []SearchBranch{
-			{Path: "Composition.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}},
+			{Path: "Composition.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}, Single: true},
 		}},
 		{Code: "type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-type", Branches: []SearchBranch{
-			{Path: "Composition.type", Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}},
+			{Path: "Composition.type", Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}, Single: true},
 		}},
 	},
 	27: { // ConceptMap
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "ConceptMap.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "ConceptMap.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "ConceptMap.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -1613,22 +1613,22 @@ var searchParameters = [][]SearchParameter{
 			}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/conformance-date", Branches: []SearchBranch{
-			{Path: "ConceptMap.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "ConceptMap.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "dependson", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/ConceptMap-dependson", Branches: []SearchBranch{
 			{Path: "ConceptMap.group.element.target.dependsOn.property", Steps: []SearchStep{{Name: "group"}, {Name: "element"}, {Name: "target"}, {Name: "dependsOn"}}, Leaves: []SearchLeaf{{Name: "property", Type: "uri"}}},
 		}},
 		{Code: "description", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-description", Branches: []SearchBranch{
-			{Path: "ConceptMap.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}},
+			{Path: "ConceptMap.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-identifier", Branches: []SearchBranch{
-			{Path: "ConceptMap.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
+			{Path: "ConceptMap.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}, Single: true},
 		}},
 		{Code: "jurisdiction", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-jurisdiction", Branches: []SearchBranch{
 			{Path: "ConceptMap.jurisdiction", Leaves: []SearchLeaf{{Name: "jurisdiction", Type: "CodeableConcept"}}},
 		}},
 		{Code: "name", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-name", Branches: []SearchBranch{
-			{Path: "ConceptMap.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "ConceptMap.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 		}},
 		{Code: "other", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ConceptMap-other", Targets: []fhir.Type{"ConceptMap"}, Branches: []SearchBranch{
 			{Path: "ConceptMap.group.unmapped.url", Steps: []SearchStep{{Name: "group"}, {Name: "unmapped"}}, Leaves: []SearchLeaf{{Name: "url", Type: "canonical"}}},
@@ -1637,10 +1637,10 @@ var searchParameters = [][]SearchParameter{
 			{Path: "ConceptMap.group.element.target.product.property", Steps: []SearchStep{{Name: "group"}, {Name: "element"}, {Name: "target"}, {Name: "product"}}, Leaves: []SearchLeaf{{Name: "property", Type: "uri"}}},
 		}},
 		{Code: "publisher", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-publisher", Branches: []SearchBranch{
-			{Path: "ConceptMap.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}},
+			{Path: "ConceptMap.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}, Single: true},
 		}},
 		{Code: "source", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ConceptMap-source", Targets: []fhir.Type{"ValueSet"}, Branches: []SearchBranch{
-			{Path: "ConceptMap.sourceCanonical", Leaves: []SearchLeaf{{Name: "sourceCanonical", Type: "canonical"}}},
+			{Path: "ConceptMap.sourceCanonical", Leaves: []SearchLeaf{{Name: "sourceCanonical", Type: "canonical"}}, Single: true},
 		}},
 		{Code: "source-code", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ConceptMap-source-code", Branches: []SearchBranch{
 			{Path: "ConceptMap.group.element.code", Steps: []SearchStep{{Name: "group"}, {Name: "element"}}, Leaves: []SearchLeaf{{Name: "code", Type: "code"}}},
@@ -1649,13 +1649,13 @@ var searchParameters = [][]SearchParameter{
 			{Path: "ConceptMap.group.source", Steps: []SearchStep{{Name: "group"}}, Leaves: []SearchLeaf{{Name: "source", Type: "uri"}}},
 		}},
 		{Code: "source-uri", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ConceptMap-source-uri", Targets: []fhir.Type{"ValueSet"}, Branches: []SearchBranch{
-			{Path: "ConceptMap.sourceUri", Leaves: []SearchLeaf{{Name: "sourceUri", Type: "uri"}}},
+			{Path: "ConceptMap.sourceUri", Leaves: []SearchLeaf{{Name: "sourceUri", Type: "uri"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-status", Branches: []SearchBranch{
-			{Path: "ConceptMap.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}},
+			{Path: "ConceptMap.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}, Single: true},
 		}},
 		{Code: "target", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ConceptMap-target", Targets: []fhir.Type{"ValueSet"}, Branches: []SearchBranch{
-			{Path: "ConceptMap.targetCanonical", Leaves: []SearchLeaf{{Name: "targetCanonical", Type: "canonical"}}},
+			{Path: "ConceptMap.targetCanonical", Leaves: []SearchLeaf{{Name: "targetCanonical", Type: "canonical"}}, Single: true},
 		}},
 		{Code: "target-code", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ConceptMap-target-code", Branches: []SearchBranch{
 			{Path: "ConceptMap.group.element.target.code", Steps: []SearchStep{{Name: "group"}, {Name: "element"}, {Name: "target"}}, Leaves: []SearchLeaf{{Name: "code", Type: "code"}}},
@@ -1664,21 +1664,21 @@ var searchParameters = [][]SearchParameter{
 			{Path: "ConceptMap.group.target", Steps: []SearchStep{{Name: "group"}}, Leaves: []SearchLeaf{{Name: "target", Type: "uri"}}},
 		}},
 		{Code: "target-uri", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ConceptMap-target-uri", Targets: []fhir.Type{"ValueSet"}, Branches: []SearchBranch{
-			{Path: "ConceptMap.targetUri", Leaves: []SearchLeaf{{Name: "targetUri", Type: "uri"}}},
+			{Path: "ConceptMap.targetUri", Leaves: []SearchLeaf{{Name: "targetUri", Type: "uri"}}, Single: true},
 		}},
 		{Code: "title", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-title", Branches: []SearchBranch{
-			{Path: "ConceptMap.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}},
+			{Path: "ConceptMap.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}, Single: true},
 		}},
 		{Code: "url", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/conformance-url", Branches: []SearchBranch{
-			{Path: "ConceptMap.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}},
+			{Path: "ConceptMap.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}, Single: true},
 		}},
 		{Code: "version", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-version", Branches: []SearchBranch{
-			{Path: "ConceptMap.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}},
+			{Path: "ConceptMap.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}, Single: true},
 		}},
 	},
 	28: { // Condition
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Condition.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Condition.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Condition.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -1696,16 +1696,16 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Condition.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "abatement-age", Type: "quantity", URL: "http://hl7.org/fhir/SearchParameter/Condition-abatement-age", Branches: []SearchBranch{
-			{Path: "Condition.abatement", Leaves: []SearchLeaf{{Name: "abatementAge", Type: "Age"}, {Name: "abatementRange", Type: "Range"}}},
+			{Path: "Condition.abatement", Leaves: []SearchLeaf{{Name: "abatementAge", Type: "Age"}, {Name: "abatementRange", Type: "Range"}}, Single: true},
 		}},
 		{Code: "abatement-date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Condition-abatement-date", Branches: []SearchBranch{
-			{Path: "Condition.abatement", Leaves: []SearchLeaf{{Name: "abatementDateTime", Type: "dateTime"}, {Name: "abatementPeriod", Type: "Period"}}},
+			{Path: "Condition.abatement", Leaves: []SearchLeaf{{Name: "abatementDateTime", Type: "dateTime"}, {Name: "abatementPeriod", Type: "Period"}}, Single: true},
 		}},
 		{Code: "abatement-string", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/Condition-abatement-string", Branches: []SearchBranch{
-			{Path: "Condition.abatement", Leaves: []SearchLeaf{{Name: "abatementString", Type: "string"}}},
+			{Path: "Condition.abatement", Leaves: []SearchLeaf{{Name: "abatementString", Type: "string"}}, Single: true},
 		}},
 		{Code: "asserter", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Condition-asserter", Targets: []fhir.Type{"Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
-			{Path: "Condition.asserter", Leaves: []SearchLeaf{{Name: "asserter", Type: "Reference"}}},
+			{Path: "Condition.asserter", Leaves: []SearchLeaf{{Name: "asserter", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "body-site", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Condition-body-site", Branches: []SearchBranch{
 			{Path: "Condition.bodySite", Leaves: []SearchLeaf{{Name: "bodySite", Type: "CodeableConcept"}}},
@@ -1714,54 +1714,54 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Condition.category", Leaves: []SearchLeaf{{Name: "category", Type: "CodeableConcept"}}},
 		}},
 		{Code: "clinical-status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Condition-clinical-status", Branches: []SearchBranch{
-			{Path: "Condition.clinicalStatus", Leaves: []SearchLeaf{{Name: "clinicalStatus", Type: "CodeableConcept"}}},
+			{Path: "Condition.clinicalStatus", Leaves: []SearchLeaf{{Name: "clinicalStatus", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "code", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-code", Branches: []SearchBranch{
-			{Path: "Condition.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}},
+			{Path: "Condition.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "encounter", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Condition-encounter", Targets: []fhir.Type{"Encounter"}, Branches: []SearchBranch{
-			{Path: "Condition.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}},
+			{Path: "Condition.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "evidence", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Condition-evidence", Branches: []SearchBranch{
 			{Path: "Condition.evidence.code", Steps: []SearchStep{{Name: "evidence"}}, Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}},
 		}},
-		{Code: "evidence-detail", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Condition-evidence-detail", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "evidence-detail", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Condition-evidence-detail", Branches: []SearchBranch{
 			{Path: "Condition.evidence.detail", Steps: []SearchStep{{Name: "evidence"}}, Leaves: []SearchLeaf{{Name: "detail", Type: "Reference"}}},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-identifier", Branches: []SearchBranch{
 			{Path: "Condition.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "onset-age", Type: "quantity", URL: "http://hl7.org/fhir/SearchParameter/Condition-onset-age", Branches: []SearchBranch{
-			{Path: "Condition.onset", Leaves: []SearchLeaf{{Name: "onsetAge", Type: "Age"}, {Name: "onsetRange", Type: "Range"}}},
+			{Path: "Condition.onset", Leaves: []SearchLeaf{{Name: "onsetAge", Type: "Age"}, {Name: "onsetRange", Type: "Range"}}, Single: true},
 		}},
 		{Code: "onset-date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Condition-onset-date", Branches: []SearchBranch{
-			{Path: "Condition.onset", Leaves: []SearchLeaf{{Name: "onsetDateTime", Type: "dateTime"}, {Name: "onsetPeriod", Type: "Period"}}},
+			{Path: "Condition.onset", Leaves: []SearchLeaf{{Name: "onsetDateTime", Type: "dateTime"}, {Name: "onsetPeriod", Type: "Period"}}, Single: true},
 		}},
 		{Code: "onset-info", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/Condition-onset-info", Branches: []SearchBranch{
-			{Path: "Condition.onset", Leaves: []SearchLeaf{{Name: "onsetString", Type: "string"}}},
+			{Path: "Condition.onset", Leaves: []SearchLeaf{{Name: "onsetString", Type: "string"}}, Single: true},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "Condition.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient"},
+			{Path: "Condition.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient", Single: true},
 		}},
 		{Code: "recorded-date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Condition-recorded-date", Branches: []SearchBranch{
-			{Path: "Condition.recordedDate", Leaves: []SearchLeaf{{Name: "recordedDate", Type: "dateTime"}}},
+			{Path: "Condition.recordedDate", Leaves: []SearchLeaf{{Name: "recordedDate", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "severity", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Condition-severity", Branches: []SearchBranch{
-			{Path: "Condition.severity", Leaves: []SearchLeaf{{Name: "severity", Type: "CodeableConcept"}}},
+			{Path: "Condition.severity", Leaves: []SearchLeaf{{Name: "severity", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "stage", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Condition-stage", Branches: []SearchBranch{
 			{Path: "Condition.stage.summary", Steps: []SearchStep{{Name: "stage"}}, Leaves: []SearchLeaf{{Name: "summary", Type: "CodeableConcept"}}},
 		}},
 		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Condition-subject", Targets: []fhir.Type{"Group", "Patient"}, Branches: []SearchBranch{
-			{Path: "Condition.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
+			{Path: "Condition.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "verification-status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Condition-verification-status", Branches: []SearchBranch{
-			{Path: "Condition.verificationStatus", Leaves: []SearchLeaf{{Name: "verificationStatus", Type: "CodeableConcept"}}},
+			{Path: "Condition.verificationStatus", Leaves: []SearchLeaf{{Name: "verificationStatus", Type: "CodeableConcept"}}, Single: true},
 		}},
 	},
 	29: { // Consent
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Consent.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Consent.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Consent.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -1790,11 +1790,11 @@ var searchParameters = [][]SearchParameter{
 		{Code: "consentor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Consent-consentor", Targets: []fhir.Type{"Organization", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
 			{Path: "Consent.performer", Leaves: []SearchLeaf{{Name: "performer", Type: "Reference"}}},
 		}},
-		{Code: "data", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Consent-data", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "data", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Consent-data", Branches: []SearchBranch{
 			{Path: "Consent.provision.data.reference", Steps: []SearchStep{{Name: "provision"}, {Name: "data"}}, Leaves: []SearchLeaf{{Name: "reference", Type: "Reference"}}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/clinical-date", Branches: []SearchBranch{
-			{Path: "Consent.dateTime", Leaves: []SearchLeaf{{Name: "dateTime", Type: "dateTime"}}},
+			{Path: "Consent.dateTime", Leaves: []SearchLeaf{{Name: "dateTime", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-identifier", Branches: []SearchBranch{
 			{Path: "Consent.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
@@ -1803,30 +1803,30 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Consent.organization", Leaves: []SearchLeaf{{Name: "organization", Type: "Reference"}}},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "Consent.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}},
+			{Path: "Consent.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "period", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Consent-period", Branches: []SearchBranch{
-			{Path: "Consent.provision.period", Steps: []SearchStep{{Name: "provision"}}, Leaves: []SearchLeaf{{Name: "period", Type: "Period"}}},
+			{Path: "Consent.provision.period", Steps: []SearchStep{{Name: "provision"}}, Leaves: []SearchLeaf{{Name: "period", Type: "Period"}}, Single: true},
 		}},
 		{Code: "purpose", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Consent-purpose", Branches: []SearchBranch{
 			{Path: "Consent.provision.purpose", Steps: []SearchStep{{Name: "provision"}}, Leaves: []SearchLeaf{{Name: "purpose", Type: "Coding"}}},
 		}},
 		{Code: "scope", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Consent-scope", Branches: []SearchBranch{
-			{Path: "Consent.scope", Leaves: []SearchLeaf{{Name: "scope", Type: "CodeableConcept"}}},
+			{Path: "Consent.scope", Leaves: []SearchLeaf{{Name: "scope", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "security-label", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Consent-security-label", Branches: []SearchBranch{
 			{Path: "Consent.provision.securityLabel", Steps: []SearchStep{{Name: "provision"}}, Leaves: []SearchLeaf{{Name: "securityLabel", Type: "Coding"}}},
 		}},
 		{Code: "source-reference", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Consent-source-reference", Targets: []fhir.Type{"Consent", "Contract", "DocumentReference", "QuestionnaireResponse"}, Branches: []SearchBranch{
-			{Path: "Consent.source", Leaves: []SearchLeaf{{Name: "sourceReference", Type: "Reference"}}},
+			{Path: "Consent.source", Leaves: []SearchLeaf{{Name: "sourceReference", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Consent-status", Branches: []SearchBranch{
-			{Path: "Consent.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/consent-state-codes"}}}},
+			{Path: "Consent.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/consent-state-codes"}}}, Single: true},
 		}},
 	},
 	30: { // Contract
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Contract.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Contract.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Contract.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -1853,10 +1853,10 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Contract.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "instantiates", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/Contract-instantiates", Branches: []SearchBranch{
-			{Path: "Contract.instantiatesUri", Leaves: []SearchLeaf{{Name: "instantiatesUri", Type: "uri"}}},
+			{Path: "Contract.instantiatesUri", Leaves: []SearchLeaf{{Name: "instantiatesUri", Type: "uri"}}, Single: true},
 		}},
 		{Code: "issued", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Contract-issued", Branches: []SearchBranch{
-			{Path: "Contract.issued", Leaves: []SearchLeaf{{Name: "issued", Type: "dateTime"}}},
+			{Path: "Contract.issued", Leaves: []SearchLeaf{{Name: "issued", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Contract-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
 			{Path: "Contract.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient"},
@@ -1865,18 +1865,18 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Contract.signer.party", Steps: []SearchStep{{Name: "signer"}}, Leaves: []SearchLeaf{{Name: "party", Type: "Reference"}}},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Contract-status", Branches: []SearchBranch{
-			{Path: "Contract.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/contract-status"}}}},
+			{Path: "Contract.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/contract-status"}}}, Single: true},
 		}},
-		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Contract-subject", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Contract-subject", Branches: []SearchBranch{
 			{Path: "Contract.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
 		}},
 		{Code: "url", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/Contract-url", Branches: []SearchBranch{
-			{Path: "Contract.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}},
+			{Path: "Contract.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}, Single: true},
 		}},
 	},
 	31: { // Coverage
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Coverage.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Coverage.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Coverage.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -1894,7 +1894,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Coverage.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "beneficiary", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Coverage-beneficiary", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "Coverage.beneficiary", Leaves: []SearchLeaf{{Name: "beneficiary", Type: "Reference"}}},
+			{Path: "Coverage.beneficiary", Leaves: []SearchLeaf{{Name: "beneficiary", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "class-type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Coverage-class-type", Branches: []SearchBranch{
 			{Path: "Coverage.class.type", Steps: []SearchStep{{Name: "class"}}, Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}},
@@ -1903,33 +1903,33 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Coverage.class.value", Steps: []SearchStep{{Name: "class"}}, Leaves: []SearchLeaf{{Name: "value", Type: "string"}}},
 		}},
 		{Code: "dependent", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/Coverage-dependent", Branches: []SearchBranch{
-			{Path: "Coverage.dependent", Leaves: []SearchLeaf{{Name: "dependent", Type: "string"}}},
+			{Path: "Coverage.dependent", Leaves: []SearchLeaf{{Name: "dependent", Type: "string"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Coverage-identifier", Branches: []SearchBranch{
 			{Path: "Coverage.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Coverage-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "Coverage.beneficiary", Leaves: []SearchLeaf{{Name: "beneficiary", Type: "Reference"}}},
+			{Path: "Coverage.beneficiary", Leaves: []SearchLeaf{{Name: "beneficiary", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "payor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Coverage-payor", Targets: []fhir.Type{"Organization", "Patient", "RelatedPerson"}, Branches: []SearchBranch{
 			{Path: "Coverage.payor", Leaves: []SearchLeaf{{Name: "payor", Type: "Reference"}}},
 		}},
 		{Code: "policy-holder", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Coverage-policy-holder", Targets: []fhir.Type{"Organization", "Patient", "RelatedPerson"}, Branches: []SearchBranch{
-			{Path: "Coverage.policyHolder", Leaves: []SearchLeaf{{Name: "policyHolder", Type: "Reference"}}},
+			{Path: "Coverage.policyHolder", Leaves: []SearchLeaf{{Name: "policyHolder", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Coverage-status", Branches: []SearchBranch{
-			{Path: "Coverage.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/fm-status"}}}},
+			{Path: "Coverage.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/fm-status"}}}, Single: true},
 		}},
 		{Code: "subscriber", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Coverage-subscriber", Targets: []fhir.Type{"Patient", "RelatedPerson"}, Branches: []SearchBranch{
-			{Path: "Coverage.subscriber", Leaves: []SearchLeaf{{Name: "subscriber", Type: "Reference"}}},
+			{Path: "Coverage.subscriber", Leaves: []SearchLeaf{{Name: "subscriber", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Coverage-type", Branches: []SearchBranch{
-			{Path: "Coverage.type", Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}},
+			{Path: "Coverage.type", Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}, Single: true},
 		}},
 	},
 	32: { // CoverageEligibilityRequest
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "CoverageEligibilityRequest.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "CoverageEligibilityRequest.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "CoverageEligibilityRequest.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -1947,30 +1947,30 @@ var searchParameters = [][]SearchParameter{
 			{Path: "CoverageEligibilityRequest.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "created", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/CoverageEligibilityRequest-created", Branches: []SearchBranch{
-			{Path: "CoverageEligibilityRequest.created", Leaves: []SearchLeaf{{Name: "created", Type: "dateTime"}}},
+			{Path: "CoverageEligibilityRequest.created", Leaves: []SearchLeaf{{Name: "created", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "enterer", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/CoverageEligibilityRequest-enterer", Targets: []fhir.Type{"Practitioner", "PractitionerRole"}, Branches: []SearchBranch{
-			{Path: "CoverageEligibilityRequest.enterer", Leaves: []SearchLeaf{{Name: "enterer", Type: "Reference"}}},
+			{Path: "CoverageEligibilityRequest.enterer", Leaves: []SearchLeaf{{Name: "enterer", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "facility", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/CoverageEligibilityRequest-facility", Targets: []fhir.Type{"Location"}, Branches: []SearchBranch{
-			{Path: "CoverageEligibilityRequest.facility", Leaves: []SearchLeaf{{Name: "facility", Type: "Reference"}}},
+			{Path: "CoverageEligibilityRequest.facility", Leaves: []SearchLeaf{{Name: "facility", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/CoverageEligibilityRequest-identifier", Branches: []SearchBranch{
 			{Path: "CoverageEligibilityRequest.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/CoverageEligibilityRequest-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "CoverageEligibilityRequest.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}},
+			{Path: "CoverageEligibilityRequest.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "provider", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/CoverageEligibilityRequest-provider", Targets: []fhir.Type{"Organization", "Practitioner", "PractitionerRole"}, Branches: []SearchBranch{
-			{Path: "CoverageEligibilityRequest.provider", Leaves: []SearchLeaf{{Name: "provider", Type: "Reference"}}},
+			{Path: "CoverageEligibilityRequest.provider", Leaves: []SearchLeaf{{Name: "provider", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/CoverageEligibilityRequest-status", Branches: []SearchBranch{
-			{Path: "CoverageEligibilityRequest.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/fm-status"}}}},
+			{Path: "CoverageEligibilityRequest.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/fm-status"}}}, Single: true},
 		}},
 	},
 	33: { // CoverageEligibilityResponse
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "CoverageEligibilityResponse.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "CoverageEligibilityResponse.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "CoverageEligibilityResponse.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -1988,36 +1988,36 @@ var searchParameters = [][]SearchParameter{
 			{Path: "CoverageEligibilityResponse.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "created", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/CoverageEligibilityResponse-created", Branches: []SearchBranch{
-			{Path: "CoverageEligibilityResponse.created", Leaves: []SearchLeaf{{Name: "created", Type: "dateTime"}}},
+			{Path: "CoverageEligibilityResponse.created", Leaves: []SearchLeaf{{Name: "created", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "disposition", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/CoverageEligibilityResponse-disposition", Branches: []SearchBranch{
-			{Path: "CoverageEligibilityResponse.disposition", Leaves: []SearchLeaf{{Name: "disposition", Type: "string"}}},
+			{Path: "CoverageEligibilityResponse.disposition", Leaves: []SearchLeaf{{Name: "disposition", Type: "string"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/CoverageEligibilityResponse-identifier", Branches: []SearchBranch{
 			{Path: "CoverageEligibilityResponse.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "insurer", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/CoverageEligibilityResponse-insurer", Targets: []fhir.Type{"Organization"}, Branches: []SearchBranch{
-			{Path: "CoverageEligibilityResponse.insurer", Leaves: []SearchLeaf{{Name: "insurer", Type: "Reference"}}},
+			{Path: "CoverageEligibilityResponse.insurer", Leaves: []SearchLeaf{{Name: "insurer", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "outcome", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/CoverageEligibilityResponse-outcome", Branches: []SearchBranch{
-			{Path: "CoverageEligibilityResponse.outcome", Leaves: []SearchLeaf{{Name: "outcome", Type: "code", Systems: []string{"http://hl7.org/fhir/remittance-outcome"}}}},
+			{Path: "CoverageEligibilityResponse.outcome", Leaves: []SearchLeaf{{Name: "outcome", Type: "code", Systems: []string{"http://hl7.org/fhir/remittance-outcome"}}}, Single: true},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/CoverageEligibilityResponse-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "CoverageEligibilityResponse.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}},
+			{Path: "CoverageEligibilityResponse.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "request", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/CoverageEligibilityResponse-request", Targets: []fhir.Type{"CoverageEligibilityRequest"}, Branches: []SearchBranch{
-			{Path: "CoverageEligibilityResponse.request", Leaves: []SearchLeaf{{Name: "request", Type: "Reference"}}},
+			{Path: "CoverageEligibilityResponse.request", Leaves: []SearchLeaf{{Name: "request", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "requestor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/CoverageEligibilityResponse-requestor", Targets: []fhir.Type{"Organization", "Practitioner", "PractitionerRole"}, Branches: []SearchBranch{
-			{Path: "CoverageEligibilityResponse.requestor", Leaves: []SearchLeaf{{Name: "requestor", Type: "Reference"}}},
+			{Path: "CoverageEligibilityResponse.requestor", Leaves: []SearchLeaf{{Name: "requestor", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/CoverageEligibilityResponse-status", Branches: []SearchBranch{
-			{Path: "CoverageEligibilityResponse.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/fm-status"}}}},
+			{Path: "CoverageEligibilityResponse.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/fm-status"}}}, Single: true},
 		}},
 	},
 	34: { // DetectedIssue
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "DetectedIssue.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "DetectedIssue.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "DetectedIssue.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -2035,27 +2035,27 @@ var searchParameters = [][]SearchParameter{
 			{Path: "DetectedIssue.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "author", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/DetectedIssue-author", Targets: []fhir.Type{"Device", "Practitioner", "PractitionerRole"}, Branches: []SearchBranch{
-			{Path: "DetectedIssue.author", Leaves: []SearchLeaf{{Name: "author", Type: "Reference"}}},
+			{Path: "DetectedIssue.author", Leaves: []SearchLeaf{{Name: "author", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "code", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/DetectedIssue-code", Branches: []SearchBranch{
-			{Path: "DetectedIssue.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}},
+			{Path: "DetectedIssue.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "identified", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/DetectedIssue-identified", Branches: []SearchBranch{
-			{Path: "DetectedIssue.identified", Leaves: []SearchLeaf{{Name: "identifiedDateTime", Type: "dateTime"}, {Name: "identifiedPeriod", Type: "Period"}}},
+			{Path: "DetectedIssue.identified", Leaves: []SearchLeaf{{Name: "identifiedDateTime", Type: "dateTime"}, {Name: "identifiedPeriod", Type: "Period"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-identifier", Branches: []SearchBranch{
 			{Path: "DetectedIssue.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
-		{Code: "implicated", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/DetectedIssue-implicated", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "implicated", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/DetectedIssue-implicated", Branches: []SearchBranch{
 			{Path: "DetectedIssue.implicated", Leaves: []SearchLeaf{{Name: "implicated", Type: "Reference"}}},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "DetectedIssue.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}},
+			{Path: "DetectedIssue.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}, Single: true},
 		}},
 	},
 	35: { // Device
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Device.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Device.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Device.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -2084,25 +2084,25 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Device.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "location", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Device-location", Targets: []fhir.Type{"Location"}, Branches: []SearchBranch{
-			{Path: "Device.location", Leaves: []SearchLeaf{{Name: "location", Type: "Reference"}}},
+			{Path: "Device.location", Leaves: []SearchLeaf{{Name: "location", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "manufacturer", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/Device-manufacturer", Branches: []SearchBranch{
-			{Path: "Device.manufacturer", Leaves: []SearchLeaf{{Name: "manufacturer", Type: "string"}}},
+			{Path: "Device.manufacturer", Leaves: []SearchLeaf{{Name: "manufacturer", Type: "string"}}, Single: true},
 		}},
 		{Code: "model", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/Device-model", Branches: []SearchBranch{
-			{Path: "Device.modelNumber", Leaves: []SearchLeaf{{Name: "modelNumber", Type: "string"}}},
+			{Path: "Device.modelNumber", Leaves: []SearchLeaf{{Name: "modelNumber", Type: "string"}}, Single: true},
 		}},
 		{Code: "organization", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Device-organization", Targets: []fhir.Type{"Organization"}, Branches: []SearchBranch{
-			{Path: "Device.owner", Leaves: []SearchLeaf{{Name: "owner", Type: "Reference"}}},
+			{Path: "Device.owner", Leaves: []SearchLeaf{{Name: "owner", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Device-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "Device.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}},
+			{Path: "Device.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Device-status", Branches: []SearchBranch{
-			{Path: "Device.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/device-status"}}}},
+			{Path: "Device.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/device-status"}}}, Single: true},
 		}},
 		{Code: "type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Device-type", Branches: []SearchBranch{
-			{Path: "Device.type", Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}},
+			{Path: "Device.type", Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "udi-carrier", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/Device-udi-carrier", Branches: []SearchBranch{
 			{Path: "Device.udiCarrier.carrierHRF", Steps: []SearchStep{{Name: "udiCarrier"}}, Leaves: []SearchLeaf{{Name: "carrierHRF", Type: "string"}}},
@@ -2111,12 +2111,12 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Device.udiCarrier.deviceIdentifier", Steps: []SearchStep{{Name: "udiCarrier"}}, Leaves: []SearchLeaf{{Name: "deviceIdentifier", Type: "string"}}},
 		}},
 		{Code: "url", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/Device-url", Branches: []SearchBranch{
-			{Path: "Device.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}},
+			{Path: "Device.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}, Single: true},
 		}},
 	},
 	36: { // DeviceDefinition
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "DeviceDefinition.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "DeviceDefinition.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "DeviceDefinition.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -2137,15 +2137,15 @@ var searchParameters = [][]SearchParameter{
 			{Path: "DeviceDefinition.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "parent", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/DeviceDefinition-parent", Targets: []fhir.Type{"DeviceDefinition"}, Branches: []SearchBranch{
-			{Path: "DeviceDefinition.parentDevice", Leaves: []SearchLeaf{{Name: "parentDevice", Type: "Reference"}}},
+			{Path: "DeviceDefinition.parentDevice", Leaves: []SearchLeaf{{Name: "parentDevice", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/DeviceDefinition-type", Branches: []SearchBranch{
-			{Path: "DeviceDefinition.type", Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}},
+			{Path: "DeviceDefinition.type", Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}, Single: true},
 		}},
 	},
 	37: { // DeviceMetric
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "DeviceMetric.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "DeviceMetric.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "DeviceMetric.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -2163,24 +2163,24 @@ var searchParameters = [][]SearchParameter{
 			{Path: "DeviceMetric.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "category", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/DeviceMetric-category", Branches: []SearchBranch{
-			{Path: "DeviceMetric.category", Leaves: []SearchLeaf{{Name: "category", Type: "code", Systems: []string{"http://hl7.org/fhir/metric-category"}}}},
+			{Path: "DeviceMetric.category", Leaves: []SearchLeaf{{Name: "category", Type: "code", Systems: []string{"http://hl7.org/fhir/metric-category"}}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/DeviceMetric-identifier", Branches: []SearchBranch{
 			{Path: "DeviceMetric.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "parent", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/DeviceMetric-parent", Targets: []fhir.Type{"Device"}, Branches: []SearchBranch{
-			{Path: "DeviceMetric.parent", Leaves: []SearchLeaf{{Name: "parent", Type: "Reference"}}},
+			{Path: "DeviceMetric.parent", Leaves: []SearchLeaf{{Name: "parent", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "source", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/DeviceMetric-source", Targets: []fhir.Type{"Device"}, Branches: []SearchBranch{
-			{Path: "DeviceMetric.source", Leaves: []SearchLeaf{{Name: "source", Type: "Reference"}}},
+			{Path: "DeviceMetric.source", Leaves: []SearchLeaf{{Name: "source", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/DeviceMetric-type", Branches: []SearchBranch{
-			{Path: "DeviceMetric.type", Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}},
+			{Path: "DeviceMetric.type", Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}, Single: true},
 		}},
 	},
 	38: { // DeviceRequest
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "DeviceRequest.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "DeviceRequest.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "DeviceRequest.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -2198,25 +2198,25 @@ var searchParameters = [][]SearchParameter{
 			{Path: "DeviceRequest.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "authored-on", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/DeviceRequest-authored-on", Branches: []SearchBranch{
-			{Path: "DeviceRequest.authoredOn", Leaves: []SearchLeaf{{Name: "authoredOn", Type: "dateTime"}}},
+			{Path: "DeviceRequest.authoredOn", Leaves: []SearchLeaf{{Name: "authoredOn", Type: "dateTime"}}, Single: true},
 		}},
-		{Code: "based-on", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/DeviceRequest-based-on", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "based-on", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/DeviceRequest-based-on", Branches: []SearchBranch{
 			{Path: "DeviceRequest.basedOn", Leaves: []SearchLeaf{{Name: "basedOn", Type: "Reference"}}},
 		}},
 		{Code: "code", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-code", Branches: []SearchBranch{
-			{Path: "DeviceRequest.code", Leaves: []SearchLeaf{{Name: "codeCodeableConcept", Type: "CodeableConcept"}}},
+			{Path: "DeviceRequest.code", Leaves: []SearchLeaf{{Name: "codeCodeableConcept", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "device", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/DeviceRequest-device", Targets: []fhir.Type{"Device"}, Branches: []SearchBranch{
-			{Path: "DeviceRequest.code", Leaves: []SearchLeaf{{Name: "codeReference", Type: "Reference"}}},
+			{Path: "DeviceRequest.code", Leaves: []SearchLeaf{{Name: "codeReference", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "encounter", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-encounter", Targets: []fhir.Type{"Encounter"}, Branches: []SearchBranch{
-			{Path: "DeviceRequest.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}},
+			{Path: "DeviceRequest.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "event-date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/DeviceRequest-event-date", Branches: []SearchBranch{
-			{Path: "DeviceRequest.occurrence", Leaves: []SearchLeaf{{Name: "occurrenceDateTime", Type: "dateTime"}, {Name: "occurrencePeriod", Type: "Period"}}},
+			{Path: "DeviceRequest.occurrence", Leaves: []SearchLeaf{{Name: "occurrenceDateTime", Type: "dateTime"}, {Name: "occurrencePeriod", Type: "Period"}}, Single: true},
 		}},
 		{Code: "group-identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/DeviceRequest-group-identifier", Branches: []SearchBranch{
-			{Path: "DeviceRequest.groupIdentifier", Leaves: []SearchLeaf{{Name: "groupIdentifier", Type: "Identifier"}}},
+			{Path: "DeviceRequest.groupIdentifier", Leaves: []SearchLeaf{{Name: "groupIdentifier", Type: "Identifier"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-identifier", Branches: []SearchBranch{
 			{Path: "DeviceRequest.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
@@ -2231,30 +2231,30 @@ var searchParameters = [][]SearchParameter{
 			{Path: "DeviceRequest.insurance", Leaves: []SearchLeaf{{Name: "insurance", Type: "Reference"}}},
 		}},
 		{Code: "intent", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/DeviceRequest-intent", Branches: []SearchBranch{
-			{Path: "DeviceRequest.intent", Leaves: []SearchLeaf{{Name: "intent", Type: "code", Systems: []string{"http://hl7.org/fhir/request-intent"}}}},
+			{Path: "DeviceRequest.intent", Leaves: []SearchLeaf{{Name: "intent", Type: "code", Systems: []string{"http://hl7.org/fhir/request-intent"}}}, Single: true},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "DeviceRequest.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient"},
+			{Path: "DeviceRequest.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient", Single: true},
 		}},
 		{Code: "performer", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/DeviceRequest-performer", Targets: []fhir.Type{"CareTeam", "Device", "HealthcareService", "Organization", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
-			{Path: "DeviceRequest.performer", Leaves: []SearchLeaf{{Name: "performer", Type: "Reference"}}},
+			{Path: "DeviceRequest.performer", Leaves: []SearchLeaf{{Name: "performer", Type: "Reference"}}, Single: true},
 		}},
-		{Code: "prior-request", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/DeviceRequest-prior-request", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "prior-request", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/DeviceRequest-prior-request", Branches: []SearchBranch{
 			{Path: "DeviceRequest.priorRequest", Leaves: []SearchLeaf{{Name: "priorRequest", Type: "Reference"}}},
 		}},
 		{Code: "requester", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/DeviceRequest-requester", Targets: []fhir.Type{"Device", "Organization", "Practitioner", "PractitionerRole"}, Branches: []SearchBranch{
-			{Path: "DeviceRequest.requester", Leaves: []SearchLeaf{{Name: "requester", Type: "Reference"}}},
+			{Path: "DeviceRequest.requester", Leaves: []SearchLeaf{{Name: "requester", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/DeviceRequest-status", Branches: []SearchBranch{
-			{Path: "DeviceRequest.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/request-status"}}}},
+			{Path: "DeviceRequest.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/request-status"}}}, Single: true},
 		}},
 		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/DeviceRequest-subject", Targets: []fhir.Type{"Device", "Group", "Location", "Patient"}, Branches: []SearchBranch{
-			{Path: "DeviceRequest.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
+			{Path: "DeviceRequest.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Single: true},
 		}},
 	},
 	39: { // DeviceUseStatement
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "DeviceUseStatement.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "DeviceUseStatement.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "DeviceUseStatement.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -2272,21 +2272,21 @@ var searchParameters = [][]SearchParameter{
 			{Path: "DeviceUseStatement.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "device", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/DeviceUseStatement-device", Targets: []fhir.Type{"Device"}, Branches: []SearchBranch{
-			{Path: "DeviceUseStatement.device", Leaves: []SearchLeaf{{Name: "device", Type: "Reference"}}},
+			{Path: "DeviceUseStatement.device", Leaves: []SearchLeaf{{Name: "device", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/DeviceUseStatement-identifier", Branches: []SearchBranch{
 			{Path: "DeviceUseStatement.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-patient", Targets: []fhir.Type{"Group", "Patient"}, Branches: []SearchBranch{
-			{Path: "DeviceUseStatement.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
+			{Path: "DeviceUseStatement.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/DeviceUseStatement-subject", Targets: []fhir.Type{"Group", "Patient"}, Branches: []SearchBranch{
-			{Path: "DeviceUseStatement.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
+			{Path: "DeviceUseStatement.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Single: true},
 		}},
 	},
 	40: { // DiagnosticReport
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "DiagnosticReport.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "DiagnosticReport.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "DiagnosticReport.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -2313,28 +2313,28 @@ var searchParameters = [][]SearchParameter{
 			{Path: "DiagnosticReport.category", Leaves: []SearchLeaf{{Name: "category", Type: "CodeableConcept"}}},
 		}},
 		{Code: "code", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-code", Branches: []SearchBranch{
-			{Path: "DiagnosticReport.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}},
+			{Path: "DiagnosticReport.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "conclusion", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/DiagnosticReport-conclusion", Branches: []SearchBranch{
 			{Path: "DiagnosticReport.conclusionCode", Leaves: []SearchLeaf{{Name: "conclusionCode", Type: "CodeableConcept"}}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/clinical-date", Branches: []SearchBranch{
-			{Path: "DiagnosticReport.effective", Leaves: []SearchLeaf{{Name: "effectiveDateTime", Type: "dateTime"}, {Name: "effectivePeriod", Type: "Period"}}},
+			{Path: "DiagnosticReport.effective", Leaves: []SearchLeaf{{Name: "effectiveDateTime", Type: "dateTime"}, {Name: "effectivePeriod", Type: "Period"}}, Single: true},
 		}},
 		{Code: "encounter", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-encounter", Targets: []fhir.Type{"Encounter"}, Branches: []SearchBranch{
-			{Path: "DiagnosticReport.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}},
+			{Path: "DiagnosticReport.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-identifier", Branches: []SearchBranch{
 			{Path: "DiagnosticReport.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "issued", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/DiagnosticReport-issued", Branches: []SearchBranch{
-			{Path: "DiagnosticReport.issued", Leaves: []SearchLeaf{{Name: "issued", Type: "instant"}}},
+			{Path: "DiagnosticReport.issued", Leaves: []SearchLeaf{{Name: "issued", Type: "instant"}}, Single: true},
 		}},
 		{Code: "media", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/DiagnosticReport-media", Targets: []fhir.Type{"Media"}, Branches: []SearchBranch{
 			{Path: "DiagnosticReport.media.link", Steps: []SearchStep{{Name: "media"}}, Leaves: []SearchLeaf{{Name: "link", Type: "Reference"}}},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "DiagnosticReport.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient"},
+			{Path: "DiagnosticReport.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient", Single: true},
 		}},
 		{Code: "performer", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/DiagnosticReport-performer", Targets: []fhir.Type{"CareTeam", "Organization", "Practitioner", "PractitionerRole"}, Branches: []SearchBranch{
 			{Path: "DiagnosticReport.performer", Leaves: []SearchLeaf{{Name: "performer", Type: "Reference"}}},
@@ -2349,15 +2349,15 @@ var searchParameters = [][]SearchParameter{
 			{Path: "DiagnosticReport.specimen", Leaves: []SearchLeaf{{Name: "specimen", Type: "Reference"}}},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/DiagnosticReport-status", Branches: []SearchBranch{
-			{Path: "DiagnosticReport.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/diagnostic-report-status"}}}},
+			{Path: "DiagnosticReport.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/diagnostic-report-status"}}}, Single: true},
 		}},
 		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/DiagnosticReport-subject", Targets: []fhir.Type{"Device", "Group", "Location", "Patient"}, Branches: []SearchBranch{
-			{Path: "DiagnosticReport.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
+			{Path: "DiagnosticReport.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Single: true},
 		}},
 	},
 	41: { // DocumentManifest
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "DocumentManifest.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "DocumentManifest.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "DocumentManifest.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -2378,20 +2378,20 @@ var searchParameters = [][]SearchParameter{
 			{Path: "DocumentManifest.author", Leaves: []SearchLeaf{{Name: "author", Type: "Reference"}}},
 		}},
 		{Code: "created", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/DocumentManifest-created", Branches: []SearchBranch{
-			{Path: "DocumentManifest.created", Leaves: []SearchLeaf{{Name: "created", Type: "dateTime"}}},
+			{Path: "DocumentManifest.created", Leaves: []SearchLeaf{{Name: "created", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "description", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/DocumentManifest-description", Branches: []SearchBranch{
-			{Path: "DocumentManifest.description", Leaves: []SearchLeaf{{Name: "description", Type: "string"}}},
+			{Path: "DocumentManifest.description", Leaves: []SearchLeaf{{Name: "description", Type: "string"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-identifier", Branches: []SearchBranch{
-			{Path: "DocumentManifest.masterIdentifier", Leaves: []SearchLeaf{{Name: "masterIdentifier", Type: "Identifier"}}},
+			{Path: "DocumentManifest.masterIdentifier", Leaves: []SearchLeaf{{Name: "masterIdentifier", Type: "Identifier"}}, Single: true},
 			{Path: "DocumentManifest.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
-		{Code: "item", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/DocumentManifest-item", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "item", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/DocumentManifest-item", Branches: []SearchBranch{
 			{Path: "DocumentManifest.content", Leaves: []SearchLeaf{{Name: "content", Type: "Reference"}}},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "DocumentManifest.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient"},
+			{Path: "DocumentManifest.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient", Single: true},
 		}},
 		{Code: "recipient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/DocumentManifest-recipient", Targets: []fhir.Type{"Organization", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
 			{Path: "DocumentManifest.recipient", Leaves: []SearchLeaf{{Name: "recipient", Type: "Reference"}}},
@@ -2399,25 +2399,25 @@ var searchParameters = [][]SearchParameter{
 		{Code: "related-id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/DocumentManifest-related-id", Branches: []SearchBranch{
 			{Path: "DocumentManifest.related.identifier", Steps: []SearchStep{{Name: "related"}}, Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
-		{Code: "related-ref", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/DocumentManifest-related-ref", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "related-ref", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/DocumentManifest-related-ref", Branches: []SearchBranch{
 			{Path: "DocumentManifest.related.ref", Steps: []SearchStep{{Name: "related"}}, Leaves: []SearchLeaf{{Name: "ref", Type: "Reference"}}},
 		}},
 		{Code: "source", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/DocumentManifest-source", Branches: []SearchBranch{
-			{Path: "DocumentManifest.source", Leaves: []SearchLeaf{{Name: "source", Type: "uri"}}},
+			{Path: "DocumentManifest.source", Leaves: []SearchLeaf{{Name: "source", Type: "uri"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/DocumentManifest-status", Branches: []SearchBranch{
-			{Path: "DocumentManifest.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/document-reference-status"}}}},
+			{Path: "DocumentManifest.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/document-reference-status"}}}, Single: true},
 		}},
 		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/DocumentManifest-subject", Targets: []fhir.Type{"Device", "Group", "Patient", "Practitioner"}, Branches: []SearchBranch{
-			{Path: "DocumentManifest.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
+			{Path: "DocumentManifest.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-type", Branches: []SearchBranch{
-			{Path: "DocumentManifest.type", Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}},
+			{Path: "DocumentManifest.type", Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}, Single: true},
 		}},
 	},
 	42: { // DocumentReference
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "DocumentReference.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "DocumentReference.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "DocumentReference.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -2435,7 +2435,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "DocumentReference.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "authenticator", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/DocumentReference-authenticator", Targets: []fhir.Type{"Organization", "Practitioner", "PractitionerRole"}, Branches: []SearchBranch{
-			{Path: "DocumentReference.authenticator", Leaves: []SearchLeaf{{Name: "authenticator", Type: "Reference"}}},
+			{Path: "DocumentReference.authenticator", Leaves: []SearchLeaf{{Name: "authenticator", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "author", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/DocumentReference-author", Targets: []fhir.Type{"Device", "Organization", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
 			{Path: "DocumentReference.author", Leaves: []SearchLeaf{{Name: "author", Type: "Reference"}}},
@@ -2447,13 +2447,13 @@ var searchParameters = [][]SearchParameter{
 			{Path: "DocumentReference.content.attachment.contentType", Steps: []SearchStep{{Name: "content"}, {Name: "attachment"}}, Leaves: []SearchLeaf{{Name: "contentType", Type: "code", Systems: []string{"urn:ietf:bcp:13"}}}},
 		}},
 		{Code: "custodian", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/DocumentReference-custodian", Targets: []fhir.Type{"Organization"}, Branches: []SearchBranch{
-			{Path: "DocumentReference.custodian", Leaves: []SearchLeaf{{Name: "custodian", Type: "Reference"}}},
+			{Path: "DocumentReference.custodian", Leaves: []SearchLeaf{{Name: "custodian", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/DocumentReference-date", Branches: []SearchBranch{
-			{Path: "DocumentReference.date", Leaves: []SearchLeaf{{Name: "date", Type: "instant"}}},
+			{Path: "DocumentReference.date", Leaves: []SearchLeaf{{Name: "date", Type: "instant"}}, Single: true},
 		}},
 		{Code: "description", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/DocumentReference-description", Branches: []SearchBranch{
-			{Path: "DocumentReference.description", Leaves: []SearchLeaf{{Name: "description", Type: "string"}}},
+			{Path: "DocumentReference.description", Leaves: []SearchLeaf{{Name: "description", Type: "string"}}, Single: true},
 		}},
 		{Code: "encounter", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-encounter", Targets: []fhir.Type{"Encounter", "EpisodeOfCare"}, Branches: []SearchBranch{
 			{Path: "DocumentReference.context.encounter", Steps: []SearchStep{{Name: "context"}}, Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}},
@@ -2462,13 +2462,13 @@ var searchParameters = [][]SearchParameter{
 			{Path: "DocumentReference.context.event", Steps: []SearchStep{{Name: "context"}}, Leaves: []SearchLeaf{{Name: "event", Type: "CodeableConcept"}}},
 		}},
 		{Code: "facility", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/DocumentReference-facility", Branches: []SearchBranch{
-			{Path: "DocumentReference.context.facilityType", Steps: []SearchStep{{Name: "context"}}, Leaves: []SearchLeaf{{Name: "facilityType", Type: "CodeableConcept"}}},
+			{Path: "DocumentReference.context.facilityType", Steps: []SearchStep{{Name: "context"}}, Leaves: []SearchLeaf{{Name: "facilityType", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "format", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/DocumentReference-format", Branches: []SearchBranch{
 			{Path: "DocumentReference.content.format", Steps: []SearchStep{{Name: "content"}}, Leaves: []SearchLeaf{{Name: "format", Type: "Coding"}}},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-identifier", Branches: []SearchBranch{
-			{Path: "DocumentReference.masterIdentifier", Leaves: []SearchLeaf{{Name: "masterIdentifier", Type: "Identifier"}}},
+			{Path: "DocumentReference.masterIdentifier", Leaves: []SearchLeaf{{Name: "masterIdentifier", Type: "Identifier"}}, Single: true},
 			{Path: "DocumentReference.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "language", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/DocumentReference-language", Branches: []SearchBranch{
@@ -2478,12 +2478,12 @@ var searchParameters = [][]SearchParameter{
 			{Path: "DocumentReference.content.attachment.url", Steps: []SearchStep{{Name: "content"}, {Name: "attachment"}}, Leaves: []SearchLeaf{{Name: "url", Type: "url"}}},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "DocumentReference.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient"},
+			{Path: "DocumentReference.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient", Single: true},
 		}},
 		{Code: "period", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/DocumentReference-period", Branches: []SearchBranch{
-			{Path: "DocumentReference.context.period", Steps: []SearchStep{{Name: "context"}}, Leaves: []SearchLeaf{{Name: "period", Type: "Period"}}},
+			{Path: "DocumentReference.context.period", Steps: []SearchStep{{Name: "context"}}, Leaves: []SearchLeaf{{Name: "period", Type: "Period"}}, Single: true},
 		}},
-		{Code: "related", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/DocumentReference-related", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "related", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/DocumentReference-related", Branches: []SearchBranch{
 			{Path: "DocumentReference.context.related", Steps: []SearchStep{{Name: "context"}}, Leaves: []SearchLeaf{{Name: "related", Type: "Reference"}}},
 		}},
 		{Code: "relatesto", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/DocumentReference-relatesto", Targets: []fhir.Type{"DocumentReference"}, Branches: []SearchBranch{
@@ -2502,21 +2502,21 @@ var searchParameters = [][]SearchParameter{
 			{Path: "DocumentReference.securityLabel", Leaves: []SearchLeaf{{Name: "securityLabel", Type: "CodeableConcept"}}},
 		}},
 		{Code: "setting", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/DocumentReference-setting", Branches: []SearchBranch{
-			{Path: "DocumentReference.context.practiceSetting", Steps: []SearchStep{{Name: "context"}}, Leaves: []SearchLeaf{{Name: "practiceSetting", Type: "CodeableConcept"}}},
+			{Path: "DocumentReference.context.practiceSetting", Steps: []SearchStep{{Name: "context"}}, Leaves: []SearchLeaf{{Name: "practiceSetting", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/DocumentReference-status", Branches: []SearchBranch{
-			{Path: "DocumentReference.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/document-reference-status"}}}},
+			{Path: "DocumentReference.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/document-reference-status"}}}, Single: true},
 		}},
 		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/DocumentReference-subject", Targets: []fhir.Type{"Device", "Group", "Patient", "Practitioner"}, Branches: []SearchBranch{
-			{Path: "DocumentReference.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
+			{Path: "DocumentReference.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-type", Branches: []SearchBranch{
-			{Path: "DocumentReference.type", Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}},
+			{Path: "DocumentReference.type", Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}, Single: true},
 		}},
 	},
 	43: { // EffectEvidenceSynthesis
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "EffectEvidenceSynthesis.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "EffectEvidenceSynthesis.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "EffectEvidenceSynthesis.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -2563,13 +2563,13 @@ var searchParameters = [][]SearchParameter{
 			}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/EffectEvidenceSynthesis-date", Branches: []SearchBranch{
-			{Path: "EffectEvidenceSynthesis.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "EffectEvidenceSynthesis.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "description", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/EffectEvidenceSynthesis-description", Branches: []SearchBranch{
-			{Path: "EffectEvidenceSynthesis.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}},
+			{Path: "EffectEvidenceSynthesis.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}, Single: true},
 		}},
 		{Code: "effective", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/EffectEvidenceSynthesis-effective", Branches: []SearchBranch{
-			{Path: "EffectEvidenceSynthesis.effectivePeriod", Leaves: []SearchLeaf{{Name: "effectivePeriod", Type: "Period"}}},
+			{Path: "EffectEvidenceSynthesis.effectivePeriod", Leaves: []SearchLeaf{{Name: "effectivePeriod", Type: "Period"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/EffectEvidenceSynthesis-identifier", Branches: []SearchBranch{
 			{Path: "EffectEvidenceSynthesis.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
@@ -2578,27 +2578,27 @@ var searchParameters = [][]SearchParameter{
 			{Path: "EffectEvidenceSynthesis.jurisdiction", Leaves: []SearchLeaf{{Name: "jurisdiction", Type: "CodeableConcept"}}},
 		}},
 		{Code: "name", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/EffectEvidenceSynthesis-name", Branches: []SearchBranch{
-			{Path: "EffectEvidenceSynthesis.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "EffectEvidenceSynthesis.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 		}},
 		{Code: "publisher", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/EffectEvidenceSynthesis-publisher", Branches: []SearchBranch{
-			{Path: "EffectEvidenceSynthesis.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}},
+			{Path: "EffectEvidenceSynthesis.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/EffectEvidenceSynthesis-status", Branches: []SearchBranch{
-			{Path: "EffectEvidenceSynthesis.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}},
+			{Path: "EffectEvidenceSynthesis.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}, Single: true},
 		}},
 		{Code: "title", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/EffectEvidenceSynthesis-title", Branches: []SearchBranch{
-			{Path: "EffectEvidenceSynthesis.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}},
+			{Path: "EffectEvidenceSynthesis.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}, Single: true},
 		}},
 		{Code: "url", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/EffectEvidenceSynthesis-url", Branches: []SearchBranch{
-			{Path: "EffectEvidenceSynthesis.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}},
+			{Path: "EffectEvidenceSynthesis.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}, Single: true},
 		}},
 		{Code: "version", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/EffectEvidenceSynthesis-version", Branches: []SearchBranch{
-			{Path: "EffectEvidenceSynthesis.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}},
+			{Path: "EffectEvidenceSynthesis.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}, Single: true},
 		}},
 	},
 	44: { // Encounter
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Encounter.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Encounter.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Encounter.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -2625,10 +2625,10 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Encounter.basedOn", Leaves: []SearchLeaf{{Name: "basedOn", Type: "Reference"}}},
 		}},
 		{Code: "class", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Encounter-class", Branches: []SearchBranch{
-			{Path: "Encounter.class", Leaves: []SearchLeaf{{Name: "class", Type: "Coding"}}},
+			{Path: "Encounter.class", Leaves: []SearchLeaf{{Name: "class", Type: "Coding"}}, Single: true},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/clinical-date", Branches: []SearchBranch{
-			{Path: "Encounter.period", Leaves: []SearchLeaf{{Name: "period", Type: "Period"}}},
+			{Path: "Encounter.period", Leaves: []SearchLeaf{{Name: "period", Type: "Period"}}, Single: true},
 		}},
 		{Code: "diagnosis", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Encounter-diagnosis", Targets: []fhir.Type{"Condition", "Procedure"}, Branches: []SearchBranch{
 			{Path: "Encounter.diagnosis.condition", Steps: []SearchStep{{Name: "diagnosis"}}, Leaves: []SearchLeaf{{Name: "condition", Type: "Reference"}}},
@@ -2640,7 +2640,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Encounter.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "length", Type: "quantity", URL: "http://hl7.org/fhir/SearchParameter/Encounter-length", Branches: []SearchBranch{
-			{Path: "Encounter.length", Leaves: []SearchLeaf{{Name: "length", Type: "Duration"}}},
+			{Path: "Encounter.length", Leaves: []SearchLeaf{{Name: "length", Type: "Duration"}}, Single: true},
 		}},
 		{Code: "location", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Encounter-location", Targets: []fhir.Type{"Location"}, Branches: []SearchBranch{
 			{Path: "Encounter.location.location", Steps: []SearchStep{{Name: "location"}}, Leaves: []SearchLeaf{{Name: "location", Type: "Reference"}}},
@@ -2649,7 +2649,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Encounter.location.period", Steps: []SearchStep{{Name: "location"}}, Leaves: []SearchLeaf{{Name: "period", Type: "Period"}}},
 		}},
 		{Code: "part-of", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Encounter-part-of", Targets: []fhir.Type{"Encounter"}, Branches: []SearchBranch{
-			{Path: "Encounter.partOf", Leaves: []SearchLeaf{{Name: "partOf", Type: "Reference"}}},
+			{Path: "Encounter.partOf", Leaves: []SearchLeaf{{Name: "partOf", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "participant", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Encounter-participant", Targets: []fhir.Type{"Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
 			{Path: "Encounter.participant.individual", Steps: []SearchStep{{Name: "participant"}}, Leaves: []SearchLeaf{{Name: "individual", Type: "Reference"}}},
@@ -2658,7 +2658,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Encounter.participant.type", Steps: []SearchStep{{Name: "participant"}}, Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "Encounter.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient"},
+			{Path: "Encounter.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient", Single: true},
 		}},
 		{Code: "practitioner", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Encounter-practitioner", Targets: []fhir.Type{"Practitioner"}, Branches: []SearchBranch{
 			{Path: "Encounter.participant.individual", Steps: []SearchStep{{Name: "participant"}}, Leaves: []SearchLeaf{{Name: "individual", Type: "Reference"}}, Only: "Practitioner"},
@@ -2670,16 +2670,16 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Encounter.reasonReference", Leaves: []SearchLeaf{{Name: "reasonReference", Type: "Reference"}}},
 		}},
 		{Code: "service-provider", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Encounter-service-provider", Targets: []fhir.Type{"Organization"}, Branches: []SearchBranch{
-			{Path: "Encounter.serviceProvider", Leaves: []SearchLeaf{{Name: "serviceProvider", Type: "Reference"}}},
+			{Path: "Encounter.serviceProvider", Leaves: []SearchLeaf{{Name: "serviceProvider", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "special-arrangement", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Encounter-special-arrangement", Branches: []SearchBranch{
 			{Path: "Encounter.hospitalization.specialArrangement", Steps: []SearchStep{{Name: "hospitalization"}}, Leaves: []SearchLeaf{{Name: "specialArrangement", Type: "CodeableConcept"}}},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Encounter-status", Branches: []SearchBranch{
-			{Path: "Encounter.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/encounter-status"}}}},
+			{Path: "Encounter.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/encounter-status"}}}, Single: true},
 		}},
 		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Encounter-subject", Targets: []fhir.Type{"Group", "Patient"}, Branches: []SearchBranch{
-			{Path: "Encounter.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
+			{Path: "Encounter.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-type", Branches: []SearchBranch{
 			{Path: "Encounter.type", Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}},
@@ -2687,7 +2687,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	45: { // Endpoint
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Endpoint.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Endpoint.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Endpoint.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -2705,27 +2705,27 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Endpoint.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "connection-type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Endpoint-connection-type", Branches: []SearchBranch{
-			{Path: "Endpoint.connectionType", Leaves: []SearchLeaf{{Name: "connectionType", Type: "Coding"}}},
+			{Path: "Endpoint.connectionType", Leaves: []SearchLeaf{{Name: "connectionType", Type: "Coding"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Endpoint-identifier", Branches: []SearchBranch{
 			{Path: "Endpoint.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "name", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/Endpoint-name", Branches: []SearchBranch{
-			{Path: "Endpoint.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "Endpoint.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 		}},
 		{Code: "organization", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Endpoint-organization", Targets: []fhir.Type{"Organization"}, Branches: []SearchBranch{
-			{Path: "Endpoint.managingOrganization", Leaves: []SearchLeaf{{Name: "managingOrganization", Type: "Reference"}}},
+			{Path: "Endpoint.managingOrganization", Leaves: []SearchLeaf{{Name: "managingOrganization", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "payload-type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Endpoint-payload-type", Branches: []SearchBranch{
 			{Path: "Endpoint.payloadType", Leaves: []SearchLeaf{{Name: "payloadType", Type: "CodeableConcept"}}},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Endpoint-status", Branches: []SearchBranch{
-			{Path: "Endpoint.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/endpoint-status"}}}},
+			{Path: "Endpoint.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/endpoint-status"}}}, Single: true},
 		}},
 	},
 	46: { // EnrollmentRequest
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "EnrollmentRequest.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "EnrollmentRequest.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "EnrollmentRequest.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -2746,18 +2746,18 @@ var searchParameters = [][]SearchParameter{
 			{Path: "EnrollmentRequest.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/EnrollmentRequest-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "EnrollmentRequest.candidate", Leaves: []SearchLeaf{{Name: "candidate", Type: "Reference"}}},
+			{Path: "EnrollmentRequest.candidate", Leaves: []SearchLeaf{{Name: "candidate", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/EnrollmentRequest-status", Branches: []SearchBranch{
-			{Path: "EnrollmentRequest.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/fm-status"}}}},
+			{Path: "EnrollmentRequest.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/fm-status"}}}, Single: true},
 		}},
 		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/EnrollmentRequest-subject", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "EnrollmentRequest.candidate", Leaves: []SearchLeaf{{Name: "candidate", Type: "Reference"}}},
+			{Path: "EnrollmentRequest.candidate", Leaves: []SearchLeaf{{Name: "candidate", Type: "Reference"}}, Single: true},
 		}},
 	},
 	47: { // EnrollmentResponse
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "EnrollmentResponse.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "EnrollmentResponse.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "EnrollmentResponse.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -2778,15 +2778,15 @@ var searchParameters = [][]SearchParameter{
 			{Path: "EnrollmentResponse.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "request", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/EnrollmentResponse-request", Targets: []fhir.Type{"EnrollmentRequest"}, Branches: []SearchBranch{
-			{Path: "EnrollmentResponse.request", Leaves: []SearchLeaf{{Name: "request", Type: "Reference"}}},
+			{Path: "EnrollmentResponse.request", Leaves: []SearchLeaf{{Name: "request", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/EnrollmentResponse-status", Branches: []SearchBranch{
-			{Path: "EnrollmentResponse.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/fm-status"}}}},
+			{Path: "EnrollmentResponse.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/fm-status"}}}, Single: true},
 		}},
 	},
 	48: { // EpisodeOfCare
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "EpisodeOfCare.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "EpisodeOfCare.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "EpisodeOfCare.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -2804,13 +2804,13 @@ var searchParameters = [][]SearchParameter{
 			{Path: "EpisodeOfCare.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "care-manager", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/EpisodeOfCare-care-manager", Targets: []fhir.Type{"Practitioner"}, Branches: []SearchBranch{
-			{Path: "EpisodeOfCare.careManager", Leaves: []SearchLeaf{{Name: "careManager", Type: "Reference"}}, Only: "Practitioner"},
+			{Path: "EpisodeOfCare.careManager", Leaves: []SearchLeaf{{Name: "careManager", Type: "Reference"}}, Only: "Practitioner", Single: true},
 		}},
 		{Code: "condition", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/EpisodeOfCare-condition", Targets: []fhir.Type{"Condition"}, Branches: []SearchBranch{
 			{Path: "EpisodeOfCare.diagnosis.condition", Steps: []SearchStep{{Name: "diagnosis"}}, Leaves: []SearchLeaf{{Name: "condition", Type: "Reference"}}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/clinical-date", Branches: []SearchBranch{
-			{Path: "EpisodeOfCare.period", Leaves: []SearchLeaf{{Name: "period", Type: "Period"}}},
+			{Path: "EpisodeOfCare.period", Leaves: []SearchLeaf{{Name: "period", Type: "Period"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-identifier", Branches: []SearchBranch{
 			{Path: "EpisodeOfCare.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
@@ -2819,13 +2819,13 @@ var searchParameters = [][]SearchParameter{
 			{Path: "EpisodeOfCare.referralRequest", Leaves: []SearchLeaf{{Name: "referralRequest", Type: "Reference"}}},
 		}},
 		{Code: "organization", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/EpisodeOfCare-organization", Targets: []fhir.Type{"Organization"}, Branches: []SearchBranch{
-			{Path: "EpisodeOfCare.managingOrganization", Leaves: []SearchLeaf{{Name: "managingOrganization", Type: "Reference"}}},
+			{Path: "EpisodeOfCare.managingOrganization", Leaves: []SearchLeaf{{Name: "managingOrganization", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "EpisodeOfCare.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}},
+			{Path: "EpisodeOfCare.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/EpisodeOfCare-status", Branches: []SearchBranch{
-			{Path: "EpisodeOfCare.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/episode-of-care-status"}}}},
+			{Path: "EpisodeOfCare.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/episode-of-care-status"}}}, Single: true},
 		}},
 		{Code: "type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-type", Branches: []SearchBranch{
 			{Path: "EpisodeOfCare.type", Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}},
@@ -2833,7 +2833,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	49: { // EventDefinition
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "EventDefinition.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "EventDefinition.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "EventDefinition.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -2850,7 +2850,7 @@ var searchParameters = [][]SearchParameter{
 		{Code: "_tag", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-tag", Branches: []SearchBranch{
 			{Path: "EventDefinition.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
-		{Code: "composed-of", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/EventDefinition-composed-of", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "composed-of", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/EventDefinition-composed-of", Branches: []SearchBranch{
 			{Path: "EventDefinition.relatedArtifact[composed-of].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "composed-of"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
 		{Code: "context", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/EventDefinition-context", Branches: []SearchBranch{
@@ -2883,19 +2883,19 @@ var searchParameters = [][]SearchParameter{
 			}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/EventDefinition-date", Branches: []SearchBranch{
-			{Path: "EventDefinition.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "EventDefinition.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
-		{Code: "depends-on", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/EventDefinition-depends-on", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "depends-on", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/EventDefinition-depends-on", Branches: []SearchBranch{
 			{Path: "EventDefinition.relatedArtifact[depends-on].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "depends-on"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
-		{Code: "derived-from", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/EventDefinition-derived-from", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "derived-from", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/EventDefinition-derived-from", Branches: []SearchBranch{
 			{Path: "EventDefinition.relatedArtifact[derived-from].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "derived-from"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
 		{Code: "description", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/EventDefinition-description", Branches: []SearchBranch{
-			{Path: "EventDefinition.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}},
+			{Path: "EventDefinition.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}, Single: true},
 		}},
 		{Code: "effective", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/EventDefinition-effective", Branches: []SearchBranch{
-			{Path: "EventDefinition.effectivePeriod", Leaves: []SearchLeaf{{Name: "effectivePeriod", Type: "Period"}}},
+			{Path: "EventDefinition.effectivePeriod", Leaves: []SearchLeaf{{Name: "effectivePeriod", Type: "Period"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/EventDefinition-identifier", Branches: []SearchBranch{
 			{Path: "EventDefinition.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
@@ -2904,36 +2904,36 @@ var searchParameters = [][]SearchParameter{
 			{Path: "EventDefinition.jurisdiction", Leaves: []SearchLeaf{{Name: "jurisdiction", Type: "CodeableConcept"}}},
 		}},
 		{Code: "name", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/EventDefinition-name", Branches: []SearchBranch{
-			{Path: "EventDefinition.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "EventDefinition.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 		}},
-		{Code: "predecessor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/EventDefinition-predecessor", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "predecessor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/EventDefinition-predecessor", Branches: []SearchBranch{
 			{Path: "EventDefinition.relatedArtifact[predecessor].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "predecessor"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
 		{Code: "publisher", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/EventDefinition-publisher", Branches: []SearchBranch{
-			{Path: "EventDefinition.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}},
+			{Path: "EventDefinition.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/EventDefinition-status", Branches: []SearchBranch{
-			{Path: "EventDefinition.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}},
+			{Path: "EventDefinition.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}, Single: true},
 		}},
-		{Code: "successor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/EventDefinition-successor", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "successor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/EventDefinition-successor", Branches: []SearchBranch{
 			{Path: "EventDefinition.relatedArtifact[successor].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "successor"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
 		{Code: "title", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/EventDefinition-title", Branches: []SearchBranch{
-			{Path: "EventDefinition.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}},
+			{Path: "EventDefinition.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}, Single: true},
 		}},
 		{Code: "topic", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/EventDefinition-topic", Branches: []SearchBranch{
 			{Path: "EventDefinition.topic", Leaves: []SearchLeaf{{Name: "topic", Type: "CodeableConcept"}}},
 		}},
 		{Code: "url", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/EventDefinition-url", Branches: []SearchBranch{
-			{Path: "EventDefinition.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}},
+			{Path: "EventDefinition.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}, Single: true},
 		}},
 		{Code: "version", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/EventDefinition-version", Branches: []SearchBranch{
-			{Path: "EventDefinition.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}},
+			{Path: "EventDefinition.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}, Single: true},
 		}},
 	},
 	50: { // Evidence
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Evidence.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Evidence.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Evidence.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -2950,7 +2950,7 @@ var searchParameters = [][]SearchParameter{
 		{Code: "_tag", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-tag", Branches: []SearchBranch{
 			{Path: "Evidence.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
-		{Code: "composed-of", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Evidence-composed-of", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "composed-of", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Evidence-composed-of", Branches: []SearchBranch{
 			{Path: "Evidence.relatedArtifact[composed-of].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "composed-of"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
 		{Code: "context", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Evidence-context", Branches: []SearchBranch{
@@ -2983,19 +2983,19 @@ var searchParameters = [][]SearchParameter{
 			}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Evidence-date", Branches: []SearchBranch{
-			{Path: "Evidence.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "Evidence.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
-		{Code: "depends-on", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Evidence-depends-on", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "depends-on", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Evidence-depends-on", Branches: []SearchBranch{
 			{Path: "Evidence.relatedArtifact[depends-on].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "depends-on"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
-		{Code: "derived-from", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Evidence-derived-from", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "derived-from", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Evidence-derived-from", Branches: []SearchBranch{
 			{Path: "Evidence.relatedArtifact[derived-from].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "derived-from"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
 		{Code: "description", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/Evidence-description", Branches: []SearchBranch{
-			{Path: "Evidence.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}},
+			{Path: "Evidence.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}, Single: true},
 		}},
 		{Code: "effective", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Evidence-effective", Branches: []SearchBranch{
-			{Path: "Evidence.effectivePeriod", Leaves: []SearchLeaf{{Name: "effectivePeriod", Type: "Period"}}},
+			{Path: "Evidence.effectivePeriod", Leaves: []SearchLeaf{{Name: "effectivePeriod", Type: "Period"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Evidence-identifier", Branches: []SearchBranch{
 			{Path: "Evidence.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
@@ -3004,36 +3004,36 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Evidence.jurisdiction", Leaves: []SearchLeaf{{Name: "jurisdiction", Type: "CodeableConcept"}}},
 		}},
 		{Code: "name", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/Evidence-name", Branches: []SearchBranch{
-			{Path: "Evidence.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "Evidence.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 		}},
-		{Code: "predecessor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Evidence-predecessor", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "predecessor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Evidence-predecessor", Branches: []SearchBranch{
 			{Path: "Evidence.relatedArtifact[predecessor].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "predecessor"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
 		{Code: "publisher", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/Evidence-publisher", Branches: []SearchBranch{
-			{Path: "Evidence.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}},
+			{Path: "Evidence.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Evidence-status", Branches: []SearchBranch{
-			{Path: "Evidence.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}},
+			{Path: "Evidence.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}, Single: true},
 		}},
-		{Code: "successor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Evidence-successor", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "successor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Evidence-successor", Branches: []SearchBranch{
 			{Path: "Evidence.relatedArtifact[successor].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "successor"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
 		{Code: "title", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/Evidence-title", Branches: []SearchBranch{
-			{Path: "Evidence.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}},
+			{Path: "Evidence.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}, Single: true},
 		}},
 		{Code: "topic", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Evidence-topic", Branches: []SearchBranch{
 			{Path: "Evidence.topic", Leaves: []SearchLeaf{{Name: "topic", Type: "CodeableConcept"}}},
 		}},
 		{Code: "url", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/Evidence-url", Branches: []SearchBranch{
-			{Path: "Evidence.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}},
+			{Path: "Evidence.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}, Single: true},
 		}},
 		{Code: "version", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Evidence-version", Branches: []SearchBranch{
-			{Path: "Evidence.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}},
+			{Path: "Evidence.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}, Single: true},
 		}},
 	},
 	51: { // EvidenceVariable
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "EvidenceVariable.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "EvidenceVariable.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "EvidenceVariable.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -3050,7 +3050,7 @@ var searchParameters = [][]SearchParameter{
 		{Code: "_tag", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-tag", Branches: []SearchBranch{
 			{Path: "EvidenceVariable.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
-		{Code: "composed-of", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/EvidenceVariable-composed-of", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "composed-of", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/EvidenceVariable-composed-of", Branches: []SearchBranch{
 			{Path: "EvidenceVariable.relatedArtifact[composed-of].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "composed-of"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
 		{Code: "context", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/EvidenceVariable-context", Branches: []SearchBranch{
@@ -3083,19 +3083,19 @@ var searchParameters = [][]SearchParameter{
 			}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/EvidenceVariable-date", Branches: []SearchBranch{
-			{Path: "EvidenceVariable.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "EvidenceVariable.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
-		{Code: "depends-on", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/EvidenceVariable-depends-on", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "depends-on", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/EvidenceVariable-depends-on", Branches: []SearchBranch{
 			{Path: "EvidenceVariable.relatedArtifact[depends-on].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "depends-on"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
-		{Code: "derived-from", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/EvidenceVariable-derived-from", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "derived-from", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/EvidenceVariable-derived-from", Branches: []SearchBranch{
 			{Path: "EvidenceVariable.relatedArtifact[derived-from].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "derived-from"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
 		{Code: "description", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/EvidenceVariable-description", Branches: []SearchBranch{
-			{Path: "EvidenceVariable.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}},
+			{Path: "EvidenceVariable.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}, Single: true},
 		}},
 		{Code: "effective", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/EvidenceVariable-effective", Branches: []SearchBranch{
-			{Path: "EvidenceVariable.effectivePeriod", Leaves: []SearchLeaf{{Name: "effectivePeriod", Type: "Period"}}},
+			{Path: "EvidenceVariable.effectivePeriod", Leaves: []SearchLeaf{{Name: "effectivePeriod", Type: "Period"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/EvidenceVariable-identifier", Branches: []SearchBranch{
 			{Path: "EvidenceVariable.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
@@ -3104,36 +3104,36 @@ var searchParameters = [][]SearchParameter{
 			{Path: "EvidenceVariable.jurisdiction", Leaves: []SearchLeaf{{Name: "jurisdiction", Type: "CodeableConcept"}}},
 		}},
 		{Code: "name", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/EvidenceVariable-name", Branches: []SearchBranch{
-			{Path: "EvidenceVariable.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "EvidenceVariable.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 		}},
-		{Code: "predecessor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/EvidenceVariable-predecessor", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "predecessor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/EvidenceVariable-predecessor", Branches: []SearchBranch{
 			{Path: "EvidenceVariable.relatedArtifact[predecessor].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "predecessor"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
 		{Code: "publisher", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/EvidenceVariable-publisher", Branches: []SearchBranch{
-			{Path: "EvidenceVariable.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}},
+			{Path: "EvidenceVariable.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/EvidenceVariable-status", Branches: []SearchBranch{
-			{Path: "EvidenceVariable.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}},
+			{Path: "EvidenceVariable.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}, Single: true},
 		}},
-		{Code: "successor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/EvidenceVariable-successor", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "successor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/EvidenceVariable-successor", Branches: []SearchBranch{
 			{Path: "EvidenceVariable.relatedArtifact[successor].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "successor"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
 		{Code: "title", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/EvidenceVariable-title", Branches: []SearchBranch{
-			{Path: "EvidenceVariable.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}},
+			{Path: "EvidenceVariable.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}, Single: true},
 		}},
 		{Code: "topic", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/EvidenceVariable-topic", Branches: []SearchBranch{
 			{Path: "EvidenceVariable.topic", Leaves: []SearchLeaf{{Name: "topic", Type: "CodeableConcept"}}},
 		}},
 		{Code: "url", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/EvidenceVariable-url", Branches: []SearchBranch{
-			{Path: "EvidenceVariable.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}},
+			{Path: "EvidenceVariable.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}, Single: true},
 		}},
 		{Code: "version", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/EvidenceVariable-version", Branches: []SearchBranch{
-			{Path: "EvidenceVariable.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}},
+			{Path: "EvidenceVariable.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}, Single: true},
 		}},
 	},
 	52: { // ExampleScenario
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "ExampleScenario.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "ExampleScenario.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "ExampleScenario.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -3180,7 +3180,7 @@ var searchParameters = [][]SearchParameter{
 			}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/ExampleScenario-date", Branches: []SearchBranch{
-			{Path: "ExampleScenario.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "ExampleScenario.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ExampleScenario-identifier", Branches: []SearchBranch{
 			{Path: "ExampleScenario.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
@@ -3189,24 +3189,24 @@ var searchParameters = [][]SearchParameter{
 			{Path: "ExampleScenario.jurisdiction", Leaves: []SearchLeaf{{Name: "jurisdiction", Type: "CodeableConcept"}}},
 		}},
 		{Code: "name", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/ExampleScenario-name", Branches: []SearchBranch{
-			{Path: "ExampleScenario.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "ExampleScenario.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 		}},
 		{Code: "publisher", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/ExampleScenario-publisher", Branches: []SearchBranch{
-			{Path: "ExampleScenario.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}},
+			{Path: "ExampleScenario.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ExampleScenario-status", Branches: []SearchBranch{
-			{Path: "ExampleScenario.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}},
+			{Path: "ExampleScenario.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}, Single: true},
 		}},
 		{Code: "url", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/ExampleScenario-url", Branches: []SearchBranch{
-			{Path: "ExampleScenario.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}},
+			{Path: "ExampleScenario.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}, Single: true},
 		}},
 		{Code: "version", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ExampleScenario-version", Branches: []SearchBranch{
-			{Path: "ExampleScenario.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}},
+			{Path: "ExampleScenario.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}, Single: true},
 		}},
 	},
 	53: { // ExplanationOfBenefit
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "ExplanationOfBenefit.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "ExplanationOfBenefit.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "ExplanationOfBenefit.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -3227,28 +3227,28 @@ var searchParameters = [][]SearchParameter{
 			{Path: "ExplanationOfBenefit.careTeam.provider", Steps: []SearchStep{{Name: "careTeam"}}, Leaves: []SearchLeaf{{Name: "provider", Type: "Reference"}}},
 		}},
 		{Code: "claim", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ExplanationOfBenefit-claim", Targets: []fhir.Type{"Claim"}, Branches: []SearchBranch{
-			{Path: "ExplanationOfBenefit.claim", Leaves: []SearchLeaf{{Name: "claim", Type: "Reference"}}},
+			{Path: "ExplanationOfBenefit.claim", Leaves: []SearchLeaf{{Name: "claim", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "coverage", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ExplanationOfBenefit-coverage", Targets: []fhir.Type{"Coverage"}, Branches: []SearchBranch{
 			{Path: "ExplanationOfBenefit.insurance.coverage", Steps: []SearchStep{{Name: "insurance"}}, Leaves: []SearchLeaf{{Name: "coverage", Type: "Reference"}}},
 		}},
 		{Code: "created", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/ExplanationOfBenefit-created", Branches: []SearchBranch{
-			{Path: "ExplanationOfBenefit.created", Leaves: []SearchLeaf{{Name: "created", Type: "dateTime"}}},
+			{Path: "ExplanationOfBenefit.created", Leaves: []SearchLeaf{{Name: "created", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "detail-udi", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ExplanationOfBenefit-detail-udi", Targets: []fhir.Type{"Device"}, Branches: []SearchBranch{
 			{Path: "ExplanationOfBenefit.item.detail.udi", Steps: []SearchStep{{Name: "item"}, {Name: "detail"}}, Leaves: []SearchLeaf{{Name: "udi", Type: "Reference"}}},
 		}},
 		{Code: "disposition", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/ExplanationOfBenefit-disposition", Branches: []SearchBranch{
-			{Path: "ExplanationOfBenefit.disposition", Leaves: []SearchLeaf{{Name: "disposition", Type: "string"}}},
+			{Path: "ExplanationOfBenefit.disposition", Leaves: []SearchLeaf{{Name: "disposition", Type: "string"}}, Single: true},
 		}},
 		{Code: "encounter", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ExplanationOfBenefit-encounter", Targets: []fhir.Type{"Encounter"}, Branches: []SearchBranch{
 			{Path: "ExplanationOfBenefit.item.encounter", Steps: []SearchStep{{Name: "item"}}, Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}},
 		}},
 		{Code: "enterer", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ExplanationOfBenefit-enterer", Targets: []fhir.Type{"Practitioner", "PractitionerRole"}, Branches: []SearchBranch{
-			{Path: "ExplanationOfBenefit.enterer", Leaves: []SearchLeaf{{Name: "enterer", Type: "Reference"}}},
+			{Path: "ExplanationOfBenefit.enterer", Leaves: []SearchLeaf{{Name: "enterer", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "facility", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ExplanationOfBenefit-facility", Targets: []fhir.Type{"Location"}, Branches: []SearchBranch{
-			{Path: "ExplanationOfBenefit.facility", Leaves: []SearchLeaf{{Name: "facility", Type: "Reference"}}},
+			{Path: "ExplanationOfBenefit.facility", Leaves: []SearchLeaf{{Name: "facility", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ExplanationOfBenefit-identifier", Branches: []SearchBranch{
 			{Path: "ExplanationOfBenefit.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
@@ -3257,19 +3257,19 @@ var searchParameters = [][]SearchParameter{
 			{Path: "ExplanationOfBenefit.item.udi", Steps: []SearchStep{{Name: "item"}}, Leaves: []SearchLeaf{{Name: "udi", Type: "Reference"}}},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ExplanationOfBenefit-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "ExplanationOfBenefit.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}},
+			{Path: "ExplanationOfBenefit.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "payee", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ExplanationOfBenefit-payee", Targets: []fhir.Type{"Organization", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
-			{Path: "ExplanationOfBenefit.payee.party", Steps: []SearchStep{{Name: "payee"}}, Leaves: []SearchLeaf{{Name: "party", Type: "Reference"}}},
+			{Path: "ExplanationOfBenefit.payee.party", Steps: []SearchStep{{Name: "payee"}}, Leaves: []SearchLeaf{{Name: "party", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "procedure-udi", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ExplanationOfBenefit-procedure-udi", Targets: []fhir.Type{"Device"}, Branches: []SearchBranch{
 			{Path: "ExplanationOfBenefit.procedure.udi", Steps: []SearchStep{{Name: "procedure"}}, Leaves: []SearchLeaf{{Name: "udi", Type: "Reference"}}},
 		}},
 		{Code: "provider", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ExplanationOfBenefit-provider", Targets: []fhir.Type{"Organization", "Practitioner", "PractitionerRole"}, Branches: []SearchBranch{
-			{Path: "ExplanationOfBenefit.provider", Leaves: []SearchLeaf{{Name: "provider", Type: "Reference"}}},
+			{Path: "ExplanationOfBenefit.provider", Leaves: []SearchLeaf{{Name: "provider", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ExplanationOfBenefit-status", Branches: []SearchBranch{
-			{Path: "ExplanationOfBenefit.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/explanationofbenefit-status"}}}},
+			{Path: "ExplanationOfBenefit.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/explanationofbenefit-status"}}}, Single: true},
 		}},
 		{Code: "subdetail-udi", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ExplanationOfBenefit-subdetail-udi", Targets: []fhir.Type{"Device"}, Branches: []SearchBranch{
 			{Path: "ExplanationOfBenefit.item.detail.subDetail.udi", Steps: []SearchStep{{Name: "item"}, {Name: "detail"}, {Name: "subDetail"}}, Leaves: []SearchLeaf{{Name: "udi", Type: "Reference"}}},
@@ -3277,7 +3277,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	54: { // FamilyMemberHistory
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "FamilyMemberHistory.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "FamilyMemberHistory.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "FamilyMemberHistory.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -3298,7 +3298,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "FamilyMemberHistory.condition.code", Steps: []SearchStep{{Name: "condition"}}, Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/clinical-date", Branches: []SearchBranch{
-			{Path: "FamilyMemberHistory.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "FamilyMemberHistory.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-identifier", Branches: []SearchBranch{
 			{Path: "FamilyMemberHistory.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
@@ -3310,21 +3310,21 @@ var searchParameters = [][]SearchParameter{
 			{Path: "FamilyMemberHistory.instantiatesUri", Leaves: []SearchLeaf{{Name: "instantiatesUri", Type: "uri"}}},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "FamilyMemberHistory.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}},
+			{Path: "FamilyMemberHistory.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "relationship", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/FamilyMemberHistory-relationship", Branches: []SearchBranch{
-			{Path: "FamilyMemberHistory.relationship", Leaves: []SearchLeaf{{Name: "relationship", Type: "CodeableConcept"}}},
+			{Path: "FamilyMemberHistory.relationship", Leaves: []SearchLeaf{{Name: "relationship", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "sex", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/FamilyMemberHistory-sex", Branches: []SearchBranch{
-			{Path: "FamilyMemberHistory.sex", Leaves: []SearchLeaf{{Name: "sex", Type: "CodeableConcept"}}},
+			{Path: "FamilyMemberHistory.sex", Leaves: []SearchLeaf{{Name: "sex", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/FamilyMemberHistory-status", Branches: []SearchBranch{
-			{Path: "FamilyMemberHistory.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/history-status"}}}},
+			{Path: "FamilyMemberHistory.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/history-status"}}}, Single: true},
 		}},
 	},
 	55: { // Flag
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Flag.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Flag.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Flag.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -3342,27 +3342,27 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Flag.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "author", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Flag-author", Targets: []fhir.Type{"Device", "Organization", "Patient", "Practitioner", "PractitionerRole"}, Branches: []SearchBranch{
-			{Path: "Flag.author", Leaves: []SearchLeaf{{Name: "author", Type: "Reference"}}},
+			{Path: "Flag.author", Leaves: []SearchLeaf{{Name: "author", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/clinical-date", Branches: []SearchBranch{
-			{Path: "Flag.period", Leaves: []SearchLeaf{{Name: "period", Type: "Period"}}},
+			{Path: "Flag.period", Leaves: []SearchLeaf{{Name: "period", Type: "Period"}}, Single: true},
 		}},
 		{Code: "encounter", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-encounter", Targets: []fhir.Type{"Encounter"}, Branches: []SearchBranch{
-			{Path: "Flag.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}},
+			{Path: "Flag.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Flag-identifier", Branches: []SearchBranch{
 			{Path: "Flag.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "Flag.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient"},
+			{Path: "Flag.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient", Single: true},
 		}},
 		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Flag-subject", Targets: []fhir.Type{"Group", "Location", "Medication", "Organization", "Patient", "PlanDefinition", "Practitioner", "Procedure"}, Branches: []SearchBranch{
-			{Path: "Flag.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
+			{Path: "Flag.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Single: true},
 		}},
 	},
 	56: { // Goal
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Goal.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Goal.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Goal.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -3380,7 +3380,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Goal.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "achievement-status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Goal-achievement-status", Branches: []SearchBranch{
-			{Path: "Goal.achievementStatus", Leaves: []SearchLeaf{{Name: "achievementStatus", Type: "CodeableConcept"}}},
+			{Path: "Goal.achievementStatus", Leaves: []SearchLeaf{{Name: "achievementStatus", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "category", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Goal-category", Branches: []SearchBranch{
 			{Path: "Goal.category", Leaves: []SearchLeaf{{Name: "category", Type: "CodeableConcept"}}},
@@ -3389,16 +3389,16 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Goal.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "lifecycle-status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Goal-lifecycle-status", Branches: []SearchBranch{
-			{Path: "Goal.lifecycleStatus", Leaves: []SearchLeaf{{Name: "lifecycleStatus", Type: "code", Systems: []string{"http://hl7.org/fhir/goal-status"}}}},
+			{Path: "Goal.lifecycleStatus", Leaves: []SearchLeaf{{Name: "lifecycleStatus", Type: "code", Systems: []string{"http://hl7.org/fhir/goal-status"}}}, Single: true},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "Goal.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient"},
+			{Path: "Goal.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient", Single: true},
 		}},
 		{Code: "start-date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Goal-start-date", Branches: []SearchBranch{
-			{Path: "Goal.start", Leaves: []SearchLeaf{{Name: "startDate", Type: "date"}}},
+			{Path: "Goal.start", Leaves: []SearchLeaf{{Name: "startDate", Type: "date"}}, Single: true},
 		}},
 		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Goal-subject", Targets: []fhir.Type{"Group", "Organization", "Patient"}, Branches: []SearchBranch{
-			{Path: "Goal.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
+			{Path: "Goal.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "target-date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Goal-target-date", Branches: []SearchBranch{
 			{Path: "Goal.target.due", Steps: []SearchStep{{Name: "target"}}, Leaves: []SearchLeaf{{Name: "dueDate", Type: "date"}}},
@@ -3406,7 +3406,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	57: { // GraphDefinition
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "GraphDefinition.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "GraphDefinition.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "GraphDefinition.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -3453,36 +3453,36 @@ var searchParameters = [][]SearchParameter{
 			}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/conformance-date", Branches: []SearchBranch{
-			{Path: "GraphDefinition.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "GraphDefinition.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "description", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-description", Branches: []SearchBranch{
-			{Path: "GraphDefinition.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}},
+			{Path: "GraphDefinition.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}, Single: true},
 		}},
 		{Code: "jurisdiction", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-jurisdiction", Branches: []SearchBranch{
 			{Path: "GraphDefinition.jurisdiction", Leaves: []SearchLeaf{{Name: "jurisdiction", Type: "CodeableConcept"}}},
 		}},
 		{Code: "name", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-name", Branches: []SearchBranch{
-			{Path: "GraphDefinition.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "GraphDefinition.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 		}},
 		{Code: "publisher", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-publisher", Branches: []SearchBranch{
-			{Path: "GraphDefinition.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}},
+			{Path: "GraphDefinition.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}, Single: true},
 		}},
 		{Code: "start", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/GraphDefinition-start", Branches: []SearchBranch{
-			{Path: "GraphDefinition.start", Leaves: []SearchLeaf{{Name: "start", Type: "code", Systems: []string{"http://hl7.org/fhir/resource-types"}}}},
+			{Path: "GraphDefinition.start", Leaves: []SearchLeaf{{Name: "start", Type: "code", Systems: []string{"http://hl7.org/fhir/resource-types"}}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-status", Branches: []SearchBranch{
-			{Path: "GraphDefinition.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}},
+			{Path: "GraphDefinition.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}, Single: true},
 		}},
 		{Code: "url", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/conformance-url", Branches: []SearchBranch{
-			{Path: "GraphDefinition.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}},
+			{Path: "GraphDefinition.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}, Single: true},
 		}},
 		{Code: "version", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-version", Branches: []SearchBranch{
-			{Path: "GraphDefinition.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}},
+			{Path: "GraphDefinition.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}, Single: true},
 		}},
 	},
 	58: { // Group
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Group.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Group.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Group.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -3500,7 +3500,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Group.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "actual", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Group-actual", Branches: []SearchBranch{
-			{Path: "Group.actual", Leaves: []SearchLeaf{{Name: "actual", Type: "boolean"}}},
+			{Path: "Group.actual", Leaves: []SearchLeaf{{Name: "actual", Type: "boolean"}}, Single: true},
 		}},
 		{Code: "characteristic", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Group-characteristic", Branches: []SearchBranch{
 			{Path: "Group.characteristic.code", Steps: []SearchStep{{Name: "characteristic"}}, Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}},
@@ -3516,7 +3516,7 @@ var searchParameters = [][]SearchParameter{
 			}},
 		}},
 		{Code: "code", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Group-code", Branches: []SearchBranch{
-			{Path: "Group.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}},
+			{Path: "Group.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "exclude", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Group-exclude", Branches: []SearchBranch{
 			{Path: "Group.characteristic.exclude", Steps: []SearchStep{{Name: "characteristic"}}, Leaves: []SearchLeaf{{Name: "exclude", Type: "boolean"}}},
@@ -3525,13 +3525,13 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Group.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "managing-entity", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Group-managing-entity", Targets: []fhir.Type{"Organization", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
-			{Path: "Group.managingEntity", Leaves: []SearchLeaf{{Name: "managingEntity", Type: "Reference"}}},
+			{Path: "Group.managingEntity", Leaves: []SearchLeaf{{Name: "managingEntity", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "member", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Group-member", Targets: []fhir.Type{"Device", "Group", "Medication", "Patient", "Practitioner", "PractitionerRole", "Substance"}, Branches: []SearchBranch{
 			{Path: "Group.member.entity", Steps: []SearchStep{{Name: "member"}}, Leaves: []SearchLeaf{{Name: "entity", Type: "Reference"}}},
 		}},
 		{Code: "type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Group-type", Branches: []SearchBranch{
-			{Path: "Group.type", Leaves: []SearchLeaf{{Name: "type", Type: "code", Systems: []string{"http://hl7.org/fhir/group-type"}}}},
+			{Path: "Group.type", Leaves: []SearchLeaf{{Name: "type", Type: "code", Systems: []string{"http://hl7.org/fhir/group-type"}}}, Single: true},
 		}},
 		{Code: "value", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Group-value", Branches: []SearchBranch{
 			{Path: "Group.characteristic.value", Steps: []SearchStep{{Name: "characteristic"}}, Leaves: []SearchLeaf{{Name: "valueCodeableConcept", Type: "CodeableConcept"}, {Name: "valueBoolean", Type: "boolean"}}},
@@ -3539,7 +3539,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	59: { // GuidanceResponse
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "GuidanceResponse.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "GuidanceResponse.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "GuidanceResponse.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -3560,18 +3560,18 @@ var searchParameters = [][]SearchParameter{
 			{Path: "GuidanceResponse.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/GuidanceResponse-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "GuidanceResponse.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient"},
+			{Path: "GuidanceResponse.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient", Single: true},
 		}},
 		{Code: "request", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/GuidanceResponse-request", Branches: []SearchBranch{
-			{Path: "GuidanceResponse.requestIdentifier", Leaves: []SearchLeaf{{Name: "requestIdentifier", Type: "Identifier"}}},
+			{Path: "GuidanceResponse.requestIdentifier", Leaves: []SearchLeaf{{Name: "requestIdentifier", Type: "Identifier"}}, Single: true},
 		}},
 		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/GuidanceResponse-subject", Targets: []fhir.Type{"Group", "Patient"}, Branches: []SearchBranch{
-			{Path: "GuidanceResponse.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
+			{Path: "GuidanceResponse.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Single: true},
 		}},
 	},
 	60: { // HealthcareService
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "HealthcareService.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "HealthcareService.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "HealthcareService.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -3589,7 +3589,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "HealthcareService.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "active", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/HealthcareService-active", Branches: []SearchBranch{
-			{Path: "HealthcareService.active", Leaves: []SearchLeaf{{Name: "active", Type: "boolean"}}},
+			{Path: "HealthcareService.active", Leaves: []SearchLeaf{{Name: "active", Type: "boolean"}}, Single: true},
 		}},
 		{Code: "characteristic", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/HealthcareService-characteristic", Branches: []SearchBranch{
 			{Path: "HealthcareService.characteristic", Leaves: []SearchLeaf{{Name: "characteristic", Type: "CodeableConcept"}}},
@@ -3607,10 +3607,10 @@ var searchParameters = [][]SearchParameter{
 			{Path: "HealthcareService.location", Leaves: []SearchLeaf{{Name: "location", Type: "Reference"}}},
 		}},
 		{Code: "name", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/HealthcareService-name", Branches: []SearchBranch{
-			{Path: "HealthcareService.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "HealthcareService.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 		}},
 		{Code: "organization", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/HealthcareService-organization", Targets: []fhir.Type{"Organization"}, Branches: []SearchBranch{
-			{Path: "HealthcareService.providedBy", Leaves: []SearchLeaf{{Name: "providedBy", Type: "Reference"}}},
+			{Path: "HealthcareService.providedBy", Leaves: []SearchLeaf{{Name: "providedBy", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "program", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/HealthcareService-program", Branches: []SearchBranch{
 			{Path: "HealthcareService.program", Leaves: []SearchLeaf{{Name: "program", Type: "CodeableConcept"}}},
@@ -3627,7 +3627,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	61: { // ImagingStudy
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "ImagingStudy.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "ImagingStudy.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "ImagingStudy.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -3654,7 +3654,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "ImagingStudy.series.instance.sopClass", Steps: []SearchStep{{Name: "series"}, {Name: "instance"}}, Leaves: []SearchLeaf{{Name: "sopClass", Type: "Coding"}}},
 		}},
 		{Code: "encounter", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ImagingStudy-encounter", Targets: []fhir.Type{"Encounter"}, Branches: []SearchBranch{
-			{Path: "ImagingStudy.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}},
+			{Path: "ImagingStudy.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "endpoint", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ImagingStudy-endpoint", Targets: []fhir.Type{"Endpoint"}, Branches: []SearchBranch{
 			{Path: "ImagingStudy.endpoint", Leaves: []SearchLeaf{{Name: "endpoint", Type: "Reference"}}},
@@ -3673,7 +3673,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "ImagingStudy.series.modality", Steps: []SearchStep{{Name: "series"}}, Leaves: []SearchLeaf{{Name: "modality", Type: "Coding"}}},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "ImagingStudy.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient"},
+			{Path: "ImagingStudy.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient", Single: true},
 		}},
 		{Code: "performer", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ImagingStudy-performer", Targets: []fhir.Type{"CareTeam", "Device", "Organization", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
 			{Path: "ImagingStudy.series.performer.actor", Steps: []SearchStep{{Name: "series"}, {Name: "performer"}}, Leaves: []SearchLeaf{{Name: "actor", Type: "Reference"}}},
@@ -3682,24 +3682,24 @@ var searchParameters = [][]SearchParameter{
 			{Path: "ImagingStudy.reasonCode", Leaves: []SearchLeaf{{Name: "reasonCode", Type: "CodeableConcept"}}},
 		}},
 		{Code: "referrer", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ImagingStudy-referrer", Targets: []fhir.Type{"Practitioner", "PractitionerRole"}, Branches: []SearchBranch{
-			{Path: "ImagingStudy.referrer", Leaves: []SearchLeaf{{Name: "referrer", Type: "Reference"}}},
+			{Path: "ImagingStudy.referrer", Leaves: []SearchLeaf{{Name: "referrer", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "series", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ImagingStudy-series", Branches: []SearchBranch{
 			{Path: "ImagingStudy.series.uid", Steps: []SearchStep{{Name: "series"}}, Leaves: []SearchLeaf{{Name: "uid", Type: "id"}}},
 		}},
 		{Code: "started", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/ImagingStudy-started", Branches: []SearchBranch{
-			{Path: "ImagingStudy.started", Leaves: []SearchLeaf{{Name: "started", Type: "dateTime"}}},
+			{Path: "ImagingStudy.started", Leaves: []SearchLeaf{{Name: "started", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ImagingStudy-status", Branches: []SearchBranch{
-			{Path: "ImagingStudy.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/imagingstudy-status"}}}},
+			{Path: "ImagingStudy.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/imagingstudy-status"}}}, Single: true},
 		}},
 		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ImagingStudy-subject", Targets: []fhir.Type{"Device", "Group", "Patient"}, Branches: []SearchBranch{
-			{Path: "ImagingStudy.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
+			{Path: "ImagingStudy.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Single: true},
 		}},
 	},
 	62: { // Immunization
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Immunization.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Immunization.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Immunization.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -3717,22 +3717,22 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Immunization.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/clinical-date", Branches: []SearchBranch{
-			{Path: "Immunization.occurrence", Leaves: []SearchLeaf{{Name: "occurrenceDateTime", Type: "dateTime"}}},
+			{Path: "Immunization.occurrence", Leaves: []SearchLeaf{{Name: "occurrenceDateTime", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-identifier", Branches: []SearchBranch{
 			{Path: "Immunization.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "location", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Immunization-location", Targets: []fhir.Type{"Location"}, Branches: []SearchBranch{
-			{Path: "Immunization.location", Leaves: []SearchLeaf{{Name: "location", Type: "Reference"}}},
+			{Path: "Immunization.location", Leaves: []SearchLeaf{{Name: "location", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "lot-number", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/Immunization-lot-number", Branches: []SearchBranch{
-			{Path: "Immunization.lotNumber", Leaves: []SearchLeaf{{Name: "lotNumber", Type: "string"}}},
+			{Path: "Immunization.lotNumber", Leaves: []SearchLeaf{{Name: "lotNumber", Type: "string"}}, Single: true},
 		}},
 		{Code: "manufacturer", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Immunization-manufacturer", Targets: []fhir.Type{"Organization"}, Branches: []SearchBranch{
-			{Path: "Immunization.manufacturer", Leaves: []SearchLeaf{{Name: "manufacturer", Type: "Reference"}}},
+			{Path: "Immunization.manufacturer", Leaves: []SearchLeaf{{Name: "manufacturer", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "Immunization.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}},
+			{Path: "Immunization.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "performer", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Immunization-performer", Targets: []fhir.Type{"Organization", "Practitioner", "PractitionerRole"}, Branches: []SearchBranch{
 			{Path: "Immunization.performer.actor", Steps: []SearchStep{{Name: "performer"}}, Leaves: []SearchLeaf{{Name: "actor", Type: "Reference"}}},
@@ -3753,21 +3753,21 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Immunization.protocolApplied.series", Steps: []SearchStep{{Name: "protocolApplied"}}, Leaves: []SearchLeaf{{Name: "series", Type: "string"}}},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Immunization-status", Branches: []SearchBranch{
-			{Path: "Immunization.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/event-status"}}}},
+			{Path: "Immunization.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/event-status"}}}, Single: true},
 		}},
 		{Code: "status-reason", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Immunization-status-reason", Branches: []SearchBranch{
-			{Path: "Immunization.statusReason", Leaves: []SearchLeaf{{Name: "statusReason", Type: "CodeableConcept"}}},
+			{Path: "Immunization.statusReason", Leaves: []SearchLeaf{{Name: "statusReason", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "target-disease", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Immunization-target-disease", Branches: []SearchBranch{
 			{Path: "Immunization.protocolApplied.targetDisease", Steps: []SearchStep{{Name: "protocolApplied"}}, Leaves: []SearchLeaf{{Name: "targetDisease", Type: "CodeableConcept"}}},
 		}},
 		{Code: "vaccine-code", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Immunization-vaccine-code", Branches: []SearchBranch{
-			{Path: "Immunization.vaccineCode", Leaves: []SearchLeaf{{Name: "vaccineCode", Type: "CodeableConcept"}}},
+			{Path: "Immunization.vaccineCode", Leaves: []SearchLeaf{{Name: "vaccineCode", Type: "CodeableConcept"}}, Single: true},
 		}},
 	},
 	63: { // ImmunizationEvaluation
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "ImmunizationEvaluation.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "ImmunizationEvaluation.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "ImmunizationEvaluation.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -3785,30 +3785,30 @@ var searchParameters = [][]SearchParameter{
 			{Path: "ImmunizationEvaluation.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/ImmunizationEvaluation-date", Branches: []SearchBranch{
-			{Path: "ImmunizationEvaluation.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "ImmunizationEvaluation.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "dose-status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ImmunizationEvaluation-dose-status", Branches: []SearchBranch{
-			{Path: "ImmunizationEvaluation.doseStatus", Leaves: []SearchLeaf{{Name: "doseStatus", Type: "CodeableConcept"}}},
+			{Path: "ImmunizationEvaluation.doseStatus", Leaves: []SearchLeaf{{Name: "doseStatus", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ImmunizationEvaluation-identifier", Branches: []SearchBranch{
 			{Path: "ImmunizationEvaluation.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "immunization-event", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ImmunizationEvaluation-immunization-event", Targets: []fhir.Type{"Immunization"}, Branches: []SearchBranch{
-			{Path: "ImmunizationEvaluation.immunizationEvent", Leaves: []SearchLeaf{{Name: "immunizationEvent", Type: "Reference"}}},
+			{Path: "ImmunizationEvaluation.immunizationEvent", Leaves: []SearchLeaf{{Name: "immunizationEvent", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ImmunizationEvaluation-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "ImmunizationEvaluation.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}},
+			{Path: "ImmunizationEvaluation.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ImmunizationEvaluation-status", Branches: []SearchBranch{
-			{Path: "ImmunizationEvaluation.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://terminology.hl7.org/CodeSystem/medication-admin-status"}}}},
+			{Path: "ImmunizationEvaluation.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://terminology.hl7.org/CodeSystem/medication-admin-status"}}}, Single: true},
 		}},
 		{Code: "target-disease", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ImmunizationEvaluation-target-disease", Branches: []SearchBranch{
-			{Path: "ImmunizationEvaluation.targetDisease", Leaves: []SearchLeaf{{Name: "targetDisease", Type: "CodeableConcept"}}},
+			{Path: "ImmunizationEvaluation.targetDisease", Leaves: []SearchLeaf{{Name: "targetDisease", Type: "CodeableConcept"}}, Single: true},
 		}},
 	},
 	64: { // ImmunizationRecommendation
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "ImmunizationRecommendation.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "ImmunizationRecommendation.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "ImmunizationRecommendation.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -3826,16 +3826,16 @@ var searchParameters = [][]SearchParameter{
 			{Path: "ImmunizationRecommendation.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/ImmunizationRecommendation-date", Branches: []SearchBranch{
-			{Path: "ImmunizationRecommendation.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "ImmunizationRecommendation.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ImmunizationRecommendation-identifier", Branches: []SearchBranch{
 			{Path: "ImmunizationRecommendation.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
-		{Code: "information", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ImmunizationRecommendation-information", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "information", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ImmunizationRecommendation-information", Branches: []SearchBranch{
 			{Path: "ImmunizationRecommendation.recommendation.supportingPatientInformation", Steps: []SearchStep{{Name: "recommendation"}}, Leaves: []SearchLeaf{{Name: "supportingPatientInformation", Type: "Reference"}}},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ImmunizationRecommendation-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "ImmunizationRecommendation.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}},
+			{Path: "ImmunizationRecommendation.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ImmunizationRecommendation-status", Branches: []SearchBranch{
 			{Path: "ImmunizationRecommendation.recommendation.forecastStatus", Steps: []SearchStep{{Name: "recommendation"}}, Leaves: []SearchLeaf{{Name: "forecastStatus", Type: "CodeableConcept"}}},
@@ -3852,7 +3852,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	65: { // ImplementationGuide
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "ImplementationGuide.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "ImplementationGuide.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "ImplementationGuide.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -3899,16 +3899,16 @@ var searchParameters = [][]SearchParameter{
 			}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/conformance-date", Branches: []SearchBranch{
-			{Path: "ImplementationGuide.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "ImplementationGuide.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "depends-on", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ImplementationGuide-depends-on", Targets: []fhir.Type{"ImplementationGuide"}, Branches: []SearchBranch{
 			{Path: "ImplementationGuide.dependsOn.uri", Steps: []SearchStep{{Name: "dependsOn"}}, Leaves: []SearchLeaf{{Name: "uri", Type: "canonical"}}},
 		}},
 		{Code: "description", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-description", Branches: []SearchBranch{
-			{Path: "ImplementationGuide.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}},
+			{Path: "ImplementationGuide.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}, Single: true},
 		}},
 		{Code: "experimental", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ImplementationGuide-experimental", Branches: []SearchBranch{
-			{Path: "ImplementationGuide.experimental", Leaves: []SearchLeaf{{Name: "experimental", Type: "boolean"}}},
+			{Path: "ImplementationGuide.experimental", Leaves: []SearchLeaf{{Name: "experimental", Type: "boolean"}}, Single: true},
 		}},
 		{Code: "global", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ImplementationGuide-global", Targets: []fhir.Type{"StructureDefinition"}, Branches: []SearchBranch{
 			{Path: "ImplementationGuide.global.profile", Steps: []SearchStep{{Name: "global"}}, Leaves: []SearchLeaf{{Name: "profile", Type: "canonical"}}},
@@ -3917,30 +3917,30 @@ var searchParameters = [][]SearchParameter{
 			{Path: "ImplementationGuide.jurisdiction", Leaves: []SearchLeaf{{Name: "jurisdiction", Type: "CodeableConcept"}}},
 		}},
 		{Code: "name", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-name", Branches: []SearchBranch{
-			{Path: "ImplementationGuide.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "ImplementationGuide.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 		}},
 		{Code: "publisher", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-publisher", Branches: []SearchBranch{
-			{Path: "ImplementationGuide.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}},
+			{Path: "ImplementationGuide.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}, Single: true},
 		}},
-		{Code: "resource", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ImplementationGuide-resource", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "resource", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ImplementationGuide-resource", Branches: []SearchBranch{
 			{Path: "ImplementationGuide.definition.resource.reference", Steps: []SearchStep{{Name: "definition"}, {Name: "resource"}}, Leaves: []SearchLeaf{{Name: "reference", Type: "Reference"}}},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-status", Branches: []SearchBranch{
-			{Path: "ImplementationGuide.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}},
+			{Path: "ImplementationGuide.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}, Single: true},
 		}},
 		{Code: "title", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-title", Branches: []SearchBranch{
-			{Path: "ImplementationGuide.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}},
+			{Path: "ImplementationGuide.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}, Single: true},
 		}},
 		{Code: "url", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/conformance-url", Branches: []SearchBranch{
-			{Path: "ImplementationGuide.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}},
+			{Path: "ImplementationGuide.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}, Single: true},
 		}},
 		{Code: "version", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-version", Branches: []SearchBranch{
-			{Path: "ImplementationGuide.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}},
+			{Path: "ImplementationGuide.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}, Single: true},
 		}},
 	},
 	66: { // InsurancePlan
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "InsurancePlan.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "InsurancePlan.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "InsurancePlan.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -3976,7 +3976,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "InsurancePlan.contact.address.use", Steps: []SearchStep{{Name: "contact"}, {Name: "address"}}, Leaves: []SearchLeaf{{Name: "use", Type: "code", Systems: []string{"http://hl7.org/fhir/address-use"}}}},
 		}},
 		{Code: "administered-by", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/InsurancePlan-administered-by", Targets: []fhir.Type{"Organization"}, Branches: []SearchBranch{
-			{Path: "InsurancePlan.administeredBy", Leaves: []SearchLeaf{{Name: "administeredBy", Type: "Reference"}}},
+			{Path: "InsurancePlan.administeredBy", Leaves: []SearchLeaf{{Name: "administeredBy", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "endpoint", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/InsurancePlan-endpoint", Targets: []fhir.Type{"Endpoint"}, Branches: []SearchBranch{
 			{Path: "InsurancePlan.endpoint", Leaves: []SearchLeaf{{Name: "endpoint", Type: "Reference"}}},
@@ -3985,17 +3985,17 @@ var searchParameters = [][]SearchParameter{
 			{Path: "InsurancePlan.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "name", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/InsurancePlan-name", Branches: []SearchBranch{
-			{Path: "InsurancePlan.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "InsurancePlan.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 			{Path: "InsurancePlan.alias", Leaves: []SearchLeaf{{Name: "alias", Type: "string"}}},
 		}},
 		{Code: "owned-by", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/InsurancePlan-owned-by", Targets: []fhir.Type{"Organization"}, Branches: []SearchBranch{
-			{Path: "InsurancePlan.ownedBy", Leaves: []SearchLeaf{{Name: "ownedBy", Type: "Reference"}}},
+			{Path: "InsurancePlan.ownedBy", Leaves: []SearchLeaf{{Name: "ownedBy", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "phonetic", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/InsurancePlan-phonetic", Branches: []SearchBranch{
-			{Path: "InsurancePlan.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "InsurancePlan.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/InsurancePlan-status", Branches: []SearchBranch{
-			{Path: "InsurancePlan.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}},
+			{Path: "InsurancePlan.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}, Single: true},
 		}},
 		{Code: "type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/InsurancePlan-type", Branches: []SearchBranch{
 			{Path: "InsurancePlan.type", Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}},
@@ -4003,7 +4003,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	67: { // Invoice
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Invoice.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Invoice.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Invoice.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -4021,16 +4021,16 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Invoice.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "account", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Invoice-account", Targets: []fhir.Type{"Account"}, Branches: []SearchBranch{
-			{Path: "Invoice.account", Leaves: []SearchLeaf{{Name: "account", Type: "Reference"}}},
+			{Path: "Invoice.account", Leaves: []SearchLeaf{{Name: "account", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Invoice-date", Branches: []SearchBranch{
-			{Path: "Invoice.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "Invoice.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Invoice-identifier", Branches: []SearchBranch{
 			{Path: "Invoice.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "issuer", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Invoice-issuer", Targets: []fhir.Type{"Organization"}, Branches: []SearchBranch{
-			{Path: "Invoice.issuer", Leaves: []SearchLeaf{{Name: "issuer", Type: "Reference"}}},
+			{Path: "Invoice.issuer", Leaves: []SearchLeaf{{Name: "issuer", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "participant", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Invoice-participant", Targets: []fhir.Type{"Device", "Organization", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
 			{Path: "Invoice.participant.actor", Steps: []SearchStep{{Name: "participant"}}, Leaves: []SearchLeaf{{Name: "actor", Type: "Reference"}}},
@@ -4039,30 +4039,30 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Invoice.participant.role", Steps: []SearchStep{{Name: "participant"}}, Leaves: []SearchLeaf{{Name: "role", Type: "CodeableConcept"}}},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Invoice-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "Invoice.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient"},
+			{Path: "Invoice.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient", Single: true},
 		}},
 		{Code: "recipient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Invoice-recipient", Targets: []fhir.Type{"Organization", "Patient", "RelatedPerson"}, Branches: []SearchBranch{
-			{Path: "Invoice.recipient", Leaves: []SearchLeaf{{Name: "recipient", Type: "Reference"}}},
+			{Path: "Invoice.recipient", Leaves: []SearchLeaf{{Name: "recipient", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Invoice-status", Branches: []SearchBranch{
-			{Path: "Invoice.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/invoice-status"}}}},
+			{Path: "Invoice.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/invoice-status"}}}, Single: true},
 		}},
 		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Invoice-subject", Targets: []fhir.Type{"Group", "Patient"}, Branches: []SearchBranch{
-			{Path: "Invoice.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
+			{Path: "Invoice.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "totalgross", Type: "quantity", URL: "http://hl7.org/fhir/SearchParameter/Invoice-totalgross", Branches: []SearchBranch{
-			{Path: "Invoice.totalGross", Leaves: []SearchLeaf{{Name: "totalGross", Type: "Money"}}},
+			{Path: "Invoice.totalGross", Leaves: []SearchLeaf{{Name: "totalGross", Type: "Money"}}, Single: true},
 		}},
 		{Code: "totalnet", Type: "quantity", URL: "http://hl7.org/fhir/SearchParameter/Invoice-totalnet", Branches: []SearchBranch{
-			{Path: "Invoice.totalNet", Leaves: []SearchLeaf{{Name: "totalNet", Type: "Money"}}},
+			{Path: "Invoice.totalNet", Leaves: []SearchLeaf{{Name: "totalNet", Type: "Money"}}, Single: true},
 		}},
 		{Code: "type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Invoice-type", Branches: []SearchBranch{
-			{Path: "Invoice.type", Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}},
+			{Path: "Invoice.type", Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}, Single: true},
 		}},
 	},
 	68: { // Library
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Library.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Library.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Library.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -4079,7 +4079,7 @@ var searchParameters = [][]SearchParameter{
 		{Code: "_tag", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-tag", Branches: []SearchBranch{
 			{Path: "Library.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
-		{Code: "composed-of", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Library-composed-of", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "composed-of", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Library-composed-of", Branches: []SearchBranch{
 			{Path: "Library.relatedArtifact[composed-of].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "composed-of"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
 		{Code: "content-type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Library-content-type", Branches: []SearchBranch{
@@ -4115,19 +4115,19 @@ var searchParameters = [][]SearchParameter{
 			}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Library-date", Branches: []SearchBranch{
-			{Path: "Library.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "Library.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
-		{Code: "depends-on", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Library-depends-on", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "depends-on", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Library-depends-on", Branches: []SearchBranch{
 			{Path: "Library.relatedArtifact[depends-on].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "depends-on"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
-		{Code: "derived-from", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Library-derived-from", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "derived-from", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Library-derived-from", Branches: []SearchBranch{
 			{Path: "Library.relatedArtifact[derived-from].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "derived-from"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
 		{Code: "description", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/Library-description", Branches: []SearchBranch{
-			{Path: "Library.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}},
+			{Path: "Library.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}, Single: true},
 		}},
 		{Code: "effective", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Library-effective", Branches: []SearchBranch{
-			{Path: "Library.effectivePeriod", Leaves: []SearchLeaf{{Name: "effectivePeriod", Type: "Period"}}},
+			{Path: "Library.effectivePeriod", Leaves: []SearchLeaf{{Name: "effectivePeriod", Type: "Period"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Library-identifier", Branches: []SearchBranch{
 			{Path: "Library.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
@@ -4136,39 +4136,39 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Library.jurisdiction", Leaves: []SearchLeaf{{Name: "jurisdiction", Type: "CodeableConcept"}}},
 		}},
 		{Code: "name", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/Library-name", Branches: []SearchBranch{
-			{Path: "Library.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "Library.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 		}},
-		{Code: "predecessor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Library-predecessor", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "predecessor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Library-predecessor", Branches: []SearchBranch{
 			{Path: "Library.relatedArtifact[predecessor].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "predecessor"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
 		{Code: "publisher", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/Library-publisher", Branches: []SearchBranch{
-			{Path: "Library.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}},
+			{Path: "Library.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Library-status", Branches: []SearchBranch{
-			{Path: "Library.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}},
+			{Path: "Library.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}, Single: true},
 		}},
-		{Code: "successor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Library-successor", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "successor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Library-successor", Branches: []SearchBranch{
 			{Path: "Library.relatedArtifact[successor].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "successor"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
 		{Code: "title", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/Library-title", Branches: []SearchBranch{
-			{Path: "Library.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}},
+			{Path: "Library.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}, Single: true},
 		}},
 		{Code: "topic", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Library-topic", Branches: []SearchBranch{
 			{Path: "Library.topic", Leaves: []SearchLeaf{{Name: "topic", Type: "CodeableConcept"}}},
 		}},
 		{Code: "type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Library-type", Branches: []SearchBranch{
-			{Path: "Library.type", Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}},
+			{Path: "Library.type", Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "url", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/Library-url", Branches: []SearchBranch{
-			{Path: "Library.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}},
+			{Path: "Library.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}, Single: true},
 		}},
 		{Code: "version", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Library-version", Branches: []SearchBranch{
-			{Path: "Library.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}},
+			{Path: "Library.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}, Single: true},
 		}},
 	},
 	69: { // Linkage
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Linkage.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Linkage.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Linkage.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -4186,18 +4186,18 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Linkage.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "author", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Linkage-author", Targets: []fhir.Type{"Organization", "Practitioner", "PractitionerRole"}, Branches: []SearchBranch{
-			{Path: "Linkage.author", Leaves: []SearchLeaf{{Name: "author", Type: "Reference"}}},
+			{Path: "Linkage.author", Leaves: []SearchLeaf{{Name: "author", Type: "Reference"}}, Single: true},
 		}},
-		{Code: "item", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Linkage-item", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "item", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Linkage-item", Branches: []SearchBranch{
 			{Path: "Linkage.item.resource", Steps: []SearchStep{{Name: "item"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "Reference"}}},
 		}},
-		{Code: "source", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Linkage-source", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "source", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Linkage-source", Branches: []SearchBranch{
 			{Path: "Linkage.item.resource", Steps: []SearchStep{{Name: "item"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "Reference"}}},
 		}},
 	},
 	70: { // List
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "List.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "List.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "List.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -4215,45 +4215,45 @@ var searchParameters = [][]SearchParameter{
 			{Path: "List.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "code", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-code", Branches: []SearchBranch{
-			{Path: "List.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}},
+			{Path: "List.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/clinical-date", Branches: []SearchBranch{
-			{Path: "List.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "List.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "empty-reason", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/List-empty-reason", Branches: []SearchBranch{
-			{Path: "List.emptyReason", Leaves: []SearchLeaf{{Name: "emptyReason", Type: "CodeableConcept"}}},
+			{Path: "List.emptyReason", Leaves: []SearchLeaf{{Name: "emptyReason", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "encounter", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-encounter", Targets: []fhir.Type{"Encounter"}, Branches: []SearchBranch{
-			{Path: "List.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}},
+			{Path: "List.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-identifier", Branches: []SearchBranch{
 			{Path: "List.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
-		{Code: "item", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/List-item", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "item", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/List-item", Branches: []SearchBranch{
 			{Path: "List.entry.item", Steps: []SearchStep{{Name: "entry"}}, Leaves: []SearchLeaf{{Name: "item", Type: "Reference"}}},
 		}},
 		{Code: "notes", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/List-notes", Branches: []SearchBranch{
 			{Path: "List.note.text", Steps: []SearchStep{{Name: "note"}}, Leaves: []SearchLeaf{{Name: "text", Type: "markdown"}}},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "List.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient"},
+			{Path: "List.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient", Single: true},
 		}},
 		{Code: "source", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/List-source", Targets: []fhir.Type{"Device", "Patient", "Practitioner", "PractitionerRole"}, Branches: []SearchBranch{
-			{Path: "List.source", Leaves: []SearchLeaf{{Name: "source", Type: "Reference"}}},
+			{Path: "List.source", Leaves: []SearchLeaf{{Name: "source", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/List-status", Branches: []SearchBranch{
-			{Path: "List.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/list-status"}}}},
+			{Path: "List.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/list-status"}}}, Single: true},
 		}},
 		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/List-subject", Targets: []fhir.Type{"Device", "Group", "Location", "Patient"}, Branches: []SearchBranch{
-			{Path: "List.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
+			{Path: "List.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "title", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/List-title", Branches: []SearchBranch{
-			{Path: "List.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}},
+			{Path: "List.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}, Single: true},
 		}},
 	},
 	71: { // Location
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Location.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Location.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Location.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -4271,7 +4271,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Location.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "address", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/Location-address", Branches: []SearchBranch{
-			{Path: "Location.address", Leaves: []SearchLeaf{{Name: "address", Type: "Address"}}},
+			{Path: "Location.address", Leaves: []SearchLeaf{{Name: "address", Type: "Address"}}, Single: true},
 		}},
 		{Code: "address-city", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/Location-address-city", Branches: []SearchBranch{
 			{Path: "Location.address.city", Steps: []SearchStep{{Name: "address"}}, Leaves: []SearchLeaf{{Name: "city", Type: "string"}}},
@@ -4295,23 +4295,23 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Location.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "name", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/Location-name", Branches: []SearchBranch{
-			{Path: "Location.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "Location.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 			{Path: "Location.alias", Leaves: []SearchLeaf{{Name: "alias", Type: "string"}}},
 		}},
 		{Code: "near", Type: "special", URL: "http://hl7.org/fhir/SearchParameter/Location-near", Branches: []SearchBranch{
-			{Path: "Location.position", Leaves: []SearchLeaf{{Name: "position", Type: "BackboneElement"}}},
+			{Path: "Location.position", Leaves: []SearchLeaf{{Name: "position", Type: "BackboneElement"}}, Single: true},
 		}},
 		{Code: "operational-status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Location-operational-status", Branches: []SearchBranch{
-			{Path: "Location.operationalStatus", Leaves: []SearchLeaf{{Name: "operationalStatus", Type: "Coding"}}},
+			{Path: "Location.operationalStatus", Leaves: []SearchLeaf{{Name: "operationalStatus", Type: "Coding"}}, Single: true},
 		}},
 		{Code: "organization", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Location-organization", Targets: []fhir.Type{"Organization"}, Branches: []SearchBranch{
-			{Path: "Location.managingOrganization", Leaves: []SearchLeaf{{Name: "managingOrganization", Type: "Reference"}}},
+			{Path: "Location.managingOrganization", Leaves: []SearchLeaf{{Name: "managingOrganization", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "partof", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Location-partof", Targets: []fhir.Type{"Location"}, Branches: []SearchBranch{
-			{Path: "Location.partOf", Leaves: []SearchLeaf{{Name: "partOf", Type: "Reference"}}},
+			{Path: "Location.partOf", Leaves: []SearchLeaf{{Name: "partOf", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Location-status", Branches: []SearchBranch{
-			{Path: "Location.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/location-status"}}}},
+			{Path: "Location.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/location-status"}}}, Single: true},
 		}},
 		{Code: "type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Location-type", Branches: []SearchBranch{
 			{Path: "Location.type", Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}},
@@ -4319,7 +4319,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	72: { // Measure
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Measure.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Measure.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Measure.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -4336,7 +4336,7 @@ var searchParameters = [][]SearchParameter{
 		{Code: "_tag", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-tag", Branches: []SearchBranch{
 			{Path: "Measure.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
-		{Code: "composed-of", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Measure-composed-of", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "composed-of", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Measure-composed-of", Branches: []SearchBranch{
 			{Path: "Measure.relatedArtifact[composed-of].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "composed-of"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
 		{Code: "context", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Measure-context", Branches: []SearchBranch{
@@ -4369,20 +4369,20 @@ var searchParameters = [][]SearchParameter{
 			}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Measure-date", Branches: []SearchBranch{
-			{Path: "Measure.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "Measure.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
-		{Code: "depends-on", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Measure-depends-on", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "depends-on", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Measure-depends-on", Branches: []SearchBranch{
 			{Path: "Measure.relatedArtifact[depends-on].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "depends-on"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 			{Path: "Measure.library", Leaves: []SearchLeaf{{Name: "library", Type: "canonical"}}},
 		}},
-		{Code: "derived-from", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Measure-derived-from", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "derived-from", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Measure-derived-from", Branches: []SearchBranch{
 			{Path: "Measure.relatedArtifact[derived-from].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "derived-from"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
 		{Code: "description", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/Measure-description", Branches: []SearchBranch{
-			{Path: "Measure.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}},
+			{Path: "Measure.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}, Single: true},
 		}},
 		{Code: "effective", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Measure-effective", Branches: []SearchBranch{
-			{Path: "Measure.effectivePeriod", Leaves: []SearchLeaf{{Name: "effectivePeriod", Type: "Period"}}},
+			{Path: "Measure.effectivePeriod", Leaves: []SearchLeaf{{Name: "effectivePeriod", Type: "Period"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Measure-identifier", Branches: []SearchBranch{
 			{Path: "Measure.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
@@ -4391,36 +4391,36 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Measure.jurisdiction", Leaves: []SearchLeaf{{Name: "jurisdiction", Type: "CodeableConcept"}}},
 		}},
 		{Code: "name", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/Measure-name", Branches: []SearchBranch{
-			{Path: "Measure.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "Measure.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 		}},
-		{Code: "predecessor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Measure-predecessor", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "predecessor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Measure-predecessor", Branches: []SearchBranch{
 			{Path: "Measure.relatedArtifact[predecessor].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "predecessor"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
 		{Code: "publisher", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/Measure-publisher", Branches: []SearchBranch{
-			{Path: "Measure.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}},
+			{Path: "Measure.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Measure-status", Branches: []SearchBranch{
-			{Path: "Measure.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}},
+			{Path: "Measure.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}, Single: true},
 		}},
-		{Code: "successor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Measure-successor", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "successor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Measure-successor", Branches: []SearchBranch{
 			{Path: "Measure.relatedArtifact[successor].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "successor"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
 		{Code: "title", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/Measure-title", Branches: []SearchBranch{
-			{Path: "Measure.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}},
+			{Path: "Measure.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}, Single: true},
 		}},
 		{Code: "topic", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Measure-topic", Branches: []SearchBranch{
 			{Path: "Measure.topic", Leaves: []SearchLeaf{{Name: "topic", Type: "CodeableConcept"}}},
 		}},
 		{Code: "url", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/Measure-url", Branches: []SearchBranch{
-			{Path: "Measure.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}},
+			{Path: "Measure.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}, Single: true},
 		}},
 		{Code: "version", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Measure-version", Branches: []SearchBranch{
-			{Path: "Measure.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}},
+			{Path: "Measure.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}, Single: true},
 		}},
 	},
 	73: { // MeasureReport
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "MeasureReport.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "MeasureReport.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "MeasureReport.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -4438,36 +4438,36 @@ var searchParameters = [][]SearchParameter{
 			{Path: "MeasureReport.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/MeasureReport-date", Branches: []SearchBranch{
-			{Path: "MeasureReport.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "MeasureReport.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
-		{Code: "evaluated-resource", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/MeasureReport-evaluated-resource", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "evaluated-resource", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/MeasureReport-evaluated-resource", Branches: []SearchBranch{
 			{Path: "MeasureReport.evaluatedResource", Leaves: []SearchLeaf{{Name: "evaluatedResource", Type: "Reference"}}},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/MeasureReport-identifier", Branches: []SearchBranch{
 			{Path: "MeasureReport.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "measure", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/MeasureReport-measure", Targets: []fhir.Type{"Measure"}, Branches: []SearchBranch{
-			{Path: "MeasureReport.measure", Leaves: []SearchLeaf{{Name: "measure", Type: "canonical"}}},
+			{Path: "MeasureReport.measure", Leaves: []SearchLeaf{{Name: "measure", Type: "canonical"}}, Single: true},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/MeasureReport-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "MeasureReport.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient"},
+			{Path: "MeasureReport.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient", Single: true},
 		}},
 		{Code: "period", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/MeasureReport-period", Branches: []SearchBranch{
-			{Path: "MeasureReport.period", Leaves: []SearchLeaf{{Name: "period", Type: "Period"}}},
+			{Path: "MeasureReport.period", Leaves: []SearchLeaf{{Name: "period", Type: "Period"}}, Single: true},
 		}},
 		{Code: "reporter", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/MeasureReport-reporter", Targets: []fhir.Type{"Location", "Organization", "Practitioner", "PractitionerRole"}, Branches: []SearchBranch{
-			{Path: "MeasureReport.reporter", Leaves: []SearchLeaf{{Name: "reporter", Type: "Reference"}}},
+			{Path: "MeasureReport.reporter", Leaves: []SearchLeaf{{Name: "reporter", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/MeasureReport-status", Branches: []SearchBranch{
-			{Path: "MeasureReport.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/measure-report-status"}}}},
+			{Path: "MeasureReport.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/measure-report-status"}}}, Single: true},
 		}},
 		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/MeasureReport-subject", Targets: []fhir.Type{"Device", "Group", "Location", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
-			{Path: "MeasureReport.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
+			{Path: "MeasureReport.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Single: true},
 		}},
 	},
 	74: { // Media
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Media.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Media.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Media.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -4488,45 +4488,45 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Media.basedOn", Leaves: []SearchLeaf{{Name: "basedOn", Type: "Reference"}}},
 		}},
 		{Code: "created", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Media-created", Branches: []SearchBranch{
-			{Path: "Media.created", Leaves: []SearchLeaf{{Name: "createdDateTime", Type: "dateTime"}, {Name: "createdPeriod", Type: "Period"}}},
+			{Path: "Media.created", Leaves: []SearchLeaf{{Name: "createdDateTime", Type: "dateTime"}, {Name: "createdPeriod", Type: "Period"}}, Single: true},
 		}},
 		{Code: "device", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Media-device", Targets: []fhir.Type{"Device", "DeviceMetric"}, Branches: []SearchBranch{
-			{Path: "Media.device", Leaves: []SearchLeaf{{Name: "device", Type: "Reference"}}},
+			{Path: "Media.device", Leaves: []SearchLeaf{{Name: "device", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "encounter", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Media-encounter", Targets: []fhir.Type{"Encounter"}, Branches: []SearchBranch{
-			{Path: "Media.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}},
+			{Path: "Media.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Media-identifier", Branches: []SearchBranch{
 			{Path: "Media.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "modality", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Media-modality", Branches: []SearchBranch{
-			{Path: "Media.modality", Leaves: []SearchLeaf{{Name: "modality", Type: "CodeableConcept"}}},
+			{Path: "Media.modality", Leaves: []SearchLeaf{{Name: "modality", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "operator", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Media-operator", Targets: []fhir.Type{"CareTeam", "Device", "Organization", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
-			{Path: "Media.operator", Leaves: []SearchLeaf{{Name: "operator", Type: "Reference"}}},
+			{Path: "Media.operator", Leaves: []SearchLeaf{{Name: "operator", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Media-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "Media.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient"},
+			{Path: "Media.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient", Single: true},
 		}},
 		{Code: "site", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Media-site", Branches: []SearchBranch{
-			{Path: "Media.bodySite", Leaves: []SearchLeaf{{Name: "bodySite", Type: "CodeableConcept"}}},
+			{Path: "Media.bodySite", Leaves: []SearchLeaf{{Name: "bodySite", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Media-status", Branches: []SearchBranch{
-			{Path: "Media.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/event-status"}}}},
+			{Path: "Media.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/event-status"}}}, Single: true},
 		}},
 		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Media-subject", Targets: []fhir.Type{"Device", "Group", "Location", "Patient", "Practitioner", "PractitionerRole", "Specimen"}, Branches: []SearchBranch{
-			{Path: "Media.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
+			{Path: "Media.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Media-type", Branches: []SearchBranch{
-			{Path: "Media.type", Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}},
+			{Path: "Media.type", Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "view", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Media-view", Branches: []SearchBranch{
-			{Path: "Media.view", Leaves: []SearchLeaf{{Name: "view", Type: "CodeableConcept"}}},
+			{Path: "Media.view", Leaves: []SearchLeaf{{Name: "view", Type: "CodeableConcept"}}, Single: true},
 		}},
 	},
 	75: { // Medication
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Medication.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Medication.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Medication.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -4544,13 +4544,13 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Medication.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "code", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-code", Branches: []SearchBranch{
-			{Path: "Medication.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}},
+			{Path: "Medication.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "expiration-date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Medication-expiration-date", Branches: []SearchBranch{
-			{Path: "Medication.batch.expirationDate", Steps: []SearchStep{{Name: "batch"}}, Leaves: []SearchLeaf{{Name: "expirationDate", Type: "dateTime"}}},
+			{Path: "Medication.batch.expirationDate", Steps: []SearchStep{{Name: "batch"}}, Leaves: []SearchLeaf{{Name: "expirationDate", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "form", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Medication-form", Branches: []SearchBranch{
-			{Path: "Medication.form", Leaves: []SearchLeaf{{Name: "form", Type: "CodeableConcept"}}},
+			{Path: "Medication.form", Leaves: []SearchLeaf{{Name: "form", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Medication-identifier", Branches: []SearchBranch{
 			{Path: "Medication.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
@@ -4562,18 +4562,18 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Medication.ingredient.item", Steps: []SearchStep{{Name: "ingredient"}}, Leaves: []SearchLeaf{{Name: "itemCodeableConcept", Type: "CodeableConcept"}}},
 		}},
 		{Code: "lot-number", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Medication-lot-number", Branches: []SearchBranch{
-			{Path: "Medication.batch.lotNumber", Steps: []SearchStep{{Name: "batch"}}, Leaves: []SearchLeaf{{Name: "lotNumber", Type: "string"}}},
+			{Path: "Medication.batch.lotNumber", Steps: []SearchStep{{Name: "batch"}}, Leaves: []SearchLeaf{{Name: "lotNumber", Type: "string"}}, Single: true},
 		}},
 		{Code: "manufacturer", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Medication-manufacturer", Targets: []fhir.Type{"Organization"}, Branches: []SearchBranch{
-			{Path: "Medication.manufacturer", Leaves: []SearchLeaf{{Name: "manufacturer", Type: "Reference"}}},
+			{Path: "Medication.manufacturer", Leaves: []SearchLeaf{{Name: "manufacturer", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Medication-status", Branches: []SearchBranch{
-			{Path: "Medication.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/CodeSystem/medication-status"}}}},
+			{Path: "Medication.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/CodeSystem/medication-status"}}}, Single: true},
 		}},
 	},
 	76: { // MedicationAdministration
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "MedicationAdministration.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "MedicationAdministration.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "MedicationAdministration.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -4591,25 +4591,25 @@ var searchParameters = [][]SearchParameter{
 			{Path: "MedicationAdministration.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "code", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-code", Branches: []SearchBranch{
-			{Path: "MedicationAdministration.medication", Leaves: []SearchLeaf{{Name: "medicationCodeableConcept", Type: "CodeableConcept"}}},
+			{Path: "MedicationAdministration.medication", Leaves: []SearchLeaf{{Name: "medicationCodeableConcept", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "context", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/MedicationAdministration-context", Targets: []fhir.Type{"Encounter", "EpisodeOfCare"}, Branches: []SearchBranch{
-			{Path: "MedicationAdministration.context", Leaves: []SearchLeaf{{Name: "context", Type: "Reference"}}},
+			{Path: "MedicationAdministration.context", Leaves: []SearchLeaf{{Name: "context", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "device", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/MedicationAdministration-device", Targets: []fhir.Type{"Device"}, Branches: []SearchBranch{
 			{Path: "MedicationAdministration.device", Leaves: []SearchLeaf{{Name: "device", Type: "Reference"}}},
 		}},
 		{Code: "effective-time", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/MedicationAdministration-effective-time", Branches: []SearchBranch{
-			{Path: "MedicationAdministration.effective", Leaves: []SearchLeaf{{Name: "effectiveDateTime", Type: "dateTime"}, {Name: "effectivePeriod", Type: "Period"}}},
+			{Path: "MedicationAdministration.effective", Leaves: []SearchLeaf{{Name: "effectiveDateTime", Type: "dateTime"}, {Name: "effectivePeriod", Type: "Period"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-identifier", Branches: []SearchBranch{
 			{Path: "MedicationAdministration.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "medication", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/medications-medication", Targets: []fhir.Type{"Medication"}, Branches: []SearchBranch{
-			{Path: "MedicationAdministration.medication", Leaves: []SearchLeaf{{Name: "medicationReference", Type: "Reference"}}},
+			{Path: "MedicationAdministration.medication", Leaves: []SearchLeaf{{Name: "medicationReference", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "MedicationAdministration.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient"},
+			{Path: "MedicationAdministration.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient", Single: true},
 		}},
 		{Code: "performer", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/MedicationAdministration-performer", Targets: []fhir.Type{"Device", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
 			{Path: "MedicationAdministration.performer.actor", Steps: []SearchStep{{Name: "performer"}}, Leaves: []SearchLeaf{{Name: "actor", Type: "Reference"}}},
@@ -4621,18 +4621,18 @@ var searchParameters = [][]SearchParameter{
 			{Path: "MedicationAdministration.statusReason", Leaves: []SearchLeaf{{Name: "statusReason", Type: "CodeableConcept"}}},
 		}},
 		{Code: "request", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/MedicationAdministration-request", Targets: []fhir.Type{"MedicationRequest"}, Branches: []SearchBranch{
-			{Path: "MedicationAdministration.request", Leaves: []SearchLeaf{{Name: "request", Type: "Reference"}}},
+			{Path: "MedicationAdministration.request", Leaves: []SearchLeaf{{Name: "request", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/medications-status", Branches: []SearchBranch{
-			{Path: "MedicationAdministration.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://terminology.hl7.org/CodeSystem/medication-admin-status"}}}},
+			{Path: "MedicationAdministration.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://terminology.hl7.org/CodeSystem/medication-admin-status"}}}, Single: true},
 		}},
 		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/MedicationAdministration-subject", Targets: []fhir.Type{"Group", "Patient"}, Branches: []SearchBranch{
-			{Path: "MedicationAdministration.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
+			{Path: "MedicationAdministration.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Single: true},
 		}},
 	},
 	77: { // MedicationDispense
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "MedicationDispense.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "MedicationDispense.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "MedicationDispense.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -4650,22 +4650,22 @@ var searchParameters = [][]SearchParameter{
 			{Path: "MedicationDispense.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "code", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-code", Branches: []SearchBranch{
-			{Path: "MedicationDispense.medication", Leaves: []SearchLeaf{{Name: "medicationCodeableConcept", Type: "CodeableConcept"}}},
+			{Path: "MedicationDispense.medication", Leaves: []SearchLeaf{{Name: "medicationCodeableConcept", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "context", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/MedicationDispense-context", Targets: []fhir.Type{"Encounter", "EpisodeOfCare"}, Branches: []SearchBranch{
-			{Path: "MedicationDispense.context", Leaves: []SearchLeaf{{Name: "context", Type: "Reference"}}},
+			{Path: "MedicationDispense.context", Leaves: []SearchLeaf{{Name: "context", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "destination", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/MedicationDispense-destination", Targets: []fhir.Type{"Location"}, Branches: []SearchBranch{
-			{Path: "MedicationDispense.destination", Leaves: []SearchLeaf{{Name: "destination", Type: "Reference"}}},
+			{Path: "MedicationDispense.destination", Leaves: []SearchLeaf{{Name: "destination", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-identifier", Branches: []SearchBranch{
 			{Path: "MedicationDispense.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "medication", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/medications-medication", Targets: []fhir.Type{"Medication"}, Branches: []SearchBranch{
-			{Path: "MedicationDispense.medication", Leaves: []SearchLeaf{{Name: "medicationReference", Type: "Reference"}}},
+			{Path: "MedicationDispense.medication", Leaves: []SearchLeaf{{Name: "medicationReference", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "MedicationDispense.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient"},
+			{Path: "MedicationDispense.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient", Single: true},
 		}},
 		{Code: "performer", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/MedicationDispense-performer", Targets: []fhir.Type{"Device", "Organization", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
 			{Path: "MedicationDispense.performer.actor", Steps: []SearchStep{{Name: "performer"}}, Leaves: []SearchLeaf{{Name: "actor", Type: "Reference"}}},
@@ -4680,24 +4680,24 @@ var searchParameters = [][]SearchParameter{
 			{Path: "MedicationDispense.substitution.responsibleParty", Steps: []SearchStep{{Name: "substitution"}}, Leaves: []SearchLeaf{{Name: "responsibleParty", Type: "Reference"}}},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/medications-status", Branches: []SearchBranch{
-			{Path: "MedicationDispense.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://terminology.hl7.org/CodeSystem/medicationdispense-status"}}}},
+			{Path: "MedicationDispense.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://terminology.hl7.org/CodeSystem/medicationdispense-status"}}}, Single: true},
 		}},
 		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/MedicationDispense-subject", Targets: []fhir.Type{"Group", "Patient"}, Branches: []SearchBranch{
-			{Path: "MedicationDispense.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
+			{Path: "MedicationDispense.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/MedicationDispense-type", Branches: []SearchBranch{
-			{Path: "MedicationDispense.type", Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}},
+			{Path: "MedicationDispense.type", Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "whenhandedover", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/MedicationDispense-whenhandedover", Branches: []SearchBranch{
-			{Path: "MedicationDispense.whenHandedOver", Leaves: []SearchLeaf{{Name: "whenHandedOver", Type: "dateTime"}}},
+			{Path: "MedicationDispense.whenHandedOver", Leaves: []SearchLeaf{{Name: "whenHandedOver", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "whenprepared", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/MedicationDispense-whenprepared", Branches: []SearchBranch{
-			{Path: "MedicationDispense.whenPrepared", Leaves: []SearchLeaf{{Name: "whenPrepared", Type: "dateTime"}}},
+			{Path: "MedicationDispense.whenPrepared", Leaves: []SearchLeaf{{Name: "whenPrepared", Type: "dateTime"}}, Single: true},
 		}},
 	},
 	78: { // MedicationKnowledge
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "MedicationKnowledge.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "MedicationKnowledge.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "MedicationKnowledge.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -4721,10 +4721,10 @@ var searchParameters = [][]SearchParameter{
 			{Path: "MedicationKnowledge.medicineClassification.type", Steps: []SearchStep{{Name: "medicineClassification"}}, Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}},
 		}},
 		{Code: "code", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/MedicationKnowledge-code", Branches: []SearchBranch{
-			{Path: "MedicationKnowledge.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}},
+			{Path: "MedicationKnowledge.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "doseform", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/MedicationKnowledge-doseform", Branches: []SearchBranch{
-			{Path: "MedicationKnowledge.doseForm", Leaves: []SearchLeaf{{Name: "doseForm", Type: "CodeableConcept"}}},
+			{Path: "MedicationKnowledge.doseForm", Leaves: []SearchLeaf{{Name: "doseForm", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "ingredient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/MedicationKnowledge-ingredient", Targets: []fhir.Type{"Substance"}, Branches: []SearchBranch{
 			{Path: "MedicationKnowledge.ingredient.item", Steps: []SearchStep{{Name: "ingredient"}}, Leaves: []SearchLeaf{{Name: "itemReference", Type: "Reference"}}},
@@ -4733,7 +4733,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "MedicationKnowledge.ingredient.item", Steps: []SearchStep{{Name: "ingredient"}}, Leaves: []SearchLeaf{{Name: "itemCodeableConcept", Type: "CodeableConcept"}}},
 		}},
 		{Code: "manufacturer", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/MedicationKnowledge-manufacturer", Targets: []fhir.Type{"Organization"}, Branches: []SearchBranch{
-			{Path: "MedicationKnowledge.manufacturer", Leaves: []SearchLeaf{{Name: "manufacturer", Type: "Reference"}}},
+			{Path: "MedicationKnowledge.manufacturer", Leaves: []SearchLeaf{{Name: "manufacturer", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "monitoring-program-name", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/MedicationKnowledge-monitoring-program-name", Branches: []SearchBranch{
 			{Path: "MedicationKnowledge.monitoringProgram.name", Steps: []SearchStep{{Name: "monitoringProgram"}}, Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
@@ -4751,12 +4751,12 @@ var searchParameters = [][]SearchParameter{
 			{Path: "MedicationKnowledge.cost.source", Steps: []SearchStep{{Name: "cost"}}, Leaves: []SearchLeaf{{Name: "source", Type: "string"}}},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/MedicationKnowledge-status", Branches: []SearchBranch{
-			{Path: "MedicationKnowledge.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://terminology.hl7.org/CodeSystem/medicationknowledge-status"}}}},
+			{Path: "MedicationKnowledge.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://terminology.hl7.org/CodeSystem/medicationknowledge-status"}}}, Single: true},
 		}},
 	},
 	79: { // MedicationRequest
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "MedicationRequest.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "MedicationRequest.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "MedicationRequest.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -4774,57 +4774,57 @@ var searchParameters = [][]SearchParameter{
 			{Path: "MedicationRequest.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "authoredon", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/MedicationRequest-authoredon", Branches: []SearchBranch{
-			{Path: "MedicationRequest.authoredOn", Leaves: []SearchLeaf{{Name: "authoredOn", Type: "dateTime"}}},
+			{Path: "MedicationRequest.authoredOn", Leaves: []SearchLeaf{{Name: "authoredOn", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "category", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/MedicationRequest-category", Branches: []SearchBranch{
 			{Path: "MedicationRequest.category", Leaves: []SearchLeaf{{Name: "category", Type: "CodeableConcept"}}},
 		}},
 		{Code: "code", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-code", Branches: []SearchBranch{
-			{Path: "MedicationRequest.medication", Leaves: []SearchLeaf{{Name: "medicationCodeableConcept", Type: "CodeableConcept"}}},
+			{Path: "MedicationRequest.medication", Leaves: []SearchLeaf{{Name: "medicationCodeableConcept", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/medications-date", Branches: []SearchBranch{
 			{Path: "MedicationRequest.dosageInstruction.timing.event", Steps: []SearchStep{{Name: "dosageInstruction"}, {Name: "timing"}}, Leaves: []SearchLeaf{{Name: "event", Type: "dateTime"}}},
 		}},
 		{Code: "encounter", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/medications-encounter", Targets: []fhir.Type{"Encounter"}, Branches: []SearchBranch{
-			{Path: "MedicationRequest.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}},
+			{Path: "MedicationRequest.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-identifier", Branches: []SearchBranch{
 			{Path: "MedicationRequest.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "intended-dispenser", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/MedicationRequest-intended-dispenser", Targets: []fhir.Type{"Organization"}, Branches: []SearchBranch{
-			{Path: "MedicationRequest.dispenseRequest.performer", Steps: []SearchStep{{Name: "dispenseRequest"}}, Leaves: []SearchLeaf{{Name: "performer", Type: "Reference"}}},
+			{Path: "MedicationRequest.dispenseRequest.performer", Steps: []SearchStep{{Name: "dispenseRequest"}}, Leaves: []SearchLeaf{{Name: "performer", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "intended-performer", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/MedicationRequest-intended-performer", Targets: []fhir.Type{"CareTeam", "Device", "Organization", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
-			{Path: "MedicationRequest.performer", Leaves: []SearchLeaf{{Name: "performer", Type: "Reference"}}},
+			{Path: "MedicationRequest.performer", Leaves: []SearchLeaf{{Name: "performer", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "intended-performertype", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/MedicationRequest-intended-performertype", Branches: []SearchBranch{
-			{Path: "MedicationRequest.performerType", Leaves: []SearchLeaf{{Name: "performerType", Type: "CodeableConcept"}}},
+			{Path: "MedicationRequest.performerType", Leaves: []SearchLeaf{{Name: "performerType", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "intent", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/MedicationRequest-intent", Branches: []SearchBranch{
-			{Path: "MedicationRequest.intent", Leaves: []SearchLeaf{{Name: "intent", Type: "code", Systems: []string{"http://hl7.org/fhir/CodeSystem/medicationrequest-intent"}}}},
+			{Path: "MedicationRequest.intent", Leaves: []SearchLeaf{{Name: "intent", Type: "code", Systems: []string{"http://hl7.org/fhir/CodeSystem/medicationrequest-intent"}}}, Single: true},
 		}},
 		{Code: "medication", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/medications-medication", Targets: []fhir.Type{"Medication"}, Branches: []SearchBranch{
-			{Path: "MedicationRequest.medication", Leaves: []SearchLeaf{{Name: "medicationReference", Type: "Reference"}}},
+			{Path: "MedicationRequest.medication", Leaves: []SearchLeaf{{Name: "medicationReference", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "MedicationRequest.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient"},
+			{Path: "MedicationRequest.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient", Single: true},
 		}},
 		{Code: "priority", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/MedicationRequest-priority", Branches: []SearchBranch{
-			{Path: "MedicationRequest.priority", Leaves: []SearchLeaf{{Name: "priority", Type: "code", Systems: []string{"http://hl7.org/fhir/request-priority"}}}},
+			{Path: "MedicationRequest.priority", Leaves: []SearchLeaf{{Name: "priority", Type: "code", Systems: []string{"http://hl7.org/fhir/request-priority"}}}, Single: true},
 		}},
 		{Code: "requester", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/MedicationRequest-requester", Targets: []fhir.Type{"Device", "Organization", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
-			{Path: "MedicationRequest.requester", Leaves: []SearchLeaf{{Name: "requester", Type: "Reference"}}},
+			{Path: "MedicationRequest.requester", Leaves: []SearchLeaf{{Name: "requester", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/medications-status", Branches: []SearchBranch{
-			{Path: "MedicationRequest.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/CodeSystem/medicationrequest-status"}}}},
+			{Path: "MedicationRequest.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/CodeSystem/medicationrequest-status"}}}, Single: true},
 		}},
 		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/MedicationRequest-subject", Targets: []fhir.Type{"Group", "Patient"}, Branches: []SearchBranch{
-			{Path: "MedicationRequest.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
+			{Path: "MedicationRequest.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Single: true},
 		}},
 	},
 	80: { // MedicationStatement
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "MedicationStatement.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "MedicationStatement.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "MedicationStatement.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -4842,42 +4842,42 @@ var searchParameters = [][]SearchParameter{
 			{Path: "MedicationStatement.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "category", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/MedicationStatement-category", Branches: []SearchBranch{
-			{Path: "MedicationStatement.category", Leaves: []SearchLeaf{{Name: "category", Type: "CodeableConcept"}}},
+			{Path: "MedicationStatement.category", Leaves: []SearchLeaf{{Name: "category", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "code", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-code", Branches: []SearchBranch{
-			{Path: "MedicationStatement.medication", Leaves: []SearchLeaf{{Name: "medicationCodeableConcept", Type: "CodeableConcept"}}},
+			{Path: "MedicationStatement.medication", Leaves: []SearchLeaf{{Name: "medicationCodeableConcept", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "context", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/MedicationStatement-context", Targets: []fhir.Type{"Encounter", "EpisodeOfCare"}, Branches: []SearchBranch{
-			{Path: "MedicationStatement.context", Leaves: []SearchLeaf{{Name: "context", Type: "Reference"}}},
+			{Path: "MedicationStatement.context", Leaves: []SearchLeaf{{Name: "context", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "effective", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/MedicationStatement-effective", Branches: []SearchBranch{
-			{Path: "MedicationStatement.effective", Leaves: []SearchLeaf{{Name: "effectiveDateTime", Type: "dateTime"}, {Name: "effectivePeriod", Type: "Period"}}},
+			{Path: "MedicationStatement.effective", Leaves: []SearchLeaf{{Name: "effectiveDateTime", Type: "dateTime"}, {Name: "effectivePeriod", Type: "Period"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-identifier", Branches: []SearchBranch{
 			{Path: "MedicationStatement.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "medication", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/medications-medication", Targets: []fhir.Type{"Medication"}, Branches: []SearchBranch{
-			{Path: "MedicationStatement.medication", Leaves: []SearchLeaf{{Name: "medicationReference", Type: "Reference"}}},
+			{Path: "MedicationStatement.medication", Leaves: []SearchLeaf{{Name: "medicationReference", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "part-of", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/MedicationStatement-part-of", Targets: []fhir.Type{"MedicationAdministration", "MedicationDispense", "MedicationStatement", "Observation", "Procedure"}, Branches: []SearchBranch{
 			{Path: "MedicationStatement.partOf", Leaves: []SearchLeaf{{Name: "partOf", Type: "Reference"}}},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "MedicationStatement.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient"},
+			{Path: "MedicationStatement.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient", Single: true},
 		}},
 		{Code: "source", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/MedicationStatement-source", Targets: []fhir.Type{"Organization", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
-			{Path: "MedicationStatement.informationSource", Leaves: []SearchLeaf{{Name: "informationSource", Type: "Reference"}}},
+			{Path: "MedicationStatement.informationSource", Leaves: []SearchLeaf{{Name: "informationSource", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/medications-status", Branches: []SearchBranch{
-			{Path: "MedicationStatement.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/CodeSystem/medication-statement-status"}}}},
+			{Path: "MedicationStatement.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/CodeSystem/medication-statement-status"}}}, Single: true},
 		}},
 		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/MedicationStatement-subject", Targets: []fhir.Type{"Group", "Patient"}, Branches: []SearchBranch{
-			{Path: "MedicationStatement.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
+			{Path: "MedicationStatement.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Single: true},
 		}},
 	},
 	81: { // MedicinalProduct
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "MedicinalProduct.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "MedicinalProduct.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "MedicinalProduct.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -4906,7 +4906,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	82: { // MedicinalProductAuthorization
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "MedicinalProductAuthorization.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "MedicinalProductAuthorization.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "MedicinalProductAuthorization.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -4927,21 +4927,21 @@ var searchParameters = [][]SearchParameter{
 			{Path: "MedicinalProductAuthorization.country", Leaves: []SearchLeaf{{Name: "country", Type: "CodeableConcept"}}},
 		}},
 		{Code: "holder", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/MedicinalProductAuthorization-holder", Targets: []fhir.Type{"Organization"}, Branches: []SearchBranch{
-			{Path: "MedicinalProductAuthorization.holder", Leaves: []SearchLeaf{{Name: "holder", Type: "Reference"}}},
+			{Path: "MedicinalProductAuthorization.holder", Leaves: []SearchLeaf{{Name: "holder", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/MedicinalProductAuthorization-identifier", Branches: []SearchBranch{
 			{Path: "MedicinalProductAuthorization.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/MedicinalProductAuthorization-status", Branches: []SearchBranch{
-			{Path: "MedicinalProductAuthorization.status", Leaves: []SearchLeaf{{Name: "status", Type: "CodeableConcept"}}},
+			{Path: "MedicinalProductAuthorization.status", Leaves: []SearchLeaf{{Name: "status", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/MedicinalProductAuthorization-subject", Targets: []fhir.Type{"MedicinalProduct", "MedicinalProductPackaged"}, Branches: []SearchBranch{
-			{Path: "MedicinalProductAuthorization.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
+			{Path: "MedicinalProductAuthorization.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Single: true},
 		}},
 	},
 	83: { // MedicinalProductContraindication
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "MedicinalProductContraindication.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "MedicinalProductContraindication.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "MedicinalProductContraindication.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -4964,7 +4964,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	84: { // MedicinalProductIndication
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "MedicinalProductIndication.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "MedicinalProductIndication.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "MedicinalProductIndication.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -4987,7 +4987,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	85: { // MedicinalProductIngredient
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "MedicinalProductIngredient.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "MedicinalProductIngredient.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "MedicinalProductIngredient.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -5007,7 +5007,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	86: { // MedicinalProductInteraction
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "MedicinalProductInteraction.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "MedicinalProductInteraction.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "MedicinalProductInteraction.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -5030,7 +5030,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	87: { // MedicinalProductManufactured
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "MedicinalProductManufactured.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "MedicinalProductManufactured.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "MedicinalProductManufactured.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -5050,7 +5050,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	88: { // MedicinalProductPackaged
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "MedicinalProductPackaged.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "MedicinalProductPackaged.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "MedicinalProductPackaged.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -5076,7 +5076,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	89: { // MedicinalProductPharmaceutical
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "MedicinalProductPharmaceutical.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "MedicinalProductPharmaceutical.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "MedicinalProductPharmaceutical.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -5105,7 +5105,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	90: { // MedicinalProductUndesirableEffect
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "MedicinalProductUndesirableEffect.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "MedicinalProductUndesirableEffect.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "MedicinalProductUndesirableEffect.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -5128,7 +5128,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	91: { // MessageDefinition
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "MessageDefinition.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "MessageDefinition.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "MessageDefinition.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -5146,7 +5146,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "MessageDefinition.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "category", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/MessageDefinition-category", Branches: []SearchBranch{
-			{Path: "MessageDefinition.category", Leaves: []SearchLeaf{{Name: "category", Type: "code", Systems: []string{"http://hl7.org/fhir/message-significance-category"}}}},
+			{Path: "MessageDefinition.category", Leaves: []SearchLeaf{{Name: "category", Type: "code", Systems: []string{"http://hl7.org/fhir/message-significance-category"}}}, Single: true},
 		}},
 		{Code: "context", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-context", Branches: []SearchBranch{
 			{Path: "MessageDefinition.useContext.value", Steps: []SearchStep{{Name: "useContext"}}, Leaves: []SearchLeaf{{Name: "valueCodeableConcept", Type: "CodeableConcept"}}},
@@ -5178,13 +5178,13 @@ var searchParameters = [][]SearchParameter{
 			}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/conformance-date", Branches: []SearchBranch{
-			{Path: "MessageDefinition.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "MessageDefinition.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "description", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-description", Branches: []SearchBranch{
-			{Path: "MessageDefinition.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}},
+			{Path: "MessageDefinition.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}, Single: true},
 		}},
 		{Code: "event", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/MessageDefinition-event", Branches: []SearchBranch{
-			{Path: "MessageDefinition.event", Leaves: []SearchLeaf{{Name: "eventCoding", Type: "Coding"}, {Name: "eventUri", Type: "uri"}}},
+			{Path: "MessageDefinition.event", Leaves: []SearchLeaf{{Name: "eventCoding", Type: "Coding"}, {Name: "eventUri", Type: "uri"}}, Single: true},
 		}},
 		{Code: "focus", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/MessageDefinition-focus", Branches: []SearchBranch{
 			{Path: "MessageDefinition.focus.code", Steps: []SearchStep{{Name: "focus"}}, Leaves: []SearchLeaf{{Name: "code", Type: "code", Systems: []string{"http://hl7.org/fhir/resource-types"}}}},
@@ -5196,30 +5196,30 @@ var searchParameters = [][]SearchParameter{
 			{Path: "MessageDefinition.jurisdiction", Leaves: []SearchLeaf{{Name: "jurisdiction", Type: "CodeableConcept"}}},
 		}},
 		{Code: "name", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-name", Branches: []SearchBranch{
-			{Path: "MessageDefinition.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "MessageDefinition.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 		}},
 		{Code: "parent", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/MessageDefinition-parent", Targets: []fhir.Type{"ActivityDefinition", "PlanDefinition"}, Branches: []SearchBranch{
 			{Path: "MessageDefinition.parent", Leaves: []SearchLeaf{{Name: "parent", Type: "canonical"}}},
 		}},
 		{Code: "publisher", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-publisher", Branches: []SearchBranch{
-			{Path: "MessageDefinition.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}},
+			{Path: "MessageDefinition.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-status", Branches: []SearchBranch{
-			{Path: "MessageDefinition.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}},
+			{Path: "MessageDefinition.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}, Single: true},
 		}},
 		{Code: "title", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-title", Branches: []SearchBranch{
-			{Path: "MessageDefinition.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}},
+			{Path: "MessageDefinition.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}, Single: true},
 		}},
 		{Code: "url", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/conformance-url", Branches: []SearchBranch{
-			{Path: "MessageDefinition.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}},
+			{Path: "MessageDefinition.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}, Single: true},
 		}},
 		{Code: "version", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-version", Branches: []SearchBranch{
-			{Path: "MessageDefinition.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}},
+			{Path: "MessageDefinition.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}, Single: true},
 		}},
 	},
 	92: { // MessageHeader
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "MessageHeader.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "MessageHeader.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "MessageHeader.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -5237,10 +5237,10 @@ var searchParameters = [][]SearchParameter{
 			{Path: "MessageHeader.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "author", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/MessageHeader-author", Targets: []fhir.Type{"Practitioner", "PractitionerRole"}, Branches: []SearchBranch{
-			{Path: "MessageHeader.author", Leaves: []SearchLeaf{{Name: "author", Type: "Reference"}}},
+			{Path: "MessageHeader.author", Leaves: []SearchLeaf{{Name: "author", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "code", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/MessageHeader-code", Branches: []SearchBranch{
-			{Path: "MessageHeader.response.code", Steps: []SearchStep{{Name: "response"}}, Leaves: []SearchLeaf{{Name: "code", Type: "code", Systems: []string{"http://hl7.org/fhir/response-code"}}}},
+			{Path: "MessageHeader.response.code", Steps: []SearchStep{{Name: "response"}}, Leaves: []SearchLeaf{{Name: "code", Type: "code", Systems: []string{"http://hl7.org/fhir/response-code"}}}, Single: true},
 		}},
 		{Code: "destination", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/MessageHeader-destination", Branches: []SearchBranch{
 			{Path: "MessageHeader.destination.name", Steps: []SearchStep{{Name: "destination"}}, Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
@@ -5249,31 +5249,31 @@ var searchParameters = [][]SearchParameter{
 			{Path: "MessageHeader.destination.endpoint", Steps: []SearchStep{{Name: "destination"}}, Leaves: []SearchLeaf{{Name: "endpoint", Type: "url"}}},
 		}},
 		{Code: "enterer", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/MessageHeader-enterer", Targets: []fhir.Type{"Practitioner", "PractitionerRole"}, Branches: []SearchBranch{
-			{Path: "MessageHeader.enterer", Leaves: []SearchLeaf{{Name: "enterer", Type: "Reference"}}},
+			{Path: "MessageHeader.enterer", Leaves: []SearchLeaf{{Name: "enterer", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "event", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/MessageHeader-event", Branches: []SearchBranch{
-			{Path: "MessageHeader.event", Leaves: []SearchLeaf{{Name: "eventCoding", Type: "Coding"}, {Name: "eventUri", Type: "uri"}}},
+			{Path: "MessageHeader.event", Leaves: []SearchLeaf{{Name: "eventCoding", Type: "Coding"}, {Name: "eventUri", Type: "uri"}}, Single: true},
 		}},
-		{Code: "focus", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/MessageHeader-focus", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "focus", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/MessageHeader-focus", Branches: []SearchBranch{
 			{Path: "MessageHeader.focus", Leaves: []SearchLeaf{{Name: "focus", Type: "Reference"}}},
 		}},
 		{Code: "receiver", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/MessageHeader-receiver", Targets: []fhir.Type{"Organization", "Practitioner", "PractitionerRole"}, Branches: []SearchBranch{
 			{Path: "MessageHeader.destination.receiver", Steps: []SearchStep{{Name: "destination"}}, Leaves: []SearchLeaf{{Name: "receiver", Type: "Reference"}}},
 		}},
 		{Code: "response-id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/MessageHeader-response-id", Branches: []SearchBranch{
-			{Path: "MessageHeader.response.identifier", Steps: []SearchStep{{Name: "response"}}, Leaves: []SearchLeaf{{Name: "identifier", Type: "id"}}},
+			{Path: "MessageHeader.response.identifier", Steps: []SearchStep{{Name: "response"}}, Leaves: []SearchLeaf{{Name: "identifier", Type: "id"}}, Single: true},
 		}},
 		{Code: "responsible", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/MessageHeader-responsible", Targets: []fhir.Type{"Organization", "Practitioner", "PractitionerRole"}, Branches: []SearchBranch{
-			{Path: "MessageHeader.responsible", Leaves: []SearchLeaf{{Name: "responsible", Type: "Reference"}}},
+			{Path: "MessageHeader.responsible", Leaves: []SearchLeaf{{Name: "responsible", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "sender", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/MessageHeader-sender", Targets: []fhir.Type{"Organization", "Practitioner", "PractitionerRole"}, Branches: []SearchBranch{
-			{Path: "MessageHeader.sender", Leaves: []SearchLeaf{{Name: "sender", Type: "Reference"}}},
+			{Path: "MessageHeader.sender", Leaves: []SearchLeaf{{Name: "sender", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "source", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/MessageHeader-source", Branches: []SearchBranch{
-			{Path: "MessageHeader.source.name", Steps: []SearchStep{{Name: "source"}}, Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "MessageHeader.source.name", Steps: []SearchStep{{Name: "source"}}, Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 		}},
 		{Code: "source-uri", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/MessageHeader-source-uri", Branches: []SearchBranch{
-			{Path: "MessageHeader.source.endpoint", Steps: []SearchStep{{Name: "source"}}, Leaves: []SearchLeaf{{Name: "endpoint", Type: "url"}}},
+			{Path: "MessageHeader.source.endpoint", Steps: []SearchStep{{Name: "source"}}, Leaves: []SearchLeaf{{Name: "endpoint", Type: "url"}}, Single: true},
 		}},
 		{Code: "target", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/MessageHeader-target", Targets: []fhir.Type{"Device"}, Branches: []SearchBranch{
 			{Path: "MessageHeader.destination.target", Steps: []SearchStep{{Name: "destination"}}, Leaves: []SearchLeaf{{Name: "target", Type: "Reference"}}},
@@ -5281,7 +5281,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	93: { // MolecularSequence
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "MolecularSequence.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "MolecularSequence.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "MolecularSequence.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -5299,7 +5299,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "MolecularSequence.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "chromosome", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/MolecularSequence-chromosome", Branches: []SearchBranch{
-			{Path: "MolecularSequence.referenceSeq.chromosome", Steps: []SearchStep{{Name: "referenceSeq"}}, Leaves: []SearchLeaf{{Name: "chromosome", Type: "CodeableConcept"}}},
+			{Path: "MolecularSequence.referenceSeq.chromosome", Steps: []SearchStep{{Name: "referenceSeq"}}, Leaves: []SearchLeaf{{Name: "chromosome", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "chromosome-variant-coordinate", Type: "composite", URL: "http://hl7.org/fhir/SearchParameter/MolecularSequence-chromosome-variant-coordinate", Composites: []SearchComposite{
 			{Path: "MolecularSequence.variant", Steps: []SearchStep{{Name: "variant"}}, Repeats: true, Components: []SearchComponent{
@@ -5331,10 +5331,10 @@ var searchParameters = [][]SearchParameter{
 			{Path: "MolecularSequence.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/MolecularSequence-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "MolecularSequence.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}},
+			{Path: "MolecularSequence.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "referenceseqid", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/MolecularSequence-referenceseqid", Branches: []SearchBranch{
-			{Path: "MolecularSequence.referenceSeq.referenceSeqId", Steps: []SearchStep{{Name: "referenceSeq"}}, Leaves: []SearchLeaf{{Name: "referenceSeqId", Type: "CodeableConcept"}}},
+			{Path: "MolecularSequence.referenceSeq.referenceSeqId", Steps: []SearchStep{{Name: "referenceSeq"}}, Leaves: []SearchLeaf{{Name: "referenceSeqId", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "referenceseqid-variant-coordinate", Type: "composite", URL: "http://hl7.org/fhir/SearchParameter/MolecularSequence-referenceseqid-variant-coordinate", Composites: []SearchComposite{
 			{Path: "MolecularSequence.variant", Steps: []SearchStep{{Name: "variant"}}, Repeats: true, Components: []SearchComponent{
@@ -5363,7 +5363,7 @@ var searchParameters = [][]SearchParameter{
 			}},
 		}},
 		{Code: "type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/MolecularSequence-type", Branches: []SearchBranch{
-			{Path: "MolecularSequence.type", Leaves: []SearchLeaf{{Name: "type", Type: "code", Systems: []string{"http://hl7.org/fhir/sequence-type"}}}},
+			{Path: "MolecularSequence.type", Leaves: []SearchLeaf{{Name: "type", Type: "code", Systems: []string{"http://hl7.org/fhir/sequence-type"}}}, Single: true},
 		}},
 		{Code: "variant-end", Type: "number", URL: "http://hl7.org/fhir/SearchParameter/MolecularSequence-variant-end", Branches: []SearchBranch{
 			{Path: "MolecularSequence.variant.end", Steps: []SearchStep{{Name: "variant"}}, Leaves: []SearchLeaf{{Name: "end", Type: "integer"}}},
@@ -5372,15 +5372,15 @@ var searchParameters = [][]SearchParameter{
 			{Path: "MolecularSequence.variant.start", Steps: []SearchStep{{Name: "variant"}}, Leaves: []SearchLeaf{{Name: "start", Type: "integer"}}},
 		}},
 		{Code: "window-end", Type: "number", URL: "http://hl7.org/fhir/SearchParameter/MolecularSequence-window-end", Branches: []SearchBranch{
-			{Path: "MolecularSequence.referenceSeq.windowEnd", Steps: []SearchStep{{Name: "referenceSeq"}}, Leaves: []SearchLeaf{{Name: "windowEnd", Type: "integer"}}},
+			{Path: "MolecularSequence.referenceSeq.windowEnd", Steps: []SearchStep{{Name: "referenceSeq"}}, Leaves: []SearchLeaf{{Name: "windowEnd", Type: "integer"}}, Single: true},
 		}},
 		{Code: "window-start", Type: "number", URL: "http://hl7.org/fhir/SearchParameter/MolecularSequence-window-start", Branches: []SearchBranch{
-			{Path: "MolecularSequence.referenceSeq.windowStart", Steps: []SearchStep{{Name: "referenceSeq"}}, Leaves: []SearchLeaf{{Name: "windowStart", Type: "integer"}}},
+			{Path: "MolecularSequence.referenceSeq.windowStart", Steps: []SearchStep{{Name: "referenceSeq"}}, Leaves: []SearchLeaf{{Name: "windowStart", Type: "integer"}}, Single: true},
 		}},
 	},
 	94: { // NamingSystem
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "NamingSystem.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "NamingSystem.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "NamingSystem.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -5430,10 +5430,10 @@ var searchParameters = [][]SearchParameter{
 			}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/conformance-date", Branches: []SearchBranch{
-			{Path: "NamingSystem.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "NamingSystem.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "description", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-description", Branches: []SearchBranch{
-			{Path: "NamingSystem.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}},
+			{Path: "NamingSystem.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}, Single: true},
 		}},
 		{Code: "id-type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/NamingSystem-id-type", Branches: []SearchBranch{
 			{Path: "NamingSystem.uniqueId.type", Steps: []SearchStep{{Name: "uniqueId"}}, Leaves: []SearchLeaf{{Name: "type", Type: "code", Systems: []string{"http://hl7.org/fhir/namingsystem-identifier-type"}}}},
@@ -5442,28 +5442,28 @@ var searchParameters = [][]SearchParameter{
 			{Path: "NamingSystem.jurisdiction", Leaves: []SearchLeaf{{Name: "jurisdiction", Type: "CodeableConcept"}}},
 		}},
 		{Code: "kind", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/NamingSystem-kind", Branches: []SearchBranch{
-			{Path: "NamingSystem.kind", Leaves: []SearchLeaf{{Name: "kind", Type: "code", Systems: []string{"http://hl7.org/fhir/namingsystem-type"}}}},
+			{Path: "NamingSystem.kind", Leaves: []SearchLeaf{{Name: "kind", Type: "code", Systems: []string{"http://hl7.org/fhir/namingsystem-type"}}}, Single: true},
 		}},
 		{Code: "name", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-name", Branches: []SearchBranch{
-			{Path: "NamingSystem.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "NamingSystem.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 		}},
 		{Code: "period", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/NamingSystem-period", Branches: []SearchBranch{
 			{Path: "NamingSystem.uniqueId.period", Steps: []SearchStep{{Name: "uniqueId"}}, Leaves: []SearchLeaf{{Name: "period", Type: "Period"}}},
 		}},
 		{Code: "publisher", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-publisher", Branches: []SearchBranch{
-			{Path: "NamingSystem.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}},
+			{Path: "NamingSystem.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}, Single: true},
 		}},
 		{Code: "responsible", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/NamingSystem-responsible", Branches: []SearchBranch{
-			{Path: "NamingSystem.responsible", Leaves: []SearchLeaf{{Name: "responsible", Type: "string"}}},
+			{Path: "NamingSystem.responsible", Leaves: []SearchLeaf{{Name: "responsible", Type: "string"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-status", Branches: []SearchBranch{
-			{Path: "NamingSystem.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}},
+			{Path: "NamingSystem.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}, Single: true},
 		}},
 		{Code: "telecom", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/NamingSystem-telecom", Branches: []SearchBranch{
 			{Path: "NamingSystem.contact.telecom", Steps: []SearchStep{{Name: "contact"}}, Leaves: []SearchLeaf{{Name: "telecom", Type: "ContactPoint"}}},
 		}},
 		{Code: "type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/NamingSystem-type", Branches: []SearchBranch{
-			{Path: "NamingSystem.type", Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}},
+			{Path: "NamingSystem.type", Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "value", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/NamingSystem-value", Branches: []SearchBranch{
 			{Path: "NamingSystem.uniqueId.value", Steps: []SearchStep{{Name: "uniqueId"}}, Leaves: []SearchLeaf{{Name: "value", Type: "string"}}},
@@ -5471,7 +5471,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	95: { // NutritionOrder
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "NutritionOrder.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "NutritionOrder.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "NutritionOrder.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -5489,16 +5489,16 @@ var searchParameters = [][]SearchParameter{
 			{Path: "NutritionOrder.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "additive", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/NutritionOrder-additive", Branches: []SearchBranch{
-			{Path: "NutritionOrder.enteralFormula.additiveType", Steps: []SearchStep{{Name: "enteralFormula"}}, Leaves: []SearchLeaf{{Name: "additiveType", Type: "CodeableConcept"}}},
+			{Path: "NutritionOrder.enteralFormula.additiveType", Steps: []SearchStep{{Name: "enteralFormula"}}, Leaves: []SearchLeaf{{Name: "additiveType", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "datetime", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/NutritionOrder-datetime", Branches: []SearchBranch{
-			{Path: "NutritionOrder.dateTime", Leaves: []SearchLeaf{{Name: "dateTime", Type: "dateTime"}}},
+			{Path: "NutritionOrder.dateTime", Leaves: []SearchLeaf{{Name: "dateTime", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "encounter", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-encounter", Targets: []fhir.Type{"Encounter"}, Branches: []SearchBranch{
-			{Path: "NutritionOrder.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}},
+			{Path: "NutritionOrder.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "formula", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/NutritionOrder-formula", Branches: []SearchBranch{
-			{Path: "NutritionOrder.enteralFormula.baseFormulaType", Steps: []SearchStep{{Name: "enteralFormula"}}, Leaves: []SearchLeaf{{Name: "baseFormulaType", Type: "CodeableConcept"}}},
+			{Path: "NutritionOrder.enteralFormula.baseFormulaType", Steps: []SearchStep{{Name: "enteralFormula"}}, Leaves: []SearchLeaf{{Name: "baseFormulaType", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-identifier", Branches: []SearchBranch{
 			{Path: "NutritionOrder.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
@@ -5513,13 +5513,13 @@ var searchParameters = [][]SearchParameter{
 			{Path: "NutritionOrder.oralDiet.type", Steps: []SearchStep{{Name: "oralDiet"}}, Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "NutritionOrder.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}},
+			{Path: "NutritionOrder.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "provider", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/NutritionOrder-provider", Targets: []fhir.Type{"Practitioner", "PractitionerRole"}, Branches: []SearchBranch{
-			{Path: "NutritionOrder.orderer", Leaves: []SearchLeaf{{Name: "orderer", Type: "Reference"}}},
+			{Path: "NutritionOrder.orderer", Leaves: []SearchLeaf{{Name: "orderer", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/NutritionOrder-status", Branches: []SearchBranch{
-			{Path: "NutritionOrder.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/request-status"}}}},
+			{Path: "NutritionOrder.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/request-status"}}}, Single: true},
 		}},
 		{Code: "supplement", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/NutritionOrder-supplement", Branches: []SearchBranch{
 			{Path: "NutritionOrder.supplement.type", Steps: []SearchStep{{Name: "supplement"}}, Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}},
@@ -5527,7 +5527,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	96: { // Observation
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Observation.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Observation.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Observation.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -5554,7 +5554,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Observation.category", Leaves: []SearchLeaf{{Name: "category", Type: "CodeableConcept"}}},
 		}},
 		{Code: "code", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-code", Branches: []SearchBranch{
-			{Path: "Observation.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}},
+			{Path: "Observation.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "code-value-concept", Type: "composite", URL: "http://hl7.org/fhir/SearchParameter/Observation-code-value-concept", Composites: []SearchComposite{
 			{Path: "Observation", Repeats: false, Components: []SearchComponent{
@@ -5597,7 +5597,7 @@ var searchParameters = [][]SearchParameter{
 			}},
 		}},
 		{Code: "combo-code", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Observation-combo-code", Branches: []SearchBranch{
-			{Path: "Observation.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}},
+			{Path: "Observation.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}, Single: true},
 			{Path: "Observation.component.code", Steps: []SearchStep{{Name: "component"}}, Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}},
 		}},
 		{Code: "combo-code-value-concept", Type: "composite", URL: "http://hl7.org/fhir/SearchParameter/Observation-combo-code-value-concept", Composites: []SearchComposite{
@@ -5637,15 +5637,15 @@ var searchParameters = [][]SearchParameter{
 			}},
 		}},
 		{Code: "combo-data-absent-reason", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Observation-combo-data-absent-reason", Branches: []SearchBranch{
-			{Path: "Observation.dataAbsentReason", Leaves: []SearchLeaf{{Name: "dataAbsentReason", Type: "CodeableConcept"}}},
+			{Path: "Observation.dataAbsentReason", Leaves: []SearchLeaf{{Name: "dataAbsentReason", Type: "CodeableConcept"}}, Single: true},
 			{Path: "Observation.component.dataAbsentReason", Steps: []SearchStep{{Name: "component"}}, Leaves: []SearchLeaf{{Name: "dataAbsentReason", Type: "CodeableConcept"}}},
 		}},
 		{Code: "combo-value-concept", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Observation-combo-value-concept", Branches: []SearchBranch{
-			{Path: "Observation.value", Leaves: []SearchLeaf{{Name: "valueCodeableConcept", Type: "CodeableConcept"}}},
+			{Path: "Observation.value", Leaves: []SearchLeaf{{Name: "valueCodeableConcept", Type: "CodeableConcept"}}, Single: true},
 			{Path: "Observation.component.value", Steps: []SearchStep{{Name: "component"}}, Leaves: []SearchLeaf{{Name: "valueCodeableConcept", Type: "CodeableConcept"}}},
 		}},
 		{Code: "combo-value-quantity", Type: "quantity", URL: "http://hl7.org/fhir/SearchParameter/Observation-combo-value-quantity", Branches: []SearchBranch{
-			{Path: "Observation.value", Leaves: []SearchLeaf{{Name: "valueQuantity", Type: "Quantity"}}},
+			{Path: "Observation.value", Leaves: []SearchLeaf{{Name: "valueQuantity", Type: "Quantity"}}, Single: true},
 			{Path: "Observation.component.value", Steps: []SearchStep{{Name: "component"}}, Leaves: []SearchLeaf{{Name: "valueQuantity", Type: "Quantity"}}},
 		}},
 		{Code: "component-code", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Observation-component-code", Branches: []SearchBranch{
@@ -5681,24 +5681,24 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Observation.component.value", Steps: []SearchStep{{Name: "component"}}, Leaves: []SearchLeaf{{Name: "valueQuantity", Type: "Quantity"}}},
 		}},
 		{Code: "data-absent-reason", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Observation-data-absent-reason", Branches: []SearchBranch{
-			{Path: "Observation.dataAbsentReason", Leaves: []SearchLeaf{{Name: "dataAbsentReason", Type: "CodeableConcept"}}},
+			{Path: "Observation.dataAbsentReason", Leaves: []SearchLeaf{{Name: "dataAbsentReason", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/clinical-date", Branches: []SearchBranch{
-			{Path: "Observation.effective", Leaves: []SearchLeaf{{Name: "effectiveDateTime", Type: "dateTime"}, {Name: "effectivePeriod", Type: "Period"}, {Name: "effectiveTiming", Type: "Timing"}, {Name: "effectiveInstant", Type: "instant"}}},
+			{Path: "Observation.effective", Leaves: []SearchLeaf{{Name: "effectiveDateTime", Type: "dateTime"}, {Name: "effectivePeriod", Type: "Period"}, {Name: "effectiveTiming", Type: "Timing"}, {Name: "effectiveInstant", Type: "instant"}}, Single: true},
 		}},
 		{Code: "derived-from", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Observation-derived-from", Targets: []fhir.Type{"DocumentReference", "ImagingStudy", "Media", "MolecularSequence", "Observation", "QuestionnaireResponse"}, Branches: []SearchBranch{
 			{Path: "Observation.derivedFrom", Leaves: []SearchLeaf{{Name: "derivedFrom", Type: "Reference"}}},
 		}},
 		{Code: "device", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Observation-device", Targets: []fhir.Type{"Device", "DeviceMetric"}, Branches: []SearchBranch{
-			{Path: "Observation.device", Leaves: []SearchLeaf{{Name: "device", Type: "Reference"}}},
+			{Path: "Observation.device", Leaves: []SearchLeaf{{Name: "device", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "dna-variant", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/observation-genetic-Observation-dna-variant", Branches: []SearchBranch{
 			{Path: "Observation.extension[http://hl7.org/fhir/StructureDefinition/observation-geneticsDnaVariant].value", Steps: []SearchStep{{Name: "extension", Key: "url", Is: "http://hl7.org/fhir/StructureDefinition/observation-geneticsDnaVariant"}}, Leaves: []SearchLeaf{{Name: "valueMarkdown", Type: "markdown"}, {Name: "valueString", Type: "string"}, {Name: "valueAddress", Type: "Address"}, {Name: "valueHumanName", Type: "HumanName"}}},
 		}},
 		{Code: "encounter", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-encounter", Targets: []fhir.Type{"Encounter"}, Branches: []SearchBranch{
-			{Path: "Observation.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}},
+			{Path: "Observation.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}, Single: true},
 		}},
-		{Code: "focus", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Observation-focus", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "focus", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Observation-focus", Branches: []SearchBranch{
 			{Path: "Observation.focus", Leaves: []SearchLeaf{{Name: "focus", Type: "Reference"}}},
 		}},
 		{Code: "gene-amino-acid-change", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/observation-genetic-Observation-gene-amino-acid-change", Branches: []SearchBranch{
@@ -5717,43 +5717,43 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Observation.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "method", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Observation-method", Branches: []SearchBranch{
-			{Path: "Observation.method", Leaves: []SearchLeaf{{Name: "method", Type: "CodeableConcept"}}},
+			{Path: "Observation.method", Leaves: []SearchLeaf{{Name: "method", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "part-of", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Observation-part-of", Targets: []fhir.Type{"ImagingStudy", "Immunization", "MedicationAdministration", "MedicationDispense", "MedicationStatement", "Procedure"}, Branches: []SearchBranch{
 			{Path: "Observation.partOf", Leaves: []SearchLeaf{{Name: "partOf", Type: "Reference"}}},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "Observation.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient"},
+			{Path: "Observation.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient", Single: true},
 		}},
 		{Code: "performer", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Observation-performer", Targets: []fhir.Type{"CareTeam", "Organization", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
 			{Path: "Observation.performer", Leaves: []SearchLeaf{{Name: "performer", Type: "Reference"}}},
 		}},
 		{Code: "specimen", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Observation-specimen", Targets: []fhir.Type{"Specimen"}, Branches: []SearchBranch{
-			{Path: "Observation.specimen", Leaves: []SearchLeaf{{Name: "specimen", Type: "Reference"}}},
+			{Path: "Observation.specimen", Leaves: []SearchLeaf{{Name: "specimen", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Observation-status", Branches: []SearchBranch{
-			{Path: "Observation.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/observation-status"}}}},
+			{Path: "Observation.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/observation-status"}}}, Single: true},
 		}},
 		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Observation-subject", Targets: []fhir.Type{"Device", "Group", "Location", "Patient"}, Branches: []SearchBranch{
-			{Path: "Observation.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
+			{Path: "Observation.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "value-concept", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Observation-value-concept", Branches: []SearchBranch{
-			{Path: "Observation.value", Leaves: []SearchLeaf{{Name: "valueCodeableConcept", Type: "CodeableConcept"}}},
+			{Path: "Observation.value", Leaves: []SearchLeaf{{Name: "valueCodeableConcept", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "value-date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Observation-value-date", Branches: []SearchBranch{
-			{Path: "Observation.value", Leaves: []SearchLeaf{{Name: "valueDateTime", Type: "dateTime"}, {Name: "valuePeriod", Type: "Period"}}},
+			{Path: "Observation.value", Leaves: []SearchLeaf{{Name: "valueDateTime", Type: "dateTime"}, {Name: "valuePeriod", Type: "Period"}}, Single: true},
 		}},
 		{Code: "value-quantity", Type: "quantity", URL: "http://hl7.org/fhir/SearchParameter/Observation-value-quantity", Branches: []SearchBranch{
-			{Path: "Observation.value", Leaves: []SearchLeaf{{Name: "valueQuantity", Type: "Quantity"}}},
+			{Path: "Observation.value", Leaves: []SearchLeaf{{Name: "valueQuantity", Type: "Quantity"}}, Single: true},
 		}},
 		{Code: "value-string", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/Observation-value-string", Branches: []SearchBranch{
-			{Path: "Observation.value", Leaves: []SearchLeaf{{Name: "valueString", Type: "string"}}},
+			{Path: "Observation.value", Leaves: []SearchLeaf{{Name: "valueString", Type: "string"}}, Single: true},
 			{Path: "Observation.value.text", Steps: []SearchStep{{Name: "valueCodeableConcept"}}, Leaves: []SearchLeaf{{Name: "text", Type: "string"}}},
 		}},
 	},
 	97: { // ObservationDefinition
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "ObservationDefinition.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "ObservationDefinition.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "ObservationDefinition.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -5773,7 +5773,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	98: { // OperationDefinition
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "OperationDefinition.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "OperationDefinition.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "OperationDefinition.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -5791,10 +5791,10 @@ var searchParameters = [][]SearchParameter{
 			{Path: "OperationDefinition.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "base", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/OperationDefinition-base", Targets: []fhir.Type{"OperationDefinition"}, Branches: []SearchBranch{
-			{Path: "OperationDefinition.base", Leaves: []SearchLeaf{{Name: "base", Type: "canonical"}}},
+			{Path: "OperationDefinition.base", Leaves: []SearchLeaf{{Name: "base", Type: "canonical"}}, Single: true},
 		}},
 		{Code: "code", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/OperationDefinition-code", Branches: []SearchBranch{
-			{Path: "OperationDefinition.code", Leaves: []SearchLeaf{{Name: "code", Type: "code"}}},
+			{Path: "OperationDefinition.code", Leaves: []SearchLeaf{{Name: "code", Type: "code"}}, Single: true},
 		}},
 		{Code: "context", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-context", Branches: []SearchBranch{
 			{Path: "OperationDefinition.useContext.value", Steps: []SearchStep{{Name: "useContext"}}, Leaves: []SearchLeaf{{Name: "valueCodeableConcept", Type: "CodeableConcept"}}},
@@ -5826,54 +5826,54 @@ var searchParameters = [][]SearchParameter{
 			}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/conformance-date", Branches: []SearchBranch{
-			{Path: "OperationDefinition.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "OperationDefinition.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "description", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-description", Branches: []SearchBranch{
-			{Path: "OperationDefinition.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}},
+			{Path: "OperationDefinition.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}, Single: true},
 		}},
 		{Code: "input-profile", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/OperationDefinition-input-profile", Targets: []fhir.Type{"StructureDefinition"}, Branches: []SearchBranch{
-			{Path: "OperationDefinition.inputProfile", Leaves: []SearchLeaf{{Name: "inputProfile", Type: "canonical"}}},
+			{Path: "OperationDefinition.inputProfile", Leaves: []SearchLeaf{{Name: "inputProfile", Type: "canonical"}}, Single: true},
 		}},
 		{Code: "instance", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/OperationDefinition-instance", Branches: []SearchBranch{
-			{Path: "OperationDefinition.instance", Leaves: []SearchLeaf{{Name: "instance", Type: "boolean"}}},
+			{Path: "OperationDefinition.instance", Leaves: []SearchLeaf{{Name: "instance", Type: "boolean"}}, Single: true},
 		}},
 		{Code: "jurisdiction", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-jurisdiction", Branches: []SearchBranch{
 			{Path: "OperationDefinition.jurisdiction", Leaves: []SearchLeaf{{Name: "jurisdiction", Type: "CodeableConcept"}}},
 		}},
 		{Code: "kind", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/OperationDefinition-kind", Branches: []SearchBranch{
-			{Path: "OperationDefinition.kind", Leaves: []SearchLeaf{{Name: "kind", Type: "code", Systems: []string{"http://hl7.org/fhir/operation-kind"}}}},
+			{Path: "OperationDefinition.kind", Leaves: []SearchLeaf{{Name: "kind", Type: "code", Systems: []string{"http://hl7.org/fhir/operation-kind"}}}, Single: true},
 		}},
 		{Code: "name", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-name", Branches: []SearchBranch{
-			{Path: "OperationDefinition.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "OperationDefinition.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 		}},
 		{Code: "output-profile", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/OperationDefinition-output-profile", Targets: []fhir.Type{"StructureDefinition"}, Branches: []SearchBranch{
-			{Path: "OperationDefinition.outputProfile", Leaves: []SearchLeaf{{Name: "outputProfile", Type: "canonical"}}},
+			{Path: "OperationDefinition.outputProfile", Leaves: []SearchLeaf{{Name: "outputProfile", Type: "canonical"}}, Single: true},
 		}},
 		{Code: "publisher", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-publisher", Branches: []SearchBranch{
-			{Path: "OperationDefinition.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}},
+			{Path: "OperationDefinition.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-status", Branches: []SearchBranch{
-			{Path: "OperationDefinition.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}},
+			{Path: "OperationDefinition.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}, Single: true},
 		}},
 		{Code: "system", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/OperationDefinition-system", Branches: []SearchBranch{
-			{Path: "OperationDefinition.system", Leaves: []SearchLeaf{{Name: "system", Type: "boolean"}}},
+			{Path: "OperationDefinition.system", Leaves: []SearchLeaf{{Name: "system", Type: "boolean"}}, Single: true},
 		}},
 		{Code: "title", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-title", Branches: []SearchBranch{
-			{Path: "OperationDefinition.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}},
+			{Path: "OperationDefinition.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}, Single: true},
 		}},
 		{Code: "type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/OperationDefinition-type", Branches: []SearchBranch{
-			{Path: "OperationDefinition.type", Leaves: []SearchLeaf{{Name: "type", Type: "boolean"}}},
+			{Path: "OperationDefinition.type", Leaves: []SearchLeaf{{Name: "type", Type: "boolean"}}, Single: true},
 		}},
 		{Code: "url", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/conformance-url", Branches: []SearchBranch{
-			{Path: "OperationDefinition.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}},
+			{Path: "OperationDefinition.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}, Single: true},
 		}},
 		{Code: "version", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-version", Branches: []SearchBranch{
-			{Path: "OperationDefinition.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}},
+			{Path: "OperationDefinition.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}, Single: true},
 		}},
 	},
 	99: { // OperationOutcome
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "OperationOutcome.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "OperationOutcome.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "OperationOutcome.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -5893,7 +5893,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	100: { // Organization
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Organization.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Organization.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Organization.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -5911,7 +5911,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Organization.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "active", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Organization-active", Branches: []SearchBranch{
-			{Path: "Organization.active", Leaves: []SearchLeaf{{Name: "active", Type: "boolean"}}},
+			{Path: "Organization.active", Leaves: []SearchLeaf{{Name: "active", Type: "boolean"}}, Single: true},
 		}},
 		{Code: "address", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/Organization-address", Branches: []SearchBranch{
 			{Path: "Organization.address", Leaves: []SearchLeaf{{Name: "address", Type: "Address"}}},
@@ -5938,14 +5938,14 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Organization.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "name", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/Organization-name", Branches: []SearchBranch{
-			{Path: "Organization.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "Organization.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 			{Path: "Organization.alias", Leaves: []SearchLeaf{{Name: "alias", Type: "string"}}},
 		}},
 		{Code: "partof", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Organization-partof", Targets: []fhir.Type{"Organization"}, Branches: []SearchBranch{
-			{Path: "Organization.partOf", Leaves: []SearchLeaf{{Name: "partOf", Type: "Reference"}}},
+			{Path: "Organization.partOf", Leaves: []SearchLeaf{{Name: "partOf", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "phonetic", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/Organization-phonetic", Branches: []SearchBranch{
-			{Path: "Organization.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "Organization.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 		}},
 		{Code: "type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Organization-type", Branches: []SearchBranch{
 			{Path: "Organization.type", Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}},
@@ -5953,7 +5953,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	101: { // OrganizationAffiliation
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "OrganizationAffiliation.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "OrganizationAffiliation.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "OrganizationAffiliation.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -5971,10 +5971,10 @@ var searchParameters = [][]SearchParameter{
 			{Path: "OrganizationAffiliation.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "active", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/OrganizationAffiliation-active", Branches: []SearchBranch{
-			{Path: "OrganizationAffiliation.active", Leaves: []SearchLeaf{{Name: "active", Type: "boolean"}}},
+			{Path: "OrganizationAffiliation.active", Leaves: []SearchLeaf{{Name: "active", Type: "boolean"}}, Single: true},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/OrganizationAffiliation-date", Branches: []SearchBranch{
-			{Path: "OrganizationAffiliation.period", Leaves: []SearchLeaf{{Name: "period", Type: "Period"}}},
+			{Path: "OrganizationAffiliation.period", Leaves: []SearchLeaf{{Name: "period", Type: "Period"}}, Single: true},
 		}},
 		{Code: "email", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/OrganizationAffiliation-email", Branches: []SearchBranch{
 			{Path: "OrganizationAffiliation.telecom", Leaves: []SearchLeaf{{Name: "telecom", Type: "ContactPoint"}}, Only: "email"},
@@ -5992,13 +5992,13 @@ var searchParameters = [][]SearchParameter{
 			{Path: "OrganizationAffiliation.network", Leaves: []SearchLeaf{{Name: "network", Type: "Reference"}}},
 		}},
 		{Code: "participating-organization", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/OrganizationAffiliation-participating-organization", Targets: []fhir.Type{"Organization"}, Branches: []SearchBranch{
-			{Path: "OrganizationAffiliation.participatingOrganization", Leaves: []SearchLeaf{{Name: "participatingOrganization", Type: "Reference"}}},
+			{Path: "OrganizationAffiliation.participatingOrganization", Leaves: []SearchLeaf{{Name: "participatingOrganization", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "phone", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/OrganizationAffiliation-phone", Branches: []SearchBranch{
 			{Path: "OrganizationAffiliation.telecom", Leaves: []SearchLeaf{{Name: "telecom", Type: "ContactPoint"}}, Only: "phone"},
 		}},
 		{Code: "primary-organization", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/OrganizationAffiliation-primary-organization", Targets: []fhir.Type{"Organization"}, Branches: []SearchBranch{
-			{Path: "OrganizationAffiliation.organization", Leaves: []SearchLeaf{{Name: "organization", Type: "Reference"}}},
+			{Path: "OrganizationAffiliation.organization", Leaves: []SearchLeaf{{Name: "organization", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "role", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/OrganizationAffiliation-role", Branches: []SearchBranch{
 			{Path: "OrganizationAffiliation.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}},
@@ -6015,7 +6015,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	102: { // Parameters
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Parameters.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Parameters.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Parameters.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -6035,7 +6035,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	103: { // Patient
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Patient.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Patient.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Patient.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -6053,7 +6053,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Patient.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "active", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Patient-active", Branches: []SearchBranch{
-			{Path: "Patient.active", Leaves: []SearchLeaf{{Name: "active", Type: "boolean"}}},
+			{Path: "Patient.active", Leaves: []SearchLeaf{{Name: "active", Type: "boolean"}}, Single: true},
 		}},
 		{Code: "address", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/individual-address", Branches: []SearchBranch{
 			{Path: "Patient.address", Leaves: []SearchLeaf{{Name: "address", Type: "Address"}}},
@@ -6074,13 +6074,13 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Patient.address.use", Steps: []SearchStep{{Name: "address"}}, Leaves: []SearchLeaf{{Name: "use", Type: "code", Systems: []string{"http://hl7.org/fhir/address-use"}}}},
 		}},
 		{Code: "birthdate", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/individual-birthdate", Branches: []SearchBranch{
-			{Path: "Patient.birthDate", Leaves: []SearchLeaf{{Name: "birthDate", Type: "date"}}},
+			{Path: "Patient.birthDate", Leaves: []SearchLeaf{{Name: "birthDate", Type: "date"}}, Single: true},
 		}},
 		{Code: "death-date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Patient-death-date", Branches: []SearchBranch{
-			{Path: "Patient.deceased", Leaves: []SearchLeaf{{Name: "deceasedDateTime", Type: "dateTime"}}},
+			{Path: "Patient.deceased", Leaves: []SearchLeaf{{Name: "deceasedDateTime", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "deceased", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Patient-deceased", Branches: []SearchBranch{
-			{Path: "Patient.deceased", Leaves: []SearchLeaf{{Name: "deceasedBoolean", Type: "exists"}, {Name: "deceasedDateTime", Type: "exists"}}},
+			{Path: "Patient.deceased", Leaves: []SearchLeaf{{Name: "deceasedBoolean", Type: "exists"}, {Name: "deceasedDateTime", Type: "exists"}}, Single: true},
 		}},
 		{Code: "email", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/individual-email", Branches: []SearchBranch{
 			{Path: "Patient.telecom", Leaves: []SearchLeaf{{Name: "telecom", Type: "ContactPoint"}}, Only: "email"},
@@ -6089,7 +6089,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Patient.name.family", Steps: []SearchStep{{Name: "name"}}, Leaves: []SearchLeaf{{Name: "family", Type: "string"}}},
 		}},
 		{Code: "gender", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/individual-gender", Branches: []SearchBranch{
-			{Path: "Patient.gender", Leaves: []SearchLeaf{{Name: "gender", Type: "code", Systems: []string{"http://hl7.org/fhir/administrative-gender"}}}},
+			{Path: "Patient.gender", Leaves: []SearchLeaf{{Name: "gender", Type: "code", Systems: []string{"http://hl7.org/fhir/administrative-gender"}}}, Single: true},
 		}},
 		{Code: "general-practitioner", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Patient-general-practitioner", Targets: []fhir.Type{"Organization", "Practitioner", "PractitionerRole"}, Branches: []SearchBranch{
 			{Path: "Patient.generalPractitioner", Leaves: []SearchLeaf{{Name: "generalPractitioner", Type: "Reference"}}},
@@ -6113,7 +6113,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Patient.name", Leaves: []SearchLeaf{{Name: "name", Type: "HumanName"}}},
 		}},
 		{Code: "organization", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Patient-organization", Targets: []fhir.Type{"Organization"}, Branches: []SearchBranch{
-			{Path: "Patient.managingOrganization", Leaves: []SearchLeaf{{Name: "managingOrganization", Type: "Reference"}}},
+			{Path: "Patient.managingOrganization", Leaves: []SearchLeaf{{Name: "managingOrganization", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "phone", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/individual-phone", Branches: []SearchBranch{
 			{Path: "Patient.telecom", Leaves: []SearchLeaf{{Name: "telecom", Type: "ContactPoint"}}, Only: "phone"},
@@ -6127,7 +6127,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	104: { // PaymentNotice
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "PaymentNotice.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "PaymentNotice.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "PaymentNotice.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -6145,30 +6145,30 @@ var searchParameters = [][]SearchParameter{
 			{Path: "PaymentNotice.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "created", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/PaymentNotice-created", Branches: []SearchBranch{
-			{Path: "PaymentNotice.created", Leaves: []SearchLeaf{{Name: "created", Type: "dateTime"}}},
+			{Path: "PaymentNotice.created", Leaves: []SearchLeaf{{Name: "created", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/PaymentNotice-identifier", Branches: []SearchBranch{
 			{Path: "PaymentNotice.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "payment-status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/PaymentNotice-payment-status", Branches: []SearchBranch{
-			{Path: "PaymentNotice.paymentStatus", Leaves: []SearchLeaf{{Name: "paymentStatus", Type: "CodeableConcept"}}},
+			{Path: "PaymentNotice.paymentStatus", Leaves: []SearchLeaf{{Name: "paymentStatus", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "provider", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/PaymentNotice-provider", Targets: []fhir.Type{"Organization", "Practitioner", "PractitionerRole"}, Branches: []SearchBranch{
-			{Path: "PaymentNotice.provider", Leaves: []SearchLeaf{{Name: "provider", Type: "Reference"}}},
+			{Path: "PaymentNotice.provider", Leaves: []SearchLeaf{{Name: "provider", Type: "Reference"}}, Single: true},
 		}},
-		{Code: "request", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/PaymentNotice-request", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
-			{Path: "PaymentNotice.request", Leaves: []SearchLeaf{{Name: "request", Type: "Reference"}}},
+		{Code: "request", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/PaymentNotice-request", Branches: []SearchBranch{
+			{Path: "PaymentNotice.request", Leaves: []SearchLeaf{{Name: "request", Type: "Reference"}}, Single: true},
 		}},
-		{Code: "response", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/PaymentNotice-response", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
-			{Path: "PaymentNotice.response", Leaves: []SearchLeaf{{Name: "response", Type: "Reference"}}},
+		{Code: "response", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/PaymentNotice-response", Branches: []SearchBranch{
+			{Path: "PaymentNotice.response", Leaves: []SearchLeaf{{Name: "response", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/PaymentNotice-status", Branches: []SearchBranch{
-			{Path: "PaymentNotice.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/fm-status"}}}},
+			{Path: "PaymentNotice.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/fm-status"}}}, Single: true},
 		}},
 	},
 	105: { // PaymentReconciliation
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "PaymentReconciliation.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "PaymentReconciliation.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "PaymentReconciliation.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -6186,33 +6186,33 @@ var searchParameters = [][]SearchParameter{
 			{Path: "PaymentReconciliation.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "created", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/PaymentReconciliation-created", Branches: []SearchBranch{
-			{Path: "PaymentReconciliation.created", Leaves: []SearchLeaf{{Name: "created", Type: "dateTime"}}},
+			{Path: "PaymentReconciliation.created", Leaves: []SearchLeaf{{Name: "created", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "disposition", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/PaymentReconciliation-disposition", Branches: []SearchBranch{
-			{Path: "PaymentReconciliation.disposition", Leaves: []SearchLeaf{{Name: "disposition", Type: "string"}}},
+			{Path: "PaymentReconciliation.disposition", Leaves: []SearchLeaf{{Name: "disposition", Type: "string"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/PaymentReconciliation-identifier", Branches: []SearchBranch{
 			{Path: "PaymentReconciliation.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "outcome", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/PaymentReconciliation-outcome", Branches: []SearchBranch{
-			{Path: "PaymentReconciliation.outcome", Leaves: []SearchLeaf{{Name: "outcome", Type: "code", Systems: []string{"http://hl7.org/fhir/remittance-outcome"}}}},
+			{Path: "PaymentReconciliation.outcome", Leaves: []SearchLeaf{{Name: "outcome", Type: "code", Systems: []string{"http://hl7.org/fhir/remittance-outcome"}}}, Single: true},
 		}},
 		{Code: "payment-issuer", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/PaymentReconciliation-payment-issuer", Targets: []fhir.Type{"Organization"}, Branches: []SearchBranch{
-			{Path: "PaymentReconciliation.paymentIssuer", Leaves: []SearchLeaf{{Name: "paymentIssuer", Type: "Reference"}}},
+			{Path: "PaymentReconciliation.paymentIssuer", Leaves: []SearchLeaf{{Name: "paymentIssuer", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "request", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/PaymentReconciliation-request", Targets: []fhir.Type{"Task"}, Branches: []SearchBranch{
-			{Path: "PaymentReconciliation.request", Leaves: []SearchLeaf{{Name: "request", Type: "Reference"}}},
+			{Path: "PaymentReconciliation.request", Leaves: []SearchLeaf{{Name: "request", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "requestor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/PaymentReconciliation-requestor", Targets: []fhir.Type{"Organization", "Practitioner", "PractitionerRole"}, Branches: []SearchBranch{
-			{Path: "PaymentReconciliation.requestor", Leaves: []SearchLeaf{{Name: "requestor", Type: "Reference"}}},
+			{Path: "PaymentReconciliation.requestor", Leaves: []SearchLeaf{{Name: "requestor", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/PaymentReconciliation-status", Branches: []SearchBranch{
-			{Path: "PaymentReconciliation.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/fm-status"}}}},
+			{Path: "PaymentReconciliation.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/fm-status"}}}, Single: true},
 		}},
 	},
 	106: { // Person
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Person.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Person.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Person.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -6248,13 +6248,13 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Person.address.use", Steps: []SearchStep{{Name: "address"}}, Leaves: []SearchLeaf{{Name: "use", Type: "code", Systems: []string{"http://hl7.org/fhir/address-use"}}}},
 		}},
 		{Code: "birthdate", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/individual-birthdate", Branches: []SearchBranch{
-			{Path: "Person.birthDate", Leaves: []SearchLeaf{{Name: "birthDate", Type: "date"}}},
+			{Path: "Person.birthDate", Leaves: []SearchLeaf{{Name: "birthDate", Type: "date"}}, Single: true},
 		}},
 		{Code: "email", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/individual-email", Branches: []SearchBranch{
 			{Path: "Person.telecom", Leaves: []SearchLeaf{{Name: "telecom", Type: "ContactPoint"}}, Only: "email"},
 		}},
 		{Code: "gender", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/individual-gender", Branches: []SearchBranch{
-			{Path: "Person.gender", Leaves: []SearchLeaf{{Name: "gender", Type: "code", Systems: []string{"http://hl7.org/fhir/administrative-gender"}}}},
+			{Path: "Person.gender", Leaves: []SearchLeaf{{Name: "gender", Type: "code", Systems: []string{"http://hl7.org/fhir/administrative-gender"}}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Person-identifier", Branches: []SearchBranch{
 			{Path: "Person.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
@@ -6266,7 +6266,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Person.name", Leaves: []SearchLeaf{{Name: "name", Type: "HumanName"}}},
 		}},
 		{Code: "organization", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Person-organization", Targets: []fhir.Type{"Organization"}, Branches: []SearchBranch{
-			{Path: "Person.managingOrganization", Leaves: []SearchLeaf{{Name: "managingOrganization", Type: "Reference"}}},
+			{Path: "Person.managingOrganization", Leaves: []SearchLeaf{{Name: "managingOrganization", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Person-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
 			{Path: "Person.link.target", Steps: []SearchStep{{Name: "link"}}, Leaves: []SearchLeaf{{Name: "target", Type: "Reference"}}, Only: "Patient"},
@@ -6289,7 +6289,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	107: { // PlanDefinition
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "PlanDefinition.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "PlanDefinition.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "PlanDefinition.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -6306,7 +6306,7 @@ var searchParameters = [][]SearchParameter{
 		{Code: "_tag", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-tag", Branches: []SearchBranch{
 			{Path: "PlanDefinition.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
-		{Code: "composed-of", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/PlanDefinition-composed-of", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "composed-of", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/PlanDefinition-composed-of", Branches: []SearchBranch{
 			{Path: "PlanDefinition.relatedArtifact[composed-of].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "composed-of"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
 		{Code: "context", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/PlanDefinition-context", Branches: []SearchBranch{
@@ -6339,23 +6339,23 @@ var searchParameters = [][]SearchParameter{
 			}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/PlanDefinition-date", Branches: []SearchBranch{
-			{Path: "PlanDefinition.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "PlanDefinition.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "definition", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/PlanDefinition-definition", Targets: []fhir.Type{"ActivityDefinition", "PlanDefinition", "Questionnaire"}, Branches: []SearchBranch{
 			{Path: "PlanDefinition.action.definition", Steps: []SearchStep{{Name: "action"}}, Leaves: []SearchLeaf{{Name: "definitionCanonical", Type: "canonical"}, {Name: "definitionUri", Type: "uri"}}},
 		}},
-		{Code: "depends-on", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/PlanDefinition-depends-on", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "depends-on", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/PlanDefinition-depends-on", Branches: []SearchBranch{
 			{Path: "PlanDefinition.relatedArtifact[depends-on].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "depends-on"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 			{Path: "PlanDefinition.library", Leaves: []SearchLeaf{{Name: "library", Type: "canonical"}}},
 		}},
-		{Code: "derived-from", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/PlanDefinition-derived-from", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "derived-from", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/PlanDefinition-derived-from", Branches: []SearchBranch{
 			{Path: "PlanDefinition.relatedArtifact[derived-from].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "derived-from"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
 		{Code: "description", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/PlanDefinition-description", Branches: []SearchBranch{
-			{Path: "PlanDefinition.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}},
+			{Path: "PlanDefinition.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}, Single: true},
 		}},
 		{Code: "effective", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/PlanDefinition-effective", Branches: []SearchBranch{
-			{Path: "PlanDefinition.effectivePeriod", Leaves: []SearchLeaf{{Name: "effectivePeriod", Type: "Period"}}},
+			{Path: "PlanDefinition.effectivePeriod", Leaves: []SearchLeaf{{Name: "effectivePeriod", Type: "Period"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/PlanDefinition-identifier", Branches: []SearchBranch{
 			{Path: "PlanDefinition.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
@@ -6364,39 +6364,39 @@ var searchParameters = [][]SearchParameter{
 			{Path: "PlanDefinition.jurisdiction", Leaves: []SearchLeaf{{Name: "jurisdiction", Type: "CodeableConcept"}}},
 		}},
 		{Code: "name", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/PlanDefinition-name", Branches: []SearchBranch{
-			{Path: "PlanDefinition.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "PlanDefinition.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 		}},
-		{Code: "predecessor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/PlanDefinition-predecessor", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "predecessor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/PlanDefinition-predecessor", Branches: []SearchBranch{
 			{Path: "PlanDefinition.relatedArtifact[predecessor].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "predecessor"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
 		{Code: "publisher", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/PlanDefinition-publisher", Branches: []SearchBranch{
-			{Path: "PlanDefinition.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}},
+			{Path: "PlanDefinition.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/PlanDefinition-status", Branches: []SearchBranch{
-			{Path: "PlanDefinition.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}},
+			{Path: "PlanDefinition.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}, Single: true},
 		}},
-		{Code: "successor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/PlanDefinition-successor", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "successor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/PlanDefinition-successor", Branches: []SearchBranch{
 			{Path: "PlanDefinition.relatedArtifact[successor].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "successor"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
 		{Code: "title", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/PlanDefinition-title", Branches: []SearchBranch{
-			{Path: "PlanDefinition.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}},
+			{Path: "PlanDefinition.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}, Single: true},
 		}},
 		{Code: "topic", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/PlanDefinition-topic", Branches: []SearchBranch{
 			{Path: "PlanDefinition.topic", Leaves: []SearchLeaf{{Name: "topic", Type: "CodeableConcept"}}},
 		}},
 		{Code: "type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/PlanDefinition-type", Branches: []SearchBranch{
-			{Path: "PlanDefinition.type", Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}},
+			{Path: "PlanDefinition.type", Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "url", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/PlanDefinition-url", Branches: []SearchBranch{
-			{Path: "PlanDefinition.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}},
+			{Path: "PlanDefinition.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}, Single: true},
 		}},
 		{Code: "version", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/PlanDefinition-version", Branches: []SearchBranch{
-			{Path: "PlanDefinition.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}},
+			{Path: "PlanDefinition.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}, Single: true},
 		}},
 	},
 	108: { // Practitioner
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Practitioner.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Practitioner.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Practitioner.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -6414,7 +6414,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Practitioner.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "active", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Practitioner-active", Branches: []SearchBranch{
-			{Path: "Practitioner.active", Leaves: []SearchLeaf{{Name: "active", Type: "boolean"}}},
+			{Path: "Practitioner.active", Leaves: []SearchLeaf{{Name: "active", Type: "boolean"}}, Single: true},
 		}},
 		{Code: "address", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/individual-address", Branches: []SearchBranch{
 			{Path: "Practitioner.address", Leaves: []SearchLeaf{{Name: "address", Type: "Address"}}},
@@ -6444,7 +6444,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Practitioner.name.family", Steps: []SearchStep{{Name: "name"}}, Leaves: []SearchLeaf{{Name: "family", Type: "string"}}},
 		}},
 		{Code: "gender", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/individual-gender", Branches: []SearchBranch{
-			{Path: "Practitioner.gender", Leaves: []SearchLeaf{{Name: "gender", Type: "code", Systems: []string{"http://hl7.org/fhir/administrative-gender"}}}},
+			{Path: "Practitioner.gender", Leaves: []SearchLeaf{{Name: "gender", Type: "code", Systems: []string{"http://hl7.org/fhir/administrative-gender"}}}, Single: true},
 		}},
 		{Code: "given", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/individual-given", Branches: []SearchBranch{
 			{Path: "Practitioner.name.given", Steps: []SearchStep{{Name: "name"}}, Leaves: []SearchLeaf{{Name: "given", Type: "string"}}},
@@ -6467,7 +6467,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	109: { // PractitionerRole
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "PractitionerRole.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "PractitionerRole.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "PractitionerRole.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -6485,10 +6485,10 @@ var searchParameters = [][]SearchParameter{
 			{Path: "PractitionerRole.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "active", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/PractitionerRole-active", Branches: []SearchBranch{
-			{Path: "PractitionerRole.active", Leaves: []SearchLeaf{{Name: "active", Type: "boolean"}}},
+			{Path: "PractitionerRole.active", Leaves: []SearchLeaf{{Name: "active", Type: "boolean"}}, Single: true},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/PractitionerRole-date", Branches: []SearchBranch{
-			{Path: "PractitionerRole.period", Leaves: []SearchLeaf{{Name: "period", Type: "Period"}}},
+			{Path: "PractitionerRole.period", Leaves: []SearchLeaf{{Name: "period", Type: "Period"}}, Single: true},
 		}},
 		{Code: "email", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/individual-email", Branches: []SearchBranch{
 			{Path: "PractitionerRole.telecom", Leaves: []SearchLeaf{{Name: "telecom", Type: "ContactPoint"}}, Only: "email"},
@@ -6503,13 +6503,13 @@ var searchParameters = [][]SearchParameter{
 			{Path: "PractitionerRole.location", Leaves: []SearchLeaf{{Name: "location", Type: "Reference"}}},
 		}},
 		{Code: "organization", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/PractitionerRole-organization", Targets: []fhir.Type{"Organization"}, Branches: []SearchBranch{
-			{Path: "PractitionerRole.organization", Leaves: []SearchLeaf{{Name: "organization", Type: "Reference"}}},
+			{Path: "PractitionerRole.organization", Leaves: []SearchLeaf{{Name: "organization", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "phone", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/individual-phone", Branches: []SearchBranch{
 			{Path: "PractitionerRole.telecom", Leaves: []SearchLeaf{{Name: "telecom", Type: "ContactPoint"}}, Only: "phone"},
 		}},
 		{Code: "practitioner", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/PractitionerRole-practitioner", Targets: []fhir.Type{"Practitioner"}, Branches: []SearchBranch{
-			{Path: "PractitionerRole.practitioner", Leaves: []SearchLeaf{{Name: "practitioner", Type: "Reference"}}},
+			{Path: "PractitionerRole.practitioner", Leaves: []SearchLeaf{{Name: "practitioner", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "role", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/PractitionerRole-role", Branches: []SearchBranch{
 			{Path: "PractitionerRole.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}},
@@ -6526,7 +6526,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	110: { // Procedure
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Procedure.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Procedure.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Procedure.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -6547,16 +6547,16 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Procedure.basedOn", Leaves: []SearchLeaf{{Name: "basedOn", Type: "Reference"}}},
 		}},
 		{Code: "category", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Procedure-category", Branches: []SearchBranch{
-			{Path: "Procedure.category", Leaves: []SearchLeaf{{Name: "category", Type: "CodeableConcept"}}},
+			{Path: "Procedure.category", Leaves: []SearchLeaf{{Name: "category", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "code", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-code", Branches: []SearchBranch{
-			{Path: "Procedure.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}},
+			{Path: "Procedure.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/clinical-date", Branches: []SearchBranch{
-			{Path: "Procedure.performed", Leaves: []SearchLeaf{{Name: "performedDateTime", Type: "dateTime"}, {Name: "performedPeriod", Type: "Period"}}},
+			{Path: "Procedure.performed", Leaves: []SearchLeaf{{Name: "performedDateTime", Type: "dateTime"}, {Name: "performedPeriod", Type: "Period"}}, Single: true},
 		}},
 		{Code: "encounter", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-encounter", Targets: []fhir.Type{"Encounter"}, Branches: []SearchBranch{
-			{Path: "Procedure.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}},
+			{Path: "Procedure.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-identifier", Branches: []SearchBranch{
 			{Path: "Procedure.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
@@ -6568,13 +6568,13 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Procedure.instantiatesUri", Leaves: []SearchLeaf{{Name: "instantiatesUri", Type: "uri"}}},
 		}},
 		{Code: "location", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Procedure-location", Targets: []fhir.Type{"Location"}, Branches: []SearchBranch{
-			{Path: "Procedure.location", Leaves: []SearchLeaf{{Name: "location", Type: "Reference"}}},
+			{Path: "Procedure.location", Leaves: []SearchLeaf{{Name: "location", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "part-of", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Procedure-part-of", Targets: []fhir.Type{"MedicationAdministration", "Observation", "Procedure"}, Branches: []SearchBranch{
 			{Path: "Procedure.partOf", Leaves: []SearchLeaf{{Name: "partOf", Type: "Reference"}}},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "Procedure.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient"},
+			{Path: "Procedure.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient", Single: true},
 		}},
 		{Code: "performer", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Procedure-performer", Targets: []fhir.Type{"Device", "Organization", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
 			{Path: "Procedure.performer.actor", Steps: []SearchStep{{Name: "performer"}}, Leaves: []SearchLeaf{{Name: "actor", Type: "Reference"}}},
@@ -6586,15 +6586,15 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Procedure.reasonReference", Leaves: []SearchLeaf{{Name: "reasonReference", Type: "Reference"}}},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Procedure-status", Branches: []SearchBranch{
-			{Path: "Procedure.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/event-status"}}}},
+			{Path: "Procedure.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/event-status"}}}, Single: true},
 		}},
 		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Procedure-subject", Targets: []fhir.Type{"Group", "Patient"}, Branches: []SearchBranch{
-			{Path: "Procedure.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
+			{Path: "Procedure.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Single: true},
 		}},
 	},
 	111: { // Provenance
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Provenance.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Provenance.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Provenance.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -6620,31 +6620,31 @@ var searchParameters = [][]SearchParameter{
 		{Code: "agent-type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Provenance-agent-type", Branches: []SearchBranch{
 			{Path: "Provenance.agent.type", Steps: []SearchStep{{Name: "agent"}}, Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}},
 		}},
-		{Code: "entity", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Provenance-entity", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "entity", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Provenance-entity", Branches: []SearchBranch{
 			{Path: "Provenance.entity.what", Steps: []SearchStep{{Name: "entity"}}, Leaves: []SearchLeaf{{Name: "what", Type: "Reference"}}},
 		}},
 		{Code: "location", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Provenance-location", Targets: []fhir.Type{"Location"}, Branches: []SearchBranch{
-			{Path: "Provenance.location", Leaves: []SearchLeaf{{Name: "location", Type: "Reference"}}},
+			{Path: "Provenance.location", Leaves: []SearchLeaf{{Name: "location", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Provenance-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
 			{Path: "Provenance.target", Leaves: []SearchLeaf{{Name: "target", Type: "Reference"}}, Only: "Patient"},
 		}},
 		{Code: "recorded", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Provenance-recorded", Branches: []SearchBranch{
-			{Path: "Provenance.recorded", Leaves: []SearchLeaf{{Name: "recorded", Type: "instant"}}},
+			{Path: "Provenance.recorded", Leaves: []SearchLeaf{{Name: "recorded", Type: "instant"}}, Single: true},
 		}},
 		{Code: "signature-type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Provenance-signature-type", Branches: []SearchBranch{
 			{Path: "Provenance.signature.type", Steps: []SearchStep{{Name: "signature"}}, Leaves: []SearchLeaf{{Name: "type", Type: "Coding"}}},
 		}},
-		{Code: "target", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Provenance-target", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "target", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Provenance-target", Branches: []SearchBranch{
 			{Path: "Provenance.target", Leaves: []SearchLeaf{{Name: "target", Type: "Reference"}}},
 		}},
 		{Code: "when", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Provenance-when", Branches: []SearchBranch{
-			{Path: "Provenance.occurred", Leaves: []SearchLeaf{{Name: "occurredDateTime", Type: "dateTime"}}},
+			{Path: "Provenance.occurred", Leaves: []SearchLeaf{{Name: "occurredDateTime", Type: "dateTime"}}, Single: true},
 		}},
 	},
 	112: { // Questionnaire
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Questionnaire.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Questionnaire.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Questionnaire.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -6694,16 +6694,16 @@ var searchParameters = [][]SearchParameter{
 			}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Questionnaire-date", Branches: []SearchBranch{
-			{Path: "Questionnaire.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "Questionnaire.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "definition", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/Questionnaire-definition", Branches: []SearchBranch{
 			{Path: "Questionnaire.item.definition", Steps: []SearchStep{{Name: "item"}}, Leaves: []SearchLeaf{{Name: "definition", Type: "uri"}}},
 		}},
 		{Code: "description", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/Questionnaire-description", Branches: []SearchBranch{
-			{Path: "Questionnaire.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}},
+			{Path: "Questionnaire.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}, Single: true},
 		}},
 		{Code: "effective", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Questionnaire-effective", Branches: []SearchBranch{
-			{Path: "Questionnaire.effectivePeriod", Leaves: []SearchLeaf{{Name: "effectivePeriod", Type: "Period"}}},
+			{Path: "Questionnaire.effectivePeriod", Leaves: []SearchLeaf{{Name: "effectivePeriod", Type: "Period"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Questionnaire-identifier", Branches: []SearchBranch{
 			{Path: "Questionnaire.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
@@ -6712,30 +6712,30 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Questionnaire.jurisdiction", Leaves: []SearchLeaf{{Name: "jurisdiction", Type: "CodeableConcept"}}},
 		}},
 		{Code: "name", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/Questionnaire-name", Branches: []SearchBranch{
-			{Path: "Questionnaire.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "Questionnaire.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 		}},
 		{Code: "publisher", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/Questionnaire-publisher", Branches: []SearchBranch{
-			{Path: "Questionnaire.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}},
+			{Path: "Questionnaire.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Questionnaire-status", Branches: []SearchBranch{
-			{Path: "Questionnaire.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}},
+			{Path: "Questionnaire.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}, Single: true},
 		}},
 		{Code: "subject-type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Questionnaire-subject-type", Branches: []SearchBranch{
 			{Path: "Questionnaire.subjectType", Leaves: []SearchLeaf{{Name: "subjectType", Type: "code", Systems: []string{"http://hl7.org/fhir/resource-types"}}}},
 		}},
 		{Code: "title", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/Questionnaire-title", Branches: []SearchBranch{
-			{Path: "Questionnaire.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}},
+			{Path: "Questionnaire.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}, Single: true},
 		}},
 		{Code: "url", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/Questionnaire-url", Branches: []SearchBranch{
-			{Path: "Questionnaire.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}},
+			{Path: "Questionnaire.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}, Single: true},
 		}},
 		{Code: "version", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Questionnaire-version", Branches: []SearchBranch{
-			{Path: "Questionnaire.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}},
+			{Path: "Questionnaire.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}, Single: true},
 		}},
 	},
 	113: { // QuestionnaireResponse
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "QuestionnaireResponse.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "QuestionnaireResponse.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "QuestionnaireResponse.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -6753,19 +6753,19 @@ var searchParameters = [][]SearchParameter{
 			{Path: "QuestionnaireResponse.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "author", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/QuestionnaireResponse-author", Targets: []fhir.Type{"Device", "Organization", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
-			{Path: "QuestionnaireResponse.author", Leaves: []SearchLeaf{{Name: "author", Type: "Reference"}}},
+			{Path: "QuestionnaireResponse.author", Leaves: []SearchLeaf{{Name: "author", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "authored", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/QuestionnaireResponse-authored", Branches: []SearchBranch{
-			{Path: "QuestionnaireResponse.authored", Leaves: []SearchLeaf{{Name: "authored", Type: "dateTime"}}},
+			{Path: "QuestionnaireResponse.authored", Leaves: []SearchLeaf{{Name: "authored", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "based-on", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/QuestionnaireResponse-based-on", Targets: []fhir.Type{"CarePlan", "ServiceRequest"}, Branches: []SearchBranch{
 			{Path: "QuestionnaireResponse.basedOn", Leaves: []SearchLeaf{{Name: "basedOn", Type: "Reference"}}},
 		}},
 		{Code: "encounter", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/QuestionnaireResponse-encounter", Targets: []fhir.Type{"Encounter"}, Branches: []SearchBranch{
-			{Path: "QuestionnaireResponse.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}},
+			{Path: "QuestionnaireResponse.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/QuestionnaireResponse-identifier", Branches: []SearchBranch{
-			{Path: "QuestionnaireResponse.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
+			{Path: "QuestionnaireResponse.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}, Single: true},
 		}},
 		{Code: "item-subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/questionnaireresponse-extensions-QuestionnaireResponse-item-subject", Branches: []SearchBranch{
 			{Path: "QuestionnaireResponse.item[http://hl7.org/fhir/StructureDefinition/questionnaireresponse-isSubject].answer.value", Steps: []SearchStep{{Name: "item", Key: "extension", Is: "http://hl7.org/fhir/StructureDefinition/questionnaireresponse-isSubject"}, {Name: "answer"}}, Leaves: []SearchLeaf{{Name: "valueReference", Type: "Reference"}}},
@@ -6774,24 +6774,24 @@ var searchParameters = [][]SearchParameter{
 			{Path: "QuestionnaireResponse.partOf", Leaves: []SearchLeaf{{Name: "partOf", Type: "Reference"}}},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/QuestionnaireResponse-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "QuestionnaireResponse.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient"},
+			{Path: "QuestionnaireResponse.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient", Single: true},
 		}},
 		{Code: "questionnaire", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/QuestionnaireResponse-questionnaire", Targets: []fhir.Type{"Questionnaire"}, Branches: []SearchBranch{
-			{Path: "QuestionnaireResponse.questionnaire", Leaves: []SearchLeaf{{Name: "questionnaire", Type: "canonical"}}},
+			{Path: "QuestionnaireResponse.questionnaire", Leaves: []SearchLeaf{{Name: "questionnaire", Type: "canonical"}}, Single: true},
 		}},
 		{Code: "source", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/QuestionnaireResponse-source", Targets: []fhir.Type{"Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
-			{Path: "QuestionnaireResponse.source", Leaves: []SearchLeaf{{Name: "source", Type: "Reference"}}},
+			{Path: "QuestionnaireResponse.source", Leaves: []SearchLeaf{{Name: "source", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/QuestionnaireResponse-status", Branches: []SearchBranch{
-			{Path: "QuestionnaireResponse.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/questionnaire-answers-status"}}}},
+			{Path: "QuestionnaireResponse.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/questionnaire-answers-status"}}}, Single: true},
 		}},
-		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/QuestionnaireResponse-subject", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
-			{Path: "QuestionnaireResponse.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
+		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/QuestionnaireResponse-subject", Branches: []SearchBranch{
+			{Path: "QuestionnaireResponse.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Single: true},
 		}},
 	},
 	114: { // RelatedPerson
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "RelatedPerson.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "RelatedPerson.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "RelatedPerson.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -6809,7 +6809,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "RelatedPerson.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "active", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/RelatedPerson-active", Branches: []SearchBranch{
-			{Path: "RelatedPerson.active", Leaves: []SearchLeaf{{Name: "active", Type: "boolean"}}},
+			{Path: "RelatedPerson.active", Leaves: []SearchLeaf{{Name: "active", Type: "boolean"}}, Single: true},
 		}},
 		{Code: "address", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/individual-address", Branches: []SearchBranch{
 			{Path: "RelatedPerson.address", Leaves: []SearchLeaf{{Name: "address", Type: "Address"}}},
@@ -6830,13 +6830,13 @@ var searchParameters = [][]SearchParameter{
 			{Path: "RelatedPerson.address.use", Steps: []SearchStep{{Name: "address"}}, Leaves: []SearchLeaf{{Name: "use", Type: "code", Systems: []string{"http://hl7.org/fhir/address-use"}}}},
 		}},
 		{Code: "birthdate", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/individual-birthdate", Branches: []SearchBranch{
-			{Path: "RelatedPerson.birthDate", Leaves: []SearchLeaf{{Name: "birthDate", Type: "date"}}},
+			{Path: "RelatedPerson.birthDate", Leaves: []SearchLeaf{{Name: "birthDate", Type: "date"}}, Single: true},
 		}},
 		{Code: "email", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/individual-email", Branches: []SearchBranch{
 			{Path: "RelatedPerson.telecom", Leaves: []SearchLeaf{{Name: "telecom", Type: "ContactPoint"}}, Only: "email"},
 		}},
 		{Code: "gender", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/individual-gender", Branches: []SearchBranch{
-			{Path: "RelatedPerson.gender", Leaves: []SearchLeaf{{Name: "gender", Type: "code", Systems: []string{"http://hl7.org/fhir/administrative-gender"}}}},
+			{Path: "RelatedPerson.gender", Leaves: []SearchLeaf{{Name: "gender", Type: "code", Systems: []string{"http://hl7.org/fhir/administrative-gender"}}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/RelatedPerson-identifier", Branches: []SearchBranch{
 			{Path: "RelatedPerson.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
@@ -6845,7 +6845,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "RelatedPerson.name", Leaves: []SearchLeaf{{Name: "name", Type: "HumanName"}}},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/RelatedPerson-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "RelatedPerson.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}},
+			{Path: "RelatedPerson.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "phone", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/individual-phone", Branches: []SearchBranch{
 			{Path: "RelatedPerson.telecom", Leaves: []SearchLeaf{{Name: "telecom", Type: "ContactPoint"}}, Only: "phone"},
@@ -6862,7 +6862,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	115: { // RequestGroup
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "RequestGroup.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "RequestGroup.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "RequestGroup.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -6880,19 +6880,19 @@ var searchParameters = [][]SearchParameter{
 			{Path: "RequestGroup.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "author", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/RequestGroup-author", Targets: []fhir.Type{"Device", "Practitioner", "PractitionerRole"}, Branches: []SearchBranch{
-			{Path: "RequestGroup.author", Leaves: []SearchLeaf{{Name: "author", Type: "Reference"}}},
+			{Path: "RequestGroup.author", Leaves: []SearchLeaf{{Name: "author", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "authored", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/RequestGroup-authored", Branches: []SearchBranch{
-			{Path: "RequestGroup.authoredOn", Leaves: []SearchLeaf{{Name: "authoredOn", Type: "dateTime"}}},
+			{Path: "RequestGroup.authoredOn", Leaves: []SearchLeaf{{Name: "authoredOn", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "code", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/RequestGroup-code", Branches: []SearchBranch{
-			{Path: "RequestGroup.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}},
+			{Path: "RequestGroup.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "encounter", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/RequestGroup-encounter", Targets: []fhir.Type{"Encounter"}, Branches: []SearchBranch{
-			{Path: "RequestGroup.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}},
+			{Path: "RequestGroup.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "group-identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/RequestGroup-group-identifier", Branches: []SearchBranch{
-			{Path: "RequestGroup.groupIdentifier", Leaves: []SearchLeaf{{Name: "groupIdentifier", Type: "Identifier"}}},
+			{Path: "RequestGroup.groupIdentifier", Leaves: []SearchLeaf{{Name: "groupIdentifier", Type: "Identifier"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/RequestGroup-identifier", Branches: []SearchBranch{
 			{Path: "RequestGroup.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
@@ -6904,27 +6904,27 @@ var searchParameters = [][]SearchParameter{
 			{Path: "RequestGroup.instantiatesUri", Leaves: []SearchLeaf{{Name: "instantiatesUri", Type: "uri"}}},
 		}},
 		{Code: "intent", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/RequestGroup-intent", Branches: []SearchBranch{
-			{Path: "RequestGroup.intent", Leaves: []SearchLeaf{{Name: "intent", Type: "code", Systems: []string{"http://hl7.org/fhir/request-intent"}}}},
+			{Path: "RequestGroup.intent", Leaves: []SearchLeaf{{Name: "intent", Type: "code", Systems: []string{"http://hl7.org/fhir/request-intent"}}}, Single: true},
 		}},
 		{Code: "participant", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/RequestGroup-participant", Targets: []fhir.Type{"Device", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
 			{Path: "RequestGroup.action.participant", Steps: []SearchStep{{Name: "action"}}, Leaves: []SearchLeaf{{Name: "participant", Type: "Reference"}}},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/RequestGroup-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "RequestGroup.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient"},
+			{Path: "RequestGroup.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient", Single: true},
 		}},
 		{Code: "priority", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/RequestGroup-priority", Branches: []SearchBranch{
-			{Path: "RequestGroup.priority", Leaves: []SearchLeaf{{Name: "priority", Type: "code", Systems: []string{"http://hl7.org/fhir/request-priority"}}}},
+			{Path: "RequestGroup.priority", Leaves: []SearchLeaf{{Name: "priority", Type: "code", Systems: []string{"http://hl7.org/fhir/request-priority"}}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/RequestGroup-status", Branches: []SearchBranch{
-			{Path: "RequestGroup.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/request-status"}}}},
+			{Path: "RequestGroup.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/request-status"}}}, Single: true},
 		}},
 		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/RequestGroup-subject", Targets: []fhir.Type{"Group", "Patient"}, Branches: []SearchBranch{
-			{Path: "RequestGroup.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
+			{Path: "RequestGroup.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Single: true},
 		}},
 	},
 	116: { // ResearchDefinition
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "ResearchDefinition.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "ResearchDefinition.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "ResearchDefinition.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -6941,7 +6941,7 @@ var searchParameters = [][]SearchParameter{
 		{Code: "_tag", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-tag", Branches: []SearchBranch{
 			{Path: "ResearchDefinition.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
-		{Code: "composed-of", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ResearchDefinition-composed-of", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "composed-of", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ResearchDefinition-composed-of", Branches: []SearchBranch{
 			{Path: "ResearchDefinition.relatedArtifact[composed-of].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "composed-of"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
 		{Code: "context", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ResearchDefinition-context", Branches: []SearchBranch{
@@ -6974,20 +6974,20 @@ var searchParameters = [][]SearchParameter{
 			}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/ResearchDefinition-date", Branches: []SearchBranch{
-			{Path: "ResearchDefinition.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "ResearchDefinition.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
-		{Code: "depends-on", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ResearchDefinition-depends-on", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "depends-on", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ResearchDefinition-depends-on", Branches: []SearchBranch{
 			{Path: "ResearchDefinition.relatedArtifact[depends-on].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "depends-on"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 			{Path: "ResearchDefinition.library", Leaves: []SearchLeaf{{Name: "library", Type: "canonical"}}},
 		}},
-		{Code: "derived-from", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ResearchDefinition-derived-from", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "derived-from", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ResearchDefinition-derived-from", Branches: []SearchBranch{
 			{Path: "ResearchDefinition.relatedArtifact[derived-from].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "derived-from"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
 		{Code: "description", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/ResearchDefinition-description", Branches: []SearchBranch{
-			{Path: "ResearchDefinition.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}},
+			{Path: "ResearchDefinition.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}, Single: true},
 		}},
 		{Code: "effective", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/ResearchDefinition-effective", Branches: []SearchBranch{
-			{Path: "ResearchDefinition.effectivePeriod", Leaves: []SearchLeaf{{Name: "effectivePeriod", Type: "Period"}}},
+			{Path: "ResearchDefinition.effectivePeriod", Leaves: []SearchLeaf{{Name: "effectivePeriod", Type: "Period"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ResearchDefinition-identifier", Branches: []SearchBranch{
 			{Path: "ResearchDefinition.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
@@ -6996,36 +6996,36 @@ var searchParameters = [][]SearchParameter{
 			{Path: "ResearchDefinition.jurisdiction", Leaves: []SearchLeaf{{Name: "jurisdiction", Type: "CodeableConcept"}}},
 		}},
 		{Code: "name", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/ResearchDefinition-name", Branches: []SearchBranch{
-			{Path: "ResearchDefinition.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "ResearchDefinition.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 		}},
-		{Code: "predecessor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ResearchDefinition-predecessor", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "predecessor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ResearchDefinition-predecessor", Branches: []SearchBranch{
 			{Path: "ResearchDefinition.relatedArtifact[predecessor].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "predecessor"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
 		{Code: "publisher", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/ResearchDefinition-publisher", Branches: []SearchBranch{
-			{Path: "ResearchDefinition.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}},
+			{Path: "ResearchDefinition.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ResearchDefinition-status", Branches: []SearchBranch{
-			{Path: "ResearchDefinition.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}},
+			{Path: "ResearchDefinition.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}, Single: true},
 		}},
-		{Code: "successor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ResearchDefinition-successor", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "successor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ResearchDefinition-successor", Branches: []SearchBranch{
 			{Path: "ResearchDefinition.relatedArtifact[successor].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "successor"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
 		{Code: "title", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/ResearchDefinition-title", Branches: []SearchBranch{
-			{Path: "ResearchDefinition.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}},
+			{Path: "ResearchDefinition.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}, Single: true},
 		}},
 		{Code: "topic", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ResearchDefinition-topic", Branches: []SearchBranch{
 			{Path: "ResearchDefinition.topic", Leaves: []SearchLeaf{{Name: "topic", Type: "CodeableConcept"}}},
 		}},
 		{Code: "url", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/ResearchDefinition-url", Branches: []SearchBranch{
-			{Path: "ResearchDefinition.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}},
+			{Path: "ResearchDefinition.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}, Single: true},
 		}},
 		{Code: "version", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ResearchDefinition-version", Branches: []SearchBranch{
-			{Path: "ResearchDefinition.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}},
+			{Path: "ResearchDefinition.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}, Single: true},
 		}},
 	},
 	117: { // ResearchElementDefinition
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "ResearchElementDefinition.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "ResearchElementDefinition.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "ResearchElementDefinition.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -7042,7 +7042,7 @@ var searchParameters = [][]SearchParameter{
 		{Code: "_tag", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-tag", Branches: []SearchBranch{
 			{Path: "ResearchElementDefinition.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
-		{Code: "composed-of", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ResearchElementDefinition-composed-of", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "composed-of", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ResearchElementDefinition-composed-of", Branches: []SearchBranch{
 			{Path: "ResearchElementDefinition.relatedArtifact[composed-of].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "composed-of"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
 		{Code: "context", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ResearchElementDefinition-context", Branches: []SearchBranch{
@@ -7075,20 +7075,20 @@ var searchParameters = [][]SearchParameter{
 			}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/ResearchElementDefinition-date", Branches: []SearchBranch{
-			{Path: "ResearchElementDefinition.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "ResearchElementDefinition.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
-		{Code: "depends-on", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ResearchElementDefinition-depends-on", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "depends-on", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ResearchElementDefinition-depends-on", Branches: []SearchBranch{
 			{Path: "ResearchElementDefinition.relatedArtifact[depends-on].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "depends-on"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 			{Path: "ResearchElementDefinition.library", Leaves: []SearchLeaf{{Name: "library", Type: "canonical"}}},
 		}},
-		{Code: "derived-from", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ResearchElementDefinition-derived-from", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "derived-from", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ResearchElementDefinition-derived-from", Branches: []SearchBranch{
 			{Path: "ResearchElementDefinition.relatedArtifact[derived-from].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "derived-from"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
 		{Code: "description", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/ResearchElementDefinition-description", Branches: []SearchBranch{
-			{Path: "ResearchElementDefinition.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}},
+			{Path: "ResearchElementDefinition.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}, Single: true},
 		}},
 		{Code: "effective", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/ResearchElementDefinition-effective", Branches: []SearchBranch{
-			{Path: "ResearchElementDefinition.effectivePeriod", Leaves: []SearchLeaf{{Name: "effectivePeriod", Type: "Period"}}},
+			{Path: "ResearchElementDefinition.effectivePeriod", Leaves: []SearchLeaf{{Name: "effectivePeriod", Type: "Period"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ResearchElementDefinition-identifier", Branches: []SearchBranch{
 			{Path: "ResearchElementDefinition.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
@@ -7097,36 +7097,36 @@ var searchParameters = [][]SearchParameter{
 			{Path: "ResearchElementDefinition.jurisdiction", Leaves: []SearchLeaf{{Name: "jurisdiction", Type: "CodeableConcept"}}},
 		}},
 		{Code: "name", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/ResearchElementDefinition-name", Branches: []SearchBranch{
-			{Path: "ResearchElementDefinition.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "ResearchElementDefinition.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 		}},
-		{Code: "predecessor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ResearchElementDefinition-predecessor", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "predecessor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ResearchElementDefinition-predecessor", Branches: []SearchBranch{
 			{Path: "ResearchElementDefinition.relatedArtifact[predecessor].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "predecessor"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
 		{Code: "publisher", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/ResearchElementDefinition-publisher", Branches: []SearchBranch{
-			{Path: "ResearchElementDefinition.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}},
+			{Path: "ResearchElementDefinition.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ResearchElementDefinition-status", Branches: []SearchBranch{
-			{Path: "ResearchElementDefinition.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}},
+			{Path: "ResearchElementDefinition.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}, Single: true},
 		}},
-		{Code: "successor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ResearchElementDefinition-successor", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "successor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ResearchElementDefinition-successor", Branches: []SearchBranch{
 			{Path: "ResearchElementDefinition.relatedArtifact[successor].resource", Steps: []SearchStep{{Name: "relatedArtifact", Key: "type", Is: "successor"}}, Leaves: []SearchLeaf{{Name: "resource", Type: "canonical"}}},
 		}},
 		{Code: "title", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/ResearchElementDefinition-title", Branches: []SearchBranch{
-			{Path: "ResearchElementDefinition.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}},
+			{Path: "ResearchElementDefinition.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}, Single: true},
 		}},
 		{Code: "topic", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ResearchElementDefinition-topic", Branches: []SearchBranch{
 			{Path: "ResearchElementDefinition.topic", Leaves: []SearchLeaf{{Name: "topic", Type: "CodeableConcept"}}},
 		}},
 		{Code: "url", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/ResearchElementDefinition-url", Branches: []SearchBranch{
-			{Path: "ResearchElementDefinition.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}},
+			{Path: "ResearchElementDefinition.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}, Single: true},
 		}},
 		{Code: "version", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ResearchElementDefinition-version", Branches: []SearchBranch{
-			{Path: "ResearchElementDefinition.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}},
+			{Path: "ResearchElementDefinition.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}, Single: true},
 		}},
 	},
 	118: { // ResearchStudy
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "ResearchStudy.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "ResearchStudy.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "ResearchStudy.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -7147,7 +7147,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "ResearchStudy.category", Leaves: []SearchLeaf{{Name: "category", Type: "CodeableConcept"}}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/ResearchStudy-date", Branches: []SearchBranch{
-			{Path: "ResearchStudy.period", Leaves: []SearchLeaf{{Name: "period", Type: "Period"}}},
+			{Path: "ResearchStudy.period", Leaves: []SearchLeaf{{Name: "period", Type: "Period"}}, Single: true},
 		}},
 		{Code: "focus", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ResearchStudy-focus", Branches: []SearchBranch{
 			{Path: "ResearchStudy.focus", Leaves: []SearchLeaf{{Name: "focus", Type: "CodeableConcept"}}},
@@ -7165,7 +7165,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "ResearchStudy.partOf", Leaves: []SearchLeaf{{Name: "partOf", Type: "Reference"}}},
 		}},
 		{Code: "principalinvestigator", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ResearchStudy-principalinvestigator", Targets: []fhir.Type{"Practitioner", "PractitionerRole"}, Branches: []SearchBranch{
-			{Path: "ResearchStudy.principalInvestigator", Leaves: []SearchLeaf{{Name: "principalInvestigator", Type: "Reference"}}},
+			{Path: "ResearchStudy.principalInvestigator", Leaves: []SearchLeaf{{Name: "principalInvestigator", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "protocol", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ResearchStudy-protocol", Targets: []fhir.Type{"PlanDefinition"}, Branches: []SearchBranch{
 			{Path: "ResearchStudy.protocol", Leaves: []SearchLeaf{{Name: "protocol", Type: "Reference"}}},
@@ -7174,18 +7174,18 @@ var searchParameters = [][]SearchParameter{
 			{Path: "ResearchStudy.site", Leaves: []SearchLeaf{{Name: "site", Type: "Reference"}}},
 		}},
 		{Code: "sponsor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ResearchStudy-sponsor", Targets: []fhir.Type{"Organization"}, Branches: []SearchBranch{
-			{Path: "ResearchStudy.sponsor", Leaves: []SearchLeaf{{Name: "sponsor", Type: "Reference"}}},
+			{Path: "ResearchStudy.sponsor", Leaves: []SearchLeaf{{Name: "sponsor", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ResearchStudy-status", Branches: []SearchBranch{
-			{Path: "ResearchStudy.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/research-study-status"}}}},
+			{Path: "ResearchStudy.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/research-study-status"}}}, Single: true},
 		}},
 		{Code: "title", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/ResearchStudy-title", Branches: []SearchBranch{
-			{Path: "ResearchStudy.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}},
+			{Path: "ResearchStudy.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}, Single: true},
 		}},
 	},
 	119: { // ResearchSubject
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "ResearchSubject.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "ResearchSubject.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "ResearchSubject.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -7203,27 +7203,27 @@ var searchParameters = [][]SearchParameter{
 			{Path: "ResearchSubject.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/ResearchSubject-date", Branches: []SearchBranch{
-			{Path: "ResearchSubject.period", Leaves: []SearchLeaf{{Name: "period", Type: "Period"}}},
+			{Path: "ResearchSubject.period", Leaves: []SearchLeaf{{Name: "period", Type: "Period"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ResearchSubject-identifier", Branches: []SearchBranch{
 			{Path: "ResearchSubject.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "individual", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ResearchSubject-individual", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "ResearchSubject.individual", Leaves: []SearchLeaf{{Name: "individual", Type: "Reference"}}},
+			{Path: "ResearchSubject.individual", Leaves: []SearchLeaf{{Name: "individual", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ResearchSubject-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "ResearchSubject.individual", Leaves: []SearchLeaf{{Name: "individual", Type: "Reference"}}},
+			{Path: "ResearchSubject.individual", Leaves: []SearchLeaf{{Name: "individual", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ResearchSubject-status", Branches: []SearchBranch{
-			{Path: "ResearchSubject.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/research-subject-status"}}}},
+			{Path: "ResearchSubject.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/research-subject-status"}}}, Single: true},
 		}},
 		{Code: "study", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ResearchSubject-study", Targets: []fhir.Type{"ResearchStudy"}, Branches: []SearchBranch{
-			{Path: "ResearchSubject.study", Leaves: []SearchLeaf{{Name: "study", Type: "Reference"}}},
+			{Path: "ResearchSubject.study", Leaves: []SearchLeaf{{Name: "study", Type: "Reference"}}, Single: true},
 		}},
 	},
 	120: { // RiskAssessment
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "RiskAssessment.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "RiskAssessment.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "RiskAssessment.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -7241,25 +7241,25 @@ var searchParameters = [][]SearchParameter{
 			{Path: "RiskAssessment.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "condition", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/RiskAssessment-condition", Targets: []fhir.Type{"Condition"}, Branches: []SearchBranch{
-			{Path: "RiskAssessment.condition", Leaves: []SearchLeaf{{Name: "condition", Type: "Reference"}}},
+			{Path: "RiskAssessment.condition", Leaves: []SearchLeaf{{Name: "condition", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/clinical-date", Branches: []SearchBranch{
-			{Path: "RiskAssessment.occurrence", Leaves: []SearchLeaf{{Name: "occurrenceDateTime", Type: "dateTime"}}},
+			{Path: "RiskAssessment.occurrence", Leaves: []SearchLeaf{{Name: "occurrenceDateTime", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "encounter", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-encounter", Targets: []fhir.Type{"Encounter"}, Branches: []SearchBranch{
-			{Path: "RiskAssessment.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}},
+			{Path: "RiskAssessment.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-identifier", Branches: []SearchBranch{
 			{Path: "RiskAssessment.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "method", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/RiskAssessment-method", Branches: []SearchBranch{
-			{Path: "RiskAssessment.method", Leaves: []SearchLeaf{{Name: "method", Type: "CodeableConcept"}}},
+			{Path: "RiskAssessment.method", Leaves: []SearchLeaf{{Name: "method", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "RiskAssessment.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient"},
+			{Path: "RiskAssessment.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient", Single: true},
 		}},
 		{Code: "performer", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/RiskAssessment-performer", Targets: []fhir.Type{"Device", "Practitioner", "PractitionerRole"}, Branches: []SearchBranch{
-			{Path: "RiskAssessment.performer", Leaves: []SearchLeaf{{Name: "performer", Type: "Reference"}}},
+			{Path: "RiskAssessment.performer", Leaves: []SearchLeaf{{Name: "performer", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "probability", Type: "number", URL: "http://hl7.org/fhir/SearchParameter/RiskAssessment-probability", Branches: []SearchBranch{
 			{Path: "RiskAssessment.prediction.probability", Steps: []SearchStep{{Name: "prediction"}}, Leaves: []SearchLeaf{{Name: "probabilityDecimal", Type: "decimal"}}},
@@ -7268,12 +7268,12 @@ var searchParameters = [][]SearchParameter{
 			{Path: "RiskAssessment.prediction.qualitativeRisk", Steps: []SearchStep{{Name: "prediction"}}, Leaves: []SearchLeaf{{Name: "qualitativeRisk", Type: "CodeableConcept"}}},
 		}},
 		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/RiskAssessment-subject", Targets: []fhir.Type{"Group", "Patient"}, Branches: []SearchBranch{
-			{Path: "RiskAssessment.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
+			{Path: "RiskAssessment.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Single: true},
 		}},
 	},
 	121: { // RiskEvidenceSynthesis
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "RiskEvidenceSynthesis.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "RiskEvidenceSynthesis.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "RiskEvidenceSynthesis.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -7320,13 +7320,13 @@ var searchParameters = [][]SearchParameter{
 			}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/RiskEvidenceSynthesis-date", Branches: []SearchBranch{
-			{Path: "RiskEvidenceSynthesis.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "RiskEvidenceSynthesis.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "description", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/RiskEvidenceSynthesis-description", Branches: []SearchBranch{
-			{Path: "RiskEvidenceSynthesis.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}},
+			{Path: "RiskEvidenceSynthesis.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}, Single: true},
 		}},
 		{Code: "effective", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/RiskEvidenceSynthesis-effective", Branches: []SearchBranch{
-			{Path: "RiskEvidenceSynthesis.effectivePeriod", Leaves: []SearchLeaf{{Name: "effectivePeriod", Type: "Period"}}},
+			{Path: "RiskEvidenceSynthesis.effectivePeriod", Leaves: []SearchLeaf{{Name: "effectivePeriod", Type: "Period"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/RiskEvidenceSynthesis-identifier", Branches: []SearchBranch{
 			{Path: "RiskEvidenceSynthesis.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
@@ -7335,27 +7335,27 @@ var searchParameters = [][]SearchParameter{
 			{Path: "RiskEvidenceSynthesis.jurisdiction", Leaves: []SearchLeaf{{Name: "jurisdiction", Type: "CodeableConcept"}}},
 		}},
 		{Code: "name", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/RiskEvidenceSynthesis-name", Branches: []SearchBranch{
-			{Path: "RiskEvidenceSynthesis.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "RiskEvidenceSynthesis.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 		}},
 		{Code: "publisher", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/RiskEvidenceSynthesis-publisher", Branches: []SearchBranch{
-			{Path: "RiskEvidenceSynthesis.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}},
+			{Path: "RiskEvidenceSynthesis.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/RiskEvidenceSynthesis-status", Branches: []SearchBranch{
-			{Path: "RiskEvidenceSynthesis.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}},
+			{Path: "RiskEvidenceSynthesis.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}, Single: true},
 		}},
 		{Code: "title", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/RiskEvidenceSynthesis-title", Branches: []SearchBranch{
-			{Path: "RiskEvidenceSynthesis.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}},
+			{Path: "RiskEvidenceSynthesis.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}, Single: true},
 		}},
 		{Code: "url", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/RiskEvidenceSynthesis-url", Branches: []SearchBranch{
-			{Path: "RiskEvidenceSynthesis.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}},
+			{Path: "RiskEvidenceSynthesis.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}, Single: true},
 		}},
 		{Code: "version", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/RiskEvidenceSynthesis-version", Branches: []SearchBranch{
-			{Path: "RiskEvidenceSynthesis.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}},
+			{Path: "RiskEvidenceSynthesis.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}, Single: true},
 		}},
 	},
 	122: { // Schedule
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Schedule.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Schedule.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Schedule.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -7373,13 +7373,13 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Schedule.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "active", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Schedule-active", Branches: []SearchBranch{
-			{Path: "Schedule.active", Leaves: []SearchLeaf{{Name: "active", Type: "boolean"}}},
+			{Path: "Schedule.active", Leaves: []SearchLeaf{{Name: "active", Type: "boolean"}}, Single: true},
 		}},
 		{Code: "actor", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Schedule-actor", Targets: []fhir.Type{"Device", "HealthcareService", "Location", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
 			{Path: "Schedule.actor", Leaves: []SearchLeaf{{Name: "actor", Type: "Reference"}}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Schedule-date", Branches: []SearchBranch{
-			{Path: "Schedule.planningHorizon", Leaves: []SearchLeaf{{Name: "planningHorizon", Type: "Period"}}},
+			{Path: "Schedule.planningHorizon", Leaves: []SearchLeaf{{Name: "planningHorizon", Type: "Period"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Schedule-identifier", Branches: []SearchBranch{
 			{Path: "Schedule.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
@@ -7396,7 +7396,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	123: { // SearchParameter
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "SearchParameter.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "SearchParameter.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "SearchParameter.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -7417,7 +7417,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "SearchParameter.base", Leaves: []SearchLeaf{{Name: "base", Type: "code", Systems: []string{"http://hl7.org/fhir/resource-types"}}}},
 		}},
 		{Code: "code", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/SearchParameter-code", Branches: []SearchBranch{
-			{Path: "SearchParameter.code", Leaves: []SearchLeaf{{Name: "code", Type: "code"}}},
+			{Path: "SearchParameter.code", Leaves: []SearchLeaf{{Name: "code", Type: "code"}}, Single: true},
 		}},
 		{Code: "component", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/SearchParameter-component", Targets: []fhir.Type{"SearchParameter"}, Branches: []SearchBranch{
 			{Path: "SearchParameter.component.definition", Steps: []SearchStep{{Name: "component"}}, Leaves: []SearchLeaf{{Name: "definition", Type: "canonical"}}},
@@ -7452,42 +7452,42 @@ var searchParameters = [][]SearchParameter{
 			}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/conformance-date", Branches: []SearchBranch{
-			{Path: "SearchParameter.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "SearchParameter.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "derived-from", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/SearchParameter-derived-from", Targets: []fhir.Type{"SearchParameter"}, Branches: []SearchBranch{
-			{Path: "SearchParameter.derivedFrom", Leaves: []SearchLeaf{{Name: "derivedFrom", Type: "canonical"}}},
+			{Path: "SearchParameter.derivedFrom", Leaves: []SearchLeaf{{Name: "derivedFrom", Type: "canonical"}}, Single: true},
 		}},
 		{Code: "description", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-description", Branches: []SearchBranch{
-			{Path: "SearchParameter.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}},
+			{Path: "SearchParameter.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}, Single: true},
 		}},
 		{Code: "jurisdiction", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-jurisdiction", Branches: []SearchBranch{
 			{Path: "SearchParameter.jurisdiction", Leaves: []SearchLeaf{{Name: "jurisdiction", Type: "CodeableConcept"}}},
 		}},
 		{Code: "name", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-name", Branches: []SearchBranch{
-			{Path: "SearchParameter.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "SearchParameter.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 		}},
 		{Code: "publisher", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-publisher", Branches: []SearchBranch{
-			{Path: "SearchParameter.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}},
+			{Path: "SearchParameter.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-status", Branches: []SearchBranch{
-			{Path: "SearchParameter.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}},
+			{Path: "SearchParameter.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}, Single: true},
 		}},
 		{Code: "target", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/SearchParameter-target", Branches: []SearchBranch{
 			{Path: "SearchParameter.target", Leaves: []SearchLeaf{{Name: "target", Type: "code", Systems: []string{"http://hl7.org/fhir/resource-types"}}}},
 		}},
 		{Code: "type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/SearchParameter-type", Branches: []SearchBranch{
-			{Path: "SearchParameter.type", Leaves: []SearchLeaf{{Name: "type", Type: "code", Systems: []string{"http://hl7.org/fhir/search-param-type"}}}},
+			{Path: "SearchParameter.type", Leaves: []SearchLeaf{{Name: "type", Type: "code", Systems: []string{"http://hl7.org/fhir/search-param-type"}}}, Single: true},
 		}},
 		{Code: "url", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/conformance-url", Branches: []SearchBranch{
-			{Path: "SearchParameter.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}},
+			{Path: "SearchParameter.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}, Single: true},
 		}},
 		{Code: "version", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-version", Branches: []SearchBranch{
-			{Path: "SearchParameter.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}},
+			{Path: "SearchParameter.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}, Single: true},
 		}},
 	},
 	124: { // ServiceRequest
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "ServiceRequest.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "ServiceRequest.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "ServiceRequest.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -7505,7 +7505,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "ServiceRequest.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "authored", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/ServiceRequest-authored", Branches: []SearchBranch{
-			{Path: "ServiceRequest.authoredOn", Leaves: []SearchLeaf{{Name: "authoredOn", Type: "dateTime"}}},
+			{Path: "ServiceRequest.authoredOn", Leaves: []SearchLeaf{{Name: "authoredOn", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "based-on", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ServiceRequest-based-on", Targets: []fhir.Type{"CarePlan", "MedicationRequest", "ServiceRequest"}, Branches: []SearchBranch{
 			{Path: "ServiceRequest.basedOn", Leaves: []SearchLeaf{{Name: "basedOn", Type: "Reference"}}},
@@ -7517,10 +7517,10 @@ var searchParameters = [][]SearchParameter{
 			{Path: "ServiceRequest.category", Leaves: []SearchLeaf{{Name: "category", Type: "CodeableConcept"}}},
 		}},
 		{Code: "code", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-code", Branches: []SearchBranch{
-			{Path: "ServiceRequest.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}},
+			{Path: "ServiceRequest.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "encounter", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-encounter", Targets: []fhir.Type{"Encounter"}, Branches: []SearchBranch{
-			{Path: "ServiceRequest.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}},
+			{Path: "ServiceRequest.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-identifier", Branches: []SearchBranch{
 			{Path: "ServiceRequest.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
@@ -7532,45 +7532,45 @@ var searchParameters = [][]SearchParameter{
 			{Path: "ServiceRequest.instantiatesUri", Leaves: []SearchLeaf{{Name: "instantiatesUri", Type: "uri"}}},
 		}},
 		{Code: "intent", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ServiceRequest-intent", Branches: []SearchBranch{
-			{Path: "ServiceRequest.intent", Leaves: []SearchLeaf{{Name: "intent", Type: "code", Systems: []string{"http://hl7.org/fhir/request-intent"}}}},
+			{Path: "ServiceRequest.intent", Leaves: []SearchLeaf{{Name: "intent", Type: "code", Systems: []string{"http://hl7.org/fhir/request-intent"}}}, Single: true},
 		}},
 		{Code: "occurrence", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/ServiceRequest-occurrence", Branches: []SearchBranch{
-			{Path: "ServiceRequest.occurrence", Leaves: []SearchLeaf{{Name: "occurrenceDateTime", Type: "dateTime"}, {Name: "occurrencePeriod", Type: "Period"}, {Name: "occurrenceTiming", Type: "Timing"}}},
+			{Path: "ServiceRequest.occurrence", Leaves: []SearchLeaf{{Name: "occurrenceDateTime", Type: "dateTime"}, {Name: "occurrencePeriod", Type: "Period"}, {Name: "occurrenceTiming", Type: "Timing"}}, Single: true},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "ServiceRequest.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient"},
+			{Path: "ServiceRequest.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient", Single: true},
 		}},
 		{Code: "performer", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ServiceRequest-performer", Targets: []fhir.Type{"CareTeam", "Device", "HealthcareService", "Organization", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
 			{Path: "ServiceRequest.performer", Leaves: []SearchLeaf{{Name: "performer", Type: "Reference"}}},
 		}},
 		{Code: "performer-type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ServiceRequest-performer-type", Branches: []SearchBranch{
-			{Path: "ServiceRequest.performerType", Leaves: []SearchLeaf{{Name: "performerType", Type: "CodeableConcept"}}},
+			{Path: "ServiceRequest.performerType", Leaves: []SearchLeaf{{Name: "performerType", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "priority", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ServiceRequest-priority", Branches: []SearchBranch{
-			{Path: "ServiceRequest.priority", Leaves: []SearchLeaf{{Name: "priority", Type: "code", Systems: []string{"http://hl7.org/fhir/request-priority"}}}},
+			{Path: "ServiceRequest.priority", Leaves: []SearchLeaf{{Name: "priority", Type: "code", Systems: []string{"http://hl7.org/fhir/request-priority"}}}, Single: true},
 		}},
 		{Code: "replaces", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ServiceRequest-replaces", Targets: []fhir.Type{"ServiceRequest"}, Branches: []SearchBranch{
 			{Path: "ServiceRequest.replaces", Leaves: []SearchLeaf{{Name: "replaces", Type: "Reference"}}},
 		}},
 		{Code: "requester", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ServiceRequest-requester", Targets: []fhir.Type{"Device", "Organization", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
-			{Path: "ServiceRequest.requester", Leaves: []SearchLeaf{{Name: "requester", Type: "Reference"}}},
+			{Path: "ServiceRequest.requester", Leaves: []SearchLeaf{{Name: "requester", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "requisition", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ServiceRequest-requisition", Branches: []SearchBranch{
-			{Path: "ServiceRequest.requisition", Leaves: []SearchLeaf{{Name: "requisition", Type: "Identifier"}}},
+			{Path: "ServiceRequest.requisition", Leaves: []SearchLeaf{{Name: "requisition", Type: "Identifier"}}, Single: true},
 		}},
 		{Code: "specimen", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ServiceRequest-specimen", Targets: []fhir.Type{"Specimen"}, Branches: []SearchBranch{
 			{Path: "ServiceRequest.specimen", Leaves: []SearchLeaf{{Name: "specimen", Type: "Reference"}}},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/ServiceRequest-status", Branches: []SearchBranch{
-			{Path: "ServiceRequest.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/request-status"}}}},
+			{Path: "ServiceRequest.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/request-status"}}}, Single: true},
 		}},
 		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/ServiceRequest-subject", Targets: []fhir.Type{"Device", "Group", "Location", "Patient"}, Branches: []SearchBranch{
-			{Path: "ServiceRequest.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
+			{Path: "ServiceRequest.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Single: true},
 		}},
 	},
 	125: { // Slot
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Slot.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Slot.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Slot.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -7588,13 +7588,13 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Slot.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "appointment-type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Slot-appointment-type", Branches: []SearchBranch{
-			{Path: "Slot.appointmentType", Leaves: []SearchLeaf{{Name: "appointmentType", Type: "CodeableConcept"}}},
+			{Path: "Slot.appointmentType", Leaves: []SearchLeaf{{Name: "appointmentType", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Slot-identifier", Branches: []SearchBranch{
 			{Path: "Slot.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "schedule", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Slot-schedule", Targets: []fhir.Type{"Schedule"}, Branches: []SearchBranch{
-			{Path: "Slot.schedule", Leaves: []SearchLeaf{{Name: "schedule", Type: "Reference"}}},
+			{Path: "Slot.schedule", Leaves: []SearchLeaf{{Name: "schedule", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "service-category", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Slot-service-category", Branches: []SearchBranch{
 			{Path: "Slot.serviceCategory", Leaves: []SearchLeaf{{Name: "serviceCategory", Type: "CodeableConcept"}}},
@@ -7606,15 +7606,15 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Slot.specialty", Leaves: []SearchLeaf{{Name: "specialty", Type: "CodeableConcept"}}},
 		}},
 		{Code: "start", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Slot-start", Branches: []SearchBranch{
-			{Path: "Slot.start", Leaves: []SearchLeaf{{Name: "start", Type: "instant"}}},
+			{Path: "Slot.start", Leaves: []SearchLeaf{{Name: "start", Type: "instant"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Slot-status", Branches: []SearchBranch{
-			{Path: "Slot.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/slotstatus"}}}},
+			{Path: "Slot.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/slotstatus"}}}, Single: true},
 		}},
 	},
 	126: { // Specimen
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Specimen.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Specimen.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Specimen.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -7632,16 +7632,16 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Specimen.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "accession", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Specimen-accession", Branches: []SearchBranch{
-			{Path: "Specimen.accessionIdentifier", Leaves: []SearchLeaf{{Name: "accessionIdentifier", Type: "Identifier"}}},
+			{Path: "Specimen.accessionIdentifier", Leaves: []SearchLeaf{{Name: "accessionIdentifier", Type: "Identifier"}}, Single: true},
 		}},
 		{Code: "bodysite", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Specimen-bodysite", Branches: []SearchBranch{
-			{Path: "Specimen.collection.bodySite", Steps: []SearchStep{{Name: "collection"}}, Leaves: []SearchLeaf{{Name: "bodySite", Type: "CodeableConcept"}}},
+			{Path: "Specimen.collection.bodySite", Steps: []SearchStep{{Name: "collection"}}, Leaves: []SearchLeaf{{Name: "bodySite", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "collected", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Specimen-collected", Branches: []SearchBranch{
-			{Path: "Specimen.collection.collected", Steps: []SearchStep{{Name: "collection"}}, Leaves: []SearchLeaf{{Name: "collectedDateTime", Type: "dateTime"}, {Name: "collectedPeriod", Type: "Period"}}},
+			{Path: "Specimen.collection.collected", Steps: []SearchStep{{Name: "collection"}}, Leaves: []SearchLeaf{{Name: "collectedDateTime", Type: "dateTime"}, {Name: "collectedPeriod", Type: "Period"}}, Single: true},
 		}},
 		{Code: "collector", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Specimen-collector", Targets: []fhir.Type{"Practitioner", "PractitionerRole"}, Branches: []SearchBranch{
-			{Path: "Specimen.collection.collector", Steps: []SearchStep{{Name: "collection"}}, Leaves: []SearchLeaf{{Name: "collector", Type: "Reference"}}},
+			{Path: "Specimen.collection.collector", Steps: []SearchStep{{Name: "collection"}}, Leaves: []SearchLeaf{{Name: "collector", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "container", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Specimen-container", Branches: []SearchBranch{
 			{Path: "Specimen.container.type", Steps: []SearchStep{{Name: "container"}}, Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}},
@@ -7656,21 +7656,21 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Specimen.parent", Leaves: []SearchLeaf{{Name: "parent", Type: "Reference"}}},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Specimen-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "Specimen.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient"},
+			{Path: "Specimen.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Only: "Patient", Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Specimen-status", Branches: []SearchBranch{
-			{Path: "Specimen.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/specimen-status"}}}},
+			{Path: "Specimen.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/specimen-status"}}}, Single: true},
 		}},
 		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Specimen-subject", Targets: []fhir.Type{"Device", "Group", "Location", "Patient", "Substance"}, Branches: []SearchBranch{
-			{Path: "Specimen.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}},
+			{Path: "Specimen.subject", Leaves: []SearchLeaf{{Name: "subject", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Specimen-type", Branches: []SearchBranch{
-			{Path: "Specimen.type", Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}},
+			{Path: "Specimen.type", Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}, Single: true},
 		}},
 	},
 	127: { // SpecimenDefinition
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "SpecimenDefinition.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "SpecimenDefinition.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "SpecimenDefinition.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -7691,15 +7691,15 @@ var searchParameters = [][]SearchParameter{
 			{Path: "SpecimenDefinition.typeTested.container.type", Steps: []SearchStep{{Name: "typeTested"}, {Name: "container"}}, Leaves: []SearchLeaf{{Name: "type", Type: "CodeableConcept"}}},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/SpecimenDefinition-identifier", Branches: []SearchBranch{
-			{Path: "SpecimenDefinition.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
+			{Path: "SpecimenDefinition.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}, Single: true},
 		}},
 		{Code: "type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/SpecimenDefinition-type", Branches: []SearchBranch{
-			{Path: "SpecimenDefinition.typeCollected", Leaves: []SearchLeaf{{Name: "typeCollected", Type: "CodeableConcept"}}},
+			{Path: "SpecimenDefinition.typeCollected", Leaves: []SearchLeaf{{Name: "typeCollected", Type: "CodeableConcept"}}, Single: true},
 		}},
 	},
 	128: { // StructureDefinition
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "StructureDefinition.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "StructureDefinition.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "StructureDefinition.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -7717,10 +7717,10 @@ var searchParameters = [][]SearchParameter{
 			{Path: "StructureDefinition.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "abstract", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/StructureDefinition-abstract", Branches: []SearchBranch{
-			{Path: "StructureDefinition.abstract", Leaves: []SearchLeaf{{Name: "abstract", Type: "boolean"}}},
+			{Path: "StructureDefinition.abstract", Leaves: []SearchLeaf{{Name: "abstract", Type: "boolean"}}, Single: true},
 		}},
 		{Code: "base", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/StructureDefinition-base", Targets: []fhir.Type{"StructureDefinition"}, Branches: []SearchBranch{
-			{Path: "StructureDefinition.baseDefinition", Leaves: []SearchLeaf{{Name: "baseDefinition", Type: "canonical"}}},
+			{Path: "StructureDefinition.baseDefinition", Leaves: []SearchLeaf{{Name: "baseDefinition", Type: "canonical"}}, Single: true},
 		}},
 		{Code: "base-path", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/StructureDefinition-base-path", Branches: []SearchBranch{
 			{Path: "StructureDefinition.snapshot.element.base.path", Steps: []SearchStep{{Name: "snapshot"}, {Name: "element"}, {Name: "base"}}, Leaves: []SearchLeaf{{Name: "path", Type: "string"}}},
@@ -7756,16 +7756,16 @@ var searchParameters = [][]SearchParameter{
 			}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/conformance-date", Branches: []SearchBranch{
-			{Path: "StructureDefinition.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "StructureDefinition.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "derivation", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/StructureDefinition-derivation", Branches: []SearchBranch{
-			{Path: "StructureDefinition.derivation", Leaves: []SearchLeaf{{Name: "derivation", Type: "code", Systems: []string{"http://hl7.org/fhir/type-derivation-rule"}}}},
+			{Path: "StructureDefinition.derivation", Leaves: []SearchLeaf{{Name: "derivation", Type: "code", Systems: []string{"http://hl7.org/fhir/type-derivation-rule"}}}, Single: true},
 		}},
 		{Code: "description", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-description", Branches: []SearchBranch{
-			{Path: "StructureDefinition.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}},
+			{Path: "StructureDefinition.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}, Single: true},
 		}},
 		{Code: "experimental", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/StructureDefinition-experimental", Branches: []SearchBranch{
-			{Path: "StructureDefinition.experimental", Leaves: []SearchLeaf{{Name: "experimental", Type: "boolean"}}},
+			{Path: "StructureDefinition.experimental", Leaves: []SearchLeaf{{Name: "experimental", Type: "boolean"}}, Single: true},
 		}},
 		{Code: "ext-context", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/StructureDefinition-ext-context", Branches: []SearchBranch{
 			{Path: "StructureDefinition.context.type", Steps: []SearchStep{{Name: "context"}}, Leaves: []SearchLeaf{{Name: "type", Type: "code", Systems: []string{"http://hl7.org/fhir/extension-context-type"}}}},
@@ -7780,40 +7780,40 @@ var searchParameters = [][]SearchParameter{
 			{Path: "StructureDefinition.keyword", Leaves: []SearchLeaf{{Name: "keyword", Type: "Coding"}}},
 		}},
 		{Code: "kind", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/StructureDefinition-kind", Branches: []SearchBranch{
-			{Path: "StructureDefinition.kind", Leaves: []SearchLeaf{{Name: "kind", Type: "code", Systems: []string{"http://hl7.org/fhir/structure-definition-kind"}}}},
+			{Path: "StructureDefinition.kind", Leaves: []SearchLeaf{{Name: "kind", Type: "code", Systems: []string{"http://hl7.org/fhir/structure-definition-kind"}}}, Single: true},
 		}},
 		{Code: "name", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-name", Branches: []SearchBranch{
-			{Path: "StructureDefinition.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "StructureDefinition.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 		}},
 		{Code: "path", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/StructureDefinition-path", Branches: []SearchBranch{
 			{Path: "StructureDefinition.snapshot.element.path", Steps: []SearchStep{{Name: "snapshot"}, {Name: "element"}}, Leaves: []SearchLeaf{{Name: "path", Type: "string"}}},
 			{Path: "StructureDefinition.differential.element.path", Steps: []SearchStep{{Name: "differential"}, {Name: "element"}}, Leaves: []SearchLeaf{{Name: "path", Type: "string"}}},
 		}},
 		{Code: "publisher", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-publisher", Branches: []SearchBranch{
-			{Path: "StructureDefinition.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}},
+			{Path: "StructureDefinition.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-status", Branches: []SearchBranch{
-			{Path: "StructureDefinition.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}},
+			{Path: "StructureDefinition.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}, Single: true},
 		}},
 		{Code: "title", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-title", Branches: []SearchBranch{
-			{Path: "StructureDefinition.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}},
+			{Path: "StructureDefinition.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}, Single: true},
 		}},
 		{Code: "type", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/StructureDefinition-type", Branches: []SearchBranch{
-			{Path: "StructureDefinition.type", Leaves: []SearchLeaf{{Name: "type", Type: "uri"}}},
+			{Path: "StructureDefinition.type", Leaves: []SearchLeaf{{Name: "type", Type: "uri"}}, Single: true},
 		}},
 		{Code: "url", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/conformance-url", Branches: []SearchBranch{
-			{Path: "StructureDefinition.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}},
+			{Path: "StructureDefinition.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}, Single: true},
 		}},
 		{Code: "valueset", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/StructureDefinition-valueset", Targets: []fhir.Type{"ValueSet"}, Branches: []SearchBranch{
 			{Path: "StructureDefinition.snapshot.element.binding.valueSet", Steps: []SearchStep{{Name: "snapshot"}, {Name: "element"}, {Name: "binding"}}, Leaves: []SearchLeaf{{Name: "valueSet", Type: "canonical"}}},
 		}},
 		{Code: "version", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-version", Branches: []SearchBranch{
-			{Path: "StructureDefinition.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}},
+			{Path: "StructureDefinition.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}, Single: true},
 		}},
 	},
 	129: { // StructureMap
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "StructureMap.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "StructureMap.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "StructureMap.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -7860,10 +7860,10 @@ var searchParameters = [][]SearchParameter{
 			}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/conformance-date", Branches: []SearchBranch{
-			{Path: "StructureMap.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "StructureMap.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "description", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-description", Branches: []SearchBranch{
-			{Path: "StructureMap.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}},
+			{Path: "StructureMap.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-identifier", Branches: []SearchBranch{
 			{Path: "StructureMap.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
@@ -7872,27 +7872,27 @@ var searchParameters = [][]SearchParameter{
 			{Path: "StructureMap.jurisdiction", Leaves: []SearchLeaf{{Name: "jurisdiction", Type: "CodeableConcept"}}},
 		}},
 		{Code: "name", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-name", Branches: []SearchBranch{
-			{Path: "StructureMap.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "StructureMap.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 		}},
 		{Code: "publisher", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-publisher", Branches: []SearchBranch{
-			{Path: "StructureMap.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}},
+			{Path: "StructureMap.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-status", Branches: []SearchBranch{
-			{Path: "StructureMap.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}},
+			{Path: "StructureMap.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}, Single: true},
 		}},
 		{Code: "title", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-title", Branches: []SearchBranch{
-			{Path: "StructureMap.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}},
+			{Path: "StructureMap.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}, Single: true},
 		}},
 		{Code: "url", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/conformance-url", Branches: []SearchBranch{
-			{Path: "StructureMap.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}},
+			{Path: "StructureMap.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}, Single: true},
 		}},
 		{Code: "version", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-version", Branches: []SearchBranch{
-			{Path: "StructureMap.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}},
+			{Path: "StructureMap.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}, Single: true},
 		}},
 	},
 	130: { // Subscription
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Subscription.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Subscription.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Subscription.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -7913,24 +7913,24 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Subscription.contact", Leaves: []SearchLeaf{{Name: "contact", Type: "ContactPoint"}}},
 		}},
 		{Code: "criteria", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/Subscription-criteria", Branches: []SearchBranch{
-			{Path: "Subscription.criteria", Leaves: []SearchLeaf{{Name: "criteria", Type: "string"}}},
+			{Path: "Subscription.criteria", Leaves: []SearchLeaf{{Name: "criteria", Type: "string"}}, Single: true},
 		}},
 		{Code: "payload", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Subscription-payload", Branches: []SearchBranch{
-			{Path: "Subscription.channel.payload", Steps: []SearchStep{{Name: "channel"}}, Leaves: []SearchLeaf{{Name: "payload", Type: "code", Systems: []string{"urn:ietf:bcp:13"}}}},
+			{Path: "Subscription.channel.payload", Steps: []SearchStep{{Name: "channel"}}, Leaves: []SearchLeaf{{Name: "payload", Type: "code", Systems: []string{"urn:ietf:bcp:13"}}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Subscription-status", Branches: []SearchBranch{
-			{Path: "Subscription.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/subscription-status"}}}},
+			{Path: "Subscription.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/subscription-status"}}}, Single: true},
 		}},
 		{Code: "type", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Subscription-type", Branches: []SearchBranch{
-			{Path: "Subscription.channel.type", Steps: []SearchStep{{Name: "channel"}}, Leaves: []SearchLeaf{{Name: "type", Type: "code", Systems: []string{"http://hl7.org/fhir/subscription-channel-type"}}}},
+			{Path: "Subscription.channel.type", Steps: []SearchStep{{Name: "channel"}}, Leaves: []SearchLeaf{{Name: "type", Type: "code", Systems: []string{"http://hl7.org/fhir/subscription-channel-type"}}}, Single: true},
 		}},
 		{Code: "url", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/Subscription-url", Branches: []SearchBranch{
-			{Path: "Subscription.channel.endpoint", Steps: []SearchStep{{Name: "channel"}}, Leaves: []SearchLeaf{{Name: "endpoint", Type: "url"}}},
+			{Path: "Subscription.channel.endpoint", Steps: []SearchStep{{Name: "channel"}}, Leaves: []SearchLeaf{{Name: "endpoint", Type: "url"}}, Single: true},
 		}},
 	},
 	131: { // Substance
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Substance.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Substance.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Substance.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -7951,7 +7951,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Substance.category", Leaves: []SearchLeaf{{Name: "category", Type: "CodeableConcept"}}},
 		}},
 		{Code: "code", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Substance-code", Branches: []SearchBranch{
-			{Path: "Substance.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}},
+			{Path: "Substance.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}, Single: true},
 			{Path: "Substance.ingredient.substance", Steps: []SearchStep{{Name: "ingredient"}}, Leaves: []SearchLeaf{{Name: "substanceCodeableConcept", Type: "CodeableConcept"}}},
 		}},
 		{Code: "container-identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Substance-container-identifier", Branches: []SearchBranch{
@@ -7967,7 +7967,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Substance.instance.quantity", Steps: []SearchStep{{Name: "instance"}}, Leaves: []SearchLeaf{{Name: "quantity", Type: "Quantity"}}},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Substance-status", Branches: []SearchBranch{
-			{Path: "Substance.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/substance-status"}}}},
+			{Path: "Substance.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/substance-status"}}}, Single: true},
 		}},
 		{Code: "substance-reference", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Substance-substance-reference", Targets: []fhir.Type{"Substance"}, Branches: []SearchBranch{
 			{Path: "Substance.ingredient.substance", Steps: []SearchStep{{Name: "ingredient"}}, Leaves: []SearchLeaf{{Name: "substanceReference", Type: "Reference"}}},
@@ -7975,7 +7975,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	132: { // SubstanceNucleicAcid
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "SubstanceNucleicAcid.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "SubstanceNucleicAcid.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "SubstanceNucleicAcid.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -7995,7 +7995,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	133: { // SubstancePolymer
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "SubstancePolymer.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "SubstancePolymer.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "SubstancePolymer.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -8015,7 +8015,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	134: { // SubstanceProtein
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "SubstanceProtein.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "SubstanceProtein.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "SubstanceProtein.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -8035,7 +8035,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	135: { // SubstanceReferenceInformation
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "SubstanceReferenceInformation.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "SubstanceReferenceInformation.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "SubstanceReferenceInformation.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -8055,7 +8055,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	136: { // SubstanceSourceMaterial
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "SubstanceSourceMaterial.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "SubstanceSourceMaterial.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "SubstanceSourceMaterial.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -8075,7 +8075,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	137: { // SubstanceSpecification
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "SubstanceSpecification.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "SubstanceSpecification.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "SubstanceSpecification.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -8098,7 +8098,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	138: { // SupplyDelivery
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "SupplyDelivery.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "SupplyDelivery.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "SupplyDelivery.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -8119,21 +8119,21 @@ var searchParameters = [][]SearchParameter{
 			{Path: "SupplyDelivery.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "SupplyDelivery.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}},
+			{Path: "SupplyDelivery.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "receiver", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/SupplyDelivery-receiver", Targets: []fhir.Type{"Practitioner", "PractitionerRole"}, Branches: []SearchBranch{
 			{Path: "SupplyDelivery.receiver", Leaves: []SearchLeaf{{Name: "receiver", Type: "Reference"}}},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/SupplyDelivery-status", Branches: []SearchBranch{
-			{Path: "SupplyDelivery.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/supplydelivery-status"}}}},
+			{Path: "SupplyDelivery.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/supplydelivery-status"}}}, Single: true},
 		}},
 		{Code: "supplier", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/SupplyDelivery-supplier", Targets: []fhir.Type{"Organization", "Practitioner", "PractitionerRole"}, Branches: []SearchBranch{
-			{Path: "SupplyDelivery.supplier", Leaves: []SearchLeaf{{Name: "supplier", Type: "Reference"}}},
+			{Path: "SupplyDelivery.supplier", Leaves: []SearchLeaf{{Name: "supplier", Type: "Reference"}}, Single: true},
 		}},
 	},
 	139: { // SupplyRequest
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "SupplyRequest.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "SupplyRequest.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "SupplyRequest.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -8151,22 +8151,22 @@ var searchParameters = [][]SearchParameter{
 			{Path: "SupplyRequest.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "category", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/SupplyRequest-category", Branches: []SearchBranch{
-			{Path: "SupplyRequest.category", Leaves: []SearchLeaf{{Name: "category", Type: "CodeableConcept"}}},
+			{Path: "SupplyRequest.category", Leaves: []SearchLeaf{{Name: "category", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/clinical-date", Branches: []SearchBranch{
-			{Path: "SupplyRequest.authoredOn", Leaves: []SearchLeaf{{Name: "authoredOn", Type: "dateTime"}}},
+			{Path: "SupplyRequest.authoredOn", Leaves: []SearchLeaf{{Name: "authoredOn", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-identifier", Branches: []SearchBranch{
 			{Path: "SupplyRequest.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "requester", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/SupplyRequest-requester", Targets: []fhir.Type{"Device", "Organization", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
-			{Path: "SupplyRequest.requester", Leaves: []SearchLeaf{{Name: "requester", Type: "Reference"}}},
+			{Path: "SupplyRequest.requester", Leaves: []SearchLeaf{{Name: "requester", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/SupplyRequest-status", Branches: []SearchBranch{
-			{Path: "SupplyRequest.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/supplyrequest-status"}}}},
+			{Path: "SupplyRequest.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/supplyrequest-status"}}}, Single: true},
 		}},
 		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/SupplyRequest-subject", Targets: []fhir.Type{"Location", "Organization", "Patient"}, Branches: []SearchBranch{
-			{Path: "SupplyRequest.deliverTo", Leaves: []SearchLeaf{{Name: "deliverTo", Type: "Reference"}}},
+			{Path: "SupplyRequest.deliverTo", Leaves: []SearchLeaf{{Name: "deliverTo", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "supplier", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/SupplyRequest-supplier", Targets: []fhir.Type{"HealthcareService", "Organization"}, Branches: []SearchBranch{
 			{Path: "SupplyRequest.supplier", Leaves: []SearchLeaf{{Name: "supplier", Type: "Reference"}}},
@@ -8174,7 +8174,7 @@ var searchParameters = [][]SearchParameter{
 	},
 	140: { // Task
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "Task.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "Task.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "Task.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -8192,66 +8192,66 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Task.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "authored-on", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Task-authored-on", Branches: []SearchBranch{
-			{Path: "Task.authoredOn", Leaves: []SearchLeaf{{Name: "authoredOn", Type: "dateTime"}}},
+			{Path: "Task.authoredOn", Leaves: []SearchLeaf{{Name: "authoredOn", Type: "dateTime"}}, Single: true},
 		}},
-		{Code: "based-on", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Task-based-on", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "based-on", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Task-based-on", Branches: []SearchBranch{
 			{Path: "Task.basedOn", Leaves: []SearchLeaf{{Name: "basedOn", Type: "Reference"}}},
 		}},
 		{Code: "business-status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Task-business-status", Branches: []SearchBranch{
-			{Path: "Task.businessStatus", Leaves: []SearchLeaf{{Name: "businessStatus", Type: "CodeableConcept"}}},
+			{Path: "Task.businessStatus", Leaves: []SearchLeaf{{Name: "businessStatus", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "code", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Task-code", Branches: []SearchBranch{
-			{Path: "Task.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}},
+			{Path: "Task.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}, Single: true},
 		}},
 		{Code: "encounter", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Task-encounter", Targets: []fhir.Type{"Encounter"}, Branches: []SearchBranch{
-			{Path: "Task.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}},
+			{Path: "Task.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}, Single: true},
 		}},
-		{Code: "focus", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Task-focus", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
-			{Path: "Task.focus", Leaves: []SearchLeaf{{Name: "focus", Type: "Reference"}}},
+		{Code: "focus", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Task-focus", Branches: []SearchBranch{
+			{Path: "Task.focus", Leaves: []SearchLeaf{{Name: "focus", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "group-identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Task-group-identifier", Branches: []SearchBranch{
-			{Path: "Task.groupIdentifier", Leaves: []SearchLeaf{{Name: "groupIdentifier", Type: "Identifier"}}},
+			{Path: "Task.groupIdentifier", Leaves: []SearchLeaf{{Name: "groupIdentifier", Type: "Identifier"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Task-identifier", Branches: []SearchBranch{
 			{Path: "Task.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "intent", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Task-intent", Branches: []SearchBranch{
-			{Path: "Task.intent", Leaves: []SearchLeaf{{Name: "intent", Type: "code", Systems: []string{"http://hl7.org/fhir/request-intent", "http://hl7.org/fhir/task-intent"}}}},
+			{Path: "Task.intent", Leaves: []SearchLeaf{{Name: "intent", Type: "code", Systems: []string{"http://hl7.org/fhir/request-intent", "http://hl7.org/fhir/task-intent"}}}, Single: true},
 		}},
 		{Code: "modified", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Task-modified", Branches: []SearchBranch{
-			{Path: "Task.lastModified", Leaves: []SearchLeaf{{Name: "lastModified", Type: "dateTime"}}},
+			{Path: "Task.lastModified", Leaves: []SearchLeaf{{Name: "lastModified", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "owner", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Task-owner", Targets: []fhir.Type{"CareTeam", "Device", "HealthcareService", "Organization", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
-			{Path: "Task.owner", Leaves: []SearchLeaf{{Name: "owner", Type: "Reference"}}},
+			{Path: "Task.owner", Leaves: []SearchLeaf{{Name: "owner", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "part-of", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Task-part-of", Targets: []fhir.Type{"Task"}, Branches: []SearchBranch{
 			{Path: "Task.partOf", Leaves: []SearchLeaf{{Name: "partOf", Type: "Reference"}}},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Task-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "Task.for", Leaves: []SearchLeaf{{Name: "for", Type: "Reference"}}, Only: "Patient"},
+			{Path: "Task.for", Leaves: []SearchLeaf{{Name: "for", Type: "Reference"}}, Only: "Patient", Single: true},
 		}},
 		{Code: "performer", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Task-performer", Branches: []SearchBranch{
 			{Path: "Task.performerType", Leaves: []SearchLeaf{{Name: "performerType", Type: "CodeableConcept"}}},
 		}},
 		{Code: "period", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Task-period", Branches: []SearchBranch{
-			{Path: "Task.executionPeriod", Leaves: []SearchLeaf{{Name: "executionPeriod", Type: "Period"}}},
+			{Path: "Task.executionPeriod", Leaves: []SearchLeaf{{Name: "executionPeriod", Type: "Period"}}, Single: true},
 		}},
 		{Code: "priority", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Task-priority", Branches: []SearchBranch{
-			{Path: "Task.priority", Leaves: []SearchLeaf{{Name: "priority", Type: "code", Systems: []string{"http://hl7.org/fhir/request-priority"}}}},
+			{Path: "Task.priority", Leaves: []SearchLeaf{{Name: "priority", Type: "code", Systems: []string{"http://hl7.org/fhir/request-priority"}}}, Single: true},
 		}},
 		{Code: "requester", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Task-requester", Targets: []fhir.Type{"Device", "Organization", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}, Branches: []SearchBranch{
-			{Path: "Task.requester", Leaves: []SearchLeaf{{Name: "requester", Type: "Reference"}}},
+			{Path: "Task.requester", Leaves: []SearchLeaf{{Name: "requester", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Task-status", Branches: []SearchBranch{
-			{Path: "Task.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/task-status"}}}},
+			{Path: "Task.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/task-status"}}}, Single: true},
 		}},
-		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Task-subject", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
-			{Path: "Task.for", Leaves: []SearchLeaf{{Name: "for", Type: "Reference"}}},
+		{Code: "subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Task-subject", Branches: []SearchBranch{
+			{Path: "Task.for", Leaves: []SearchLeaf{{Name: "for", Type: "Reference"}}, Single: true},
 		}},
 	},
 	141: { // TerminologyCapabilities
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "TerminologyCapabilities.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "TerminologyCapabilities.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "TerminologyCapabilities.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -8298,36 +8298,36 @@ var searchParameters = [][]SearchParameter{
 			}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/conformance-date", Branches: []SearchBranch{
-			{Path: "TerminologyCapabilities.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "TerminologyCapabilities.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "description", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-description", Branches: []SearchBranch{
-			{Path: "TerminologyCapabilities.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}},
+			{Path: "TerminologyCapabilities.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}, Single: true},
 		}},
 		{Code: "jurisdiction", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-jurisdiction", Branches: []SearchBranch{
 			{Path: "TerminologyCapabilities.jurisdiction", Leaves: []SearchLeaf{{Name: "jurisdiction", Type: "CodeableConcept"}}},
 		}},
 		{Code: "name", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-name", Branches: []SearchBranch{
-			{Path: "TerminologyCapabilities.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "TerminologyCapabilities.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 		}},
 		{Code: "publisher", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-publisher", Branches: []SearchBranch{
-			{Path: "TerminologyCapabilities.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}},
+			{Path: "TerminologyCapabilities.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-status", Branches: []SearchBranch{
-			{Path: "TerminologyCapabilities.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}},
+			{Path: "TerminologyCapabilities.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}, Single: true},
 		}},
 		{Code: "title", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-title", Branches: []SearchBranch{
-			{Path: "TerminologyCapabilities.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}},
+			{Path: "TerminologyCapabilities.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}, Single: true},
 		}},
 		{Code: "url", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/conformance-url", Branches: []SearchBranch{
-			{Path: "TerminologyCapabilities.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}},
+			{Path: "TerminologyCapabilities.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}, Single: true},
 		}},
 		{Code: "version", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-version", Branches: []SearchBranch{
-			{Path: "TerminologyCapabilities.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}},
+			{Path: "TerminologyCapabilities.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}, Single: true},
 		}},
 	},
 	142: { // TestReport
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "TestReport.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "TestReport.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "TestReport.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -8345,27 +8345,27 @@ var searchParameters = [][]SearchParameter{
 			{Path: "TestReport.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/TestReport-identifier", Branches: []SearchBranch{
-			{Path: "TestReport.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
+			{Path: "TestReport.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}, Single: true},
 		}},
 		{Code: "issued", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/TestReport-issued", Branches: []SearchBranch{
-			{Path: "TestReport.issued", Leaves: []SearchLeaf{{Name: "issued", Type: "dateTime"}}},
+			{Path: "TestReport.issued", Leaves: []SearchLeaf{{Name: "issued", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "participant", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/TestReport-participant", Branches: []SearchBranch{
 			{Path: "TestReport.participant.uri", Steps: []SearchStep{{Name: "participant"}}, Leaves: []SearchLeaf{{Name: "uri", Type: "uri"}}},
 		}},
 		{Code: "result", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/TestReport-result", Branches: []SearchBranch{
-			{Path: "TestReport.result", Leaves: []SearchLeaf{{Name: "result", Type: "code", Systems: []string{"http://hl7.org/fhir/report-result-codes"}}}},
+			{Path: "TestReport.result", Leaves: []SearchLeaf{{Name: "result", Type: "code", Systems: []string{"http://hl7.org/fhir/report-result-codes"}}}, Single: true},
 		}},
 		{Code: "tester", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/TestReport-tester", Branches: []SearchBranch{
-			{Path: "TestReport.tester", Leaves: []SearchLeaf{{Name: "tester", Type: "string"}}},
+			{Path: "TestReport.tester", Leaves: []SearchLeaf{{Name: "tester", Type: "string"}}, Single: true},
 		}},
 		{Code: "testscript", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/TestReport-testscript", Targets: []fhir.Type{"TestScript"}, Branches: []SearchBranch{
-			{Path: "TestReport.testScript", Leaves: []SearchLeaf{{Name: "testScript", Type: "Reference"}}},
+			{Path: "TestReport.testScript", Leaves: []SearchLeaf{{Name: "testScript", Type: "Reference"}}, Single: true},
 		}},
 	},
 	143: { // TestScript
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "TestScript.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "TestScript.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "TestScript.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -8412,42 +8412,42 @@ var searchParameters = [][]SearchParameter{
 			}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/TestScript-date", Branches: []SearchBranch{
-			{Path: "TestScript.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "TestScript.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "description", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/TestScript-description", Branches: []SearchBranch{
-			{Path: "TestScript.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}},
+			{Path: "TestScript.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/TestScript-identifier", Branches: []SearchBranch{
-			{Path: "TestScript.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
+			{Path: "TestScript.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}, Single: true},
 		}},
 		{Code: "jurisdiction", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/TestScript-jurisdiction", Branches: []SearchBranch{
 			{Path: "TestScript.jurisdiction", Leaves: []SearchLeaf{{Name: "jurisdiction", Type: "CodeableConcept"}}},
 		}},
 		{Code: "name", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/TestScript-name", Branches: []SearchBranch{
-			{Path: "TestScript.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "TestScript.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 		}},
 		{Code: "publisher", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/TestScript-publisher", Branches: []SearchBranch{
-			{Path: "TestScript.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}},
+			{Path: "TestScript.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/TestScript-status", Branches: []SearchBranch{
-			{Path: "TestScript.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}},
+			{Path: "TestScript.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}, Single: true},
 		}},
 		{Code: "testscript-capability", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/TestScript-testscript-capability", Branches: []SearchBranch{
 			{Path: "TestScript.metadata.capability.description", Steps: []SearchStep{{Name: "metadata"}, {Name: "capability"}}, Leaves: []SearchLeaf{{Name: "description", Type: "string"}}},
 		}},
 		{Code: "title", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/TestScript-title", Branches: []SearchBranch{
-			{Path: "TestScript.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}},
+			{Path: "TestScript.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}, Single: true},
 		}},
 		{Code: "url", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/TestScript-url", Branches: []SearchBranch{
-			{Path: "TestScript.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}},
+			{Path: "TestScript.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}, Single: true},
 		}},
 		{Code: "version", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/TestScript-version", Branches: []SearchBranch{
-			{Path: "TestScript.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}},
+			{Path: "TestScript.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}, Single: true},
 		}},
 	},
 	144: { // ValueSet
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "ValueSet.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "ValueSet.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "ValueSet.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -8498,13 +8498,13 @@ var searchParameters = [][]SearchParameter{
 			}},
 		}},
 		{Code: "date", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/conformance-date", Branches: []SearchBranch{
-			{Path: "ValueSet.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}},
+			{Path: "ValueSet.date", Leaves: []SearchLeaf{{Name: "date", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "description", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-description", Branches: []SearchBranch{
-			{Path: "ValueSet.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}},
+			{Path: "ValueSet.description", Leaves: []SearchLeaf{{Name: "description", Type: "markdown"}}, Single: true},
 		}},
 		{Code: "expansion", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/ValueSet-expansion", Branches: []SearchBranch{
-			{Path: "ValueSet.expansion.identifier", Steps: []SearchStep{{Name: "expansion"}}, Leaves: []SearchLeaf{{Name: "identifier", Type: "uri"}}},
+			{Path: "ValueSet.expansion.identifier", Steps: []SearchStep{{Name: "expansion"}}, Leaves: []SearchLeaf{{Name: "identifier", Type: "uri"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-identifier", Branches: []SearchBranch{
 			{Path: "ValueSet.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
@@ -8513,30 +8513,30 @@ var searchParameters = [][]SearchParameter{
 			{Path: "ValueSet.jurisdiction", Leaves: []SearchLeaf{{Name: "jurisdiction", Type: "CodeableConcept"}}},
 		}},
 		{Code: "name", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-name", Branches: []SearchBranch{
-			{Path: "ValueSet.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}},
+			{Path: "ValueSet.name", Leaves: []SearchLeaf{{Name: "name", Type: "string"}}, Single: true},
 		}},
 		{Code: "publisher", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-publisher", Branches: []SearchBranch{
-			{Path: "ValueSet.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}},
+			{Path: "ValueSet.publisher", Leaves: []SearchLeaf{{Name: "publisher", Type: "string"}}, Single: true},
 		}},
 		{Code: "reference", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/ValueSet-reference", Branches: []SearchBranch{
 			{Path: "ValueSet.compose.include.system", Steps: []SearchStep{{Name: "compose"}, {Name: "include"}}, Leaves: []SearchLeaf{{Name: "system", Type: "uri"}}},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-status", Branches: []SearchBranch{
-			{Path: "ValueSet.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}},
+			{Path: "ValueSet.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/publication-status"}}}, Single: true},
 		}},
 		{Code: "title", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/conformance-title", Branches: []SearchBranch{
-			{Path: "ValueSet.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}},
+			{Path: "ValueSet.title", Leaves: []SearchLeaf{{Name: "title", Type: "string"}}, Single: true},
 		}},
 		{Code: "url", Type: "uri", URL: "http://hl7.org/fhir/SearchParameter/conformance-url", Branches: []SearchBranch{
-			{Path: "ValueSet.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}},
+			{Path: "ValueSet.url", Leaves: []SearchLeaf{{Name: "url", Type: "uri"}}, Single: true},
 		}},
 		{Code: "version", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/conformance-version", Branches: []SearchBranch{
-			{Path: "ValueSet.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}},
+			{Path: "ValueSet.version", Leaves: []SearchLeaf{{Name: "version", Type: "string"}}, Single: true},
 		}},
 	},
 	145: { // VerificationResult
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "VerificationResult.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "VerificationResult.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "VerificationResult.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -8553,13 +8553,13 @@ var searchParameters = [][]SearchParameter{
 		{Code: "_tag", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-tag", Branches: []SearchBranch{
 			{Path: "VerificationResult.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
-		{Code: "target", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/VerificationResult-target", Targets: []fhir.Type{"Account", "ActivityDefinition", "AdverseEvent", "AllergyIntolerance", "Appointment", "AppointmentResponse", "AuditEvent", "Basic", "Binary", "BiologicallyDerivedProduct", "BodyStructure", "Bundle", "CapabilityStatement", "CarePlan", "CareTeam", "CatalogEntry", "ChargeItem", "ChargeItemDefinition", "Claim", "ClaimResponse", "ClinicalImpression", "CodeSystem", "Communication", "CommunicationRequest", "CompartmentDefinition", "Composition", "ConceptMap", "Condition", "Consent", "Contract", "Coverage", "CoverageEligibilityRequest", "CoverageEligibilityResponse", "DetectedIssue", "Device", "DeviceDefinition", "DeviceMetric", "DeviceRequest", "DeviceUseStatement", "DiagnosticReport", "DocumentManifest", "DocumentReference", "EffectEvidenceSynthesis", "Encounter", "Endpoint", "EnrollmentRequest", "EnrollmentResponse", "EpisodeOfCare", "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "ExplanationOfBenefit", "FamilyMemberHistory", "Flag", "Goal", "GraphDefinition", "Group", "GuidanceResponse", "HealthcareService", "ImagingStudy", "Immunization", "ImmunizationEvaluation", "ImmunizationRecommendation", "ImplementationGuide", "InsurancePlan", "Invoice", "Library", "Linkage", "List", "Location", "Measure", "MeasureReport", "Media", "Medication", "MedicationAdministration", "MedicationDispense", "MedicationKnowledge", "MedicationRequest", "MedicationStatement", "MedicinalProduct", "MedicinalProductAuthorization", "MedicinalProductContraindication", "MedicinalProductIndication", "MedicinalProductIngredient", "MedicinalProductInteraction", "MedicinalProductManufactured", "MedicinalProductPackaged", "MedicinalProductPharmaceutical", "MedicinalProductUndesirableEffect", "MessageDefinition", "MessageHeader", "MolecularSequence", "NamingSystem", "NutritionOrder", "Observation", "ObservationDefinition", "OperationDefinition", "OperationOutcome", "Organization", "OrganizationAffiliation", "Patient", "PaymentNotice", "PaymentReconciliation", "Person", "PlanDefinition", "Practitioner", "PractitionerRole", "Procedure", "Provenance", "Questionnaire", "QuestionnaireResponse", "RelatedPerson", "RequestGroup", "ResearchDefinition", "ResearchElementDefinition", "ResearchStudy", "ResearchSubject", "RiskAssessment", "RiskEvidenceSynthesis", "Schedule", "SearchParameter", "ServiceRequest", "Slot", "Specimen", "SpecimenDefinition", "StructureDefinition", "StructureMap", "Subscription", "Substance", "SubstanceNucleicAcid", "SubstancePolymer", "SubstanceProtein", "SubstanceReferenceInformation", "SubstanceSourceMaterial", "SubstanceSpecification", "SupplyDelivery", "SupplyRequest", "Task", "TerminologyCapabilities", "TestReport", "TestScript", "ValueSet", "VerificationResult", "VisionPrescription"}, Branches: []SearchBranch{
+		{Code: "target", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/VerificationResult-target", Branches: []SearchBranch{
 			{Path: "VerificationResult.target", Leaves: []SearchLeaf{{Name: "target", Type: "Reference"}}},
 		}},
 	},
 	146: { // VisionPrescription
 		{Code: "_id", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Resource-id", Branches: []SearchBranch{
-			{Path: "VisionPrescription.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}},
+			{Path: "VisionPrescription.id", Leaves: []SearchLeaf{{Name: "id", Type: "id"}}, Single: true},
 		}},
 		{Code: "_lastUpdated", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", Branches: []SearchBranch{
 			{Path: "VisionPrescription.meta.lastUpdated", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "lastUpdated", Type: "instant"}}},
@@ -8577,22 +8577,22 @@ var searchParameters = [][]SearchParameter{
 			{Path: "VisionPrescription.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "datewritten", Type: "date", URL: "http://hl7.org/fhir/SearchParameter/VisionPrescription-datewritten", Branches: []SearchBranch{
-			{Path: "VisionPrescription.dateWritten", Leaves: []SearchLeaf{{Name: "dateWritten", Type: "dateTime"}}},
+			{Path: "VisionPrescription.dateWritten", Leaves: []SearchLeaf{{Name: "dateWritten", Type: "dateTime"}}, Single: true},
 		}},
 		{Code: "encounter", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-encounter", Targets: []fhir.Type{"Encounter"}, Branches: []SearchBranch{
-			{Path: "VisionPrescription.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}},
+			{Path: "VisionPrescription.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/clinical-identifier", Branches: []SearchBranch{
 			{Path: "VisionPrescription.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
 		}},
 		{Code: "patient", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-patient", Targets: []fhir.Type{"Patient"}, Branches: []SearchBranch{
-			{Path: "VisionPrescription.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}},
+			{Path: "VisionPrescription.patient", Leaves: []SearchLeaf{{Name: "patient", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "prescriber", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/VisionPrescription-prescriber", Targets: []fhir.Type{"Practitioner", "PractitionerRole"}, Branches: []SearchBranch{
-			{Path: "VisionPrescription.prescriber", Leaves: []SearchLeaf{{Name: "prescriber", Type: "Reference"}}},
+			{Path: "VisionPrescription.prescriber", Leaves: []SearchLeaf{{Name: "prescriber", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "status", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/VisionPrescription-status", Branches: []SearchBranch{
-			{Path: "VisionPrescription.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/fm-status"}}}},
+			{Path: "VisionPrescription.status", Leaves: []SearchLeaf{{Name: "status", Type: "code", Systems: []string{"http://hl7.org/fhir/fm-status"}}}, Single: true},
 		}},
 	},
 }

@@ -139,6 +139,9 @@ func (c *searchCompiler) compile(sp searchParameter, tables map[string][]r4.Sear
 				return fmt.Errorf("%s reads nothing of %s", sp.Expression, t)
 			}
 			out.Branches = merge(branches)
+			for i, b := range out.Branches {
+				out.Branches[i].Single = c.single(b.Path)
+			}
 			out.Targets = c.targets(sp.Target, targets)
 		}
 		tables[t] = append(tables[t], out)
@@ -146,19 +149,40 @@ func (c *searchCompiler) compile(sp searchParameter, tables map[string][]r4.Sear
 	return nil
 }
 
-// targets returns the declared targets that the elements read can have.
+// targets returns the declared targets that the elements read can have; none
+// if they can have any.
 func (c *searchCompiler) targets(declared []string, possible map[string]bool) []fhir.Type {
+	if slices.Contains(declared, "Resource") || len(declared) > 100 {
+		declared = c.types
+		if possible["Resource"] {
+			return nil
+		}
+	}
 	var list []fhir.Type
 	for _, t := range declared {
-		if t == "Resource" {
-			return c.targets(c.types, possible)
-		}
 		if possible["Resource"] || possible[t] {
 			list = append(list, fhir.Type(t))
 		}
 	}
 	slices.Sort(list)
 	return list
+}
+
+// single reports whether the element at the path, which is that of a branch,
+// can occur but once in a resource.
+func (c *searchCompiler) single(path string) bool {
+	parts := strings.Split(path, ".")
+	for i := 2; i <= len(parts); i++ {
+		at := strings.Join(parts[:i], ".")
+		e, ok := c.elements[at]
+		if !ok {
+			e, ok = c.elements[at+"[x]"]
+		}
+		if !ok || e.Max != "1" {
+			return false
+		}
+	}
+	return true
 }
 
 // composite compiles the components of sp, once for each base of type t.
@@ -551,6 +575,9 @@ func printBranches(b *bytes.Buffer, list []r4.SearchBranch) {
 		fmt.Fprint(b, "}")
 		if br.Only != "" {
 			fmt.Fprintf(b, ", Only: %q", br.Only)
+		}
+		if br.Single {
+			fmt.Fprint(b, ", Single: true")
 		}
 		fmt.Fprint(b, "},\n")
 	}
