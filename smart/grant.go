@@ -5,9 +5,14 @@
 package smart
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"slices"
+	"sync/atomic"
+
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
-	"github.com/cordon-fhir/cordon/fhir/search"
 	"github.com/cordon-fhir/cordon/tenant"
 )
 
@@ -23,7 +28,38 @@ type Grant struct {
 
 // access is what a verified token allows. It is shared by the requests that
 // carry the token.
-type access struct{}
+type access struct {
+	scopes    []Scope
+	patient   string   // the id of the patient in context, "" if there is none
+	user      fhir.Ref // the fhirUser, zero if there is none
+	principal string
+	decided   atomic.Pointer[map[question]answer]
+}
+
+// newAccess returns the access of a token. names are of its tenant, client
+// and subject.
+func newAccess(scopes []Scope, patient string, user fhir.Ref, names ...string) *access {
+	rights := make([]string, len(scopes))
+	for i, sc := range scopes {
+		rights[i] = sc.canonical()
+	}
+	slices.Sort(rights)
+	h := sha256.New()
+	for _, part := range slices.Concat(names, []string{user.String(), patient}, rights) {
+		h.Write(binary.AppendUvarint(nil, uint64(len(part))))
+		h.Write([]byte(part))
+	}
+	return &access{
+		scopes: scopes, patient: patient, user: user,
+		principal: base64.RawURLEncoding.EncodeToString(h.Sum(nil)),
+	}
+}
+
+// Denied returns a Grant that permits nothing: the name under which a refused
+// or unauthorized request is written to the audit trail of t.
+func Denied(t *tenant.Tenant, a audit.Agent, o audit.Origin) *Grant {
+	return &Grant{tenant: t, agent: a, origin: o}
+}
 
 // Tenant returns the tenant that the Grant is for, nil for the zero Grant.
 func (g *Grant) Tenant() *tenant.Tenant { return g.tenant }
@@ -36,42 +72,10 @@ func (g *Grant) Origin() audit.Origin { return g.origin }
 
 // Principal identifies who asks and with which rights: cursors and caches are
 // bound to it. Two tokens with equal rights of one client and user have equal
-// Principals.
-func (g *Grant) Principal() string { panic("stub") }
-
-// A Permit allows one interaction on one type, on the resources for which its
-// Where holds. Only a Grant makes one; the zero Permit opens nothing.
-type Permit struct {
-	grant       *Grant
-	interaction fhir.Interaction
-	on          fhir.Type
-	where       search.Expr
-}
-
-// Permit answers whether g may do the interaction on resources of the type. A
-// *fhir.Error with code Forbidden says that it may not, whatever the resource.
-//
-// The letters of SMART v2 scopes decide: create needs c, update and patch u,
-// delete d, read, vread and history-instance r, search-type, search-system,
-// history-type and history-system s.
-// https://hl7.org/fhir/smart-app-launch/scopes-and-launch-context.html
-func (g *Grant) Permit(do fhir.Interaction, on fhir.Type) (Permit, error) { panic("stub") }
-
-// From reports whether g made p.
-func (p Permit) From(g *Grant) bool { return p.grant != nil && p.grant == g }
-
-// Interaction returns what p allows.
-func (p Permit) Interaction() fhir.Interaction { return p.interaction }
-
-// On returns the type that p is for.
-func (p Permit) On() fhir.Type { return p.on }
-
-// Where returns the condition that a resource of the type must meet to be
-// within p. Searches add it to theirs; a single resource is held against it
-// by search.Match. It is search.Or{} for the zero Permit.
-func (p Permit) Where() search.Expr {
-	if p.where == nil {
-		return search.Or{}
+// Principals. It is "" for a Grant that permits nothing.
+func (g *Grant) Principal() string {
+	if g.access == nil {
+		return ""
 	}
-	return p.where
+	return g.access.principal
 }

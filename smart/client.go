@@ -1,0 +1,31 @@
+package smart
+
+import "errors"
+
+// ErrUnknownClient says that a tenant has no client of an id. The outside
+// world must not be able to tell it from a client that may not log in.
+var ErrUnknownClient = errors.New("smart: unknown client")
+
+// A Client is an application that a tenant has registered to ask for tokens
+// with a signed assertion.
+//
+// A Client with a User or Patient acts in that launch context: it may be
+// granted user/ or patient/ scopes by its own assertion. It stands for a
+// person who has agreed at registration, not at a login.
+// https://hl7.org/fhir/smart-app-launch/client-confidential-asymmetric.html
+type Client struct {
+	ID   string
+	Name string // for people
+	// JWKS is the JSON Web Key Set of its public keys.
+	JWKS []byte
+	// Scopes are those that it may be granted at most.
+	Scopes []string
+	// User is the fhirUser it acts for, "Practitioner/7", "" for none.
+	User string
+	// Patient is the id of the patient in its context, "" for none.
+	Patient string
+	// Purpose of use of all it does, a code of v3-ActReason, "" for none.
+	Purpose string
+	// Disabled clients get no tokens.
+	Disabled bool
+}

@@ -1,0 +1,208 @@
+package smart
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cordon-fhir/cordon/audit"
+	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/keys"
+	"github.com/cordon-fhir/cordon/tenant"
+)
+
+// Config is what a Verifier needs.
+type Config struct {
+	Tenants *tenant.Registry // required
+	Keys    *keys.Keyring    // required
+
+	// Base returns the FHIR base URL of a tenant, without a slash at its end.
+	// It is the audience of the tenant's tokens. Required.
+	Base func(slug string) string
+	// Issuer returns the issuer of a tenant's tokens. Required.
+	Issuer func(slug string) string
+
+	// IsAdmin reports whether a bearer is for the control plane, which has no
+	// business with records. Default: none is.
+	IsAdmin func(bearer string) bool
+	// Alert is told of what looks like an attack. Default: nobody is.
+	Alert func(Alert)
+	// Now tells the time. Default time.Now.
+	Now func() time.Time
+}
+
+// A Verifier turns bearer tokens into Grants.
+type Verifier struct {
+	cfg  Config
+	seen tokens
+}
+
+// NewVerifier returns a Verifier.
+func NewVerifier(cfg Config) (*Verifier, error) {
+	if cfg.Tenants == nil || cfg.Keys == nil || cfg.Base == nil || cfg.Issuer == nil {
+		return nil, errors.New("smart: Config needs Tenants, Keys, Base and Issuer")
+	}
+	if cfg.IsAdmin == nil {
+		cfg.IsAdmin = func(string) bool { return false }
+	}
+	if cfg.Alert == nil {
+		cfg.Alert = func(Alert) {}
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Verifier{cfg: cfg, seen: tokens{byTenant: map[string]map[digest]*verified{}}}, nil
+}
+
+// A verified token, for as long as it is good.
+type verified struct {
+	claims Token
+	agent  audit.Agent
+	access *access
+	kid    string // the key that proved it
+}
+
+// Grant returns what the bearer may do for the tenant that the slug names. The
+// slug is as the client wrote it.
+//
+// A *fhir.Error with code Login says that there is no good token, with code
+// Forbidden that the token is good but not here: it is another tenant's, or its
+// tenant is not active, or it is for the control plane. The words are the same
+// whether or not the slug names a tenant. With Forbidden comes a Grant of the
+// token's own tenant that permits nothing, for its audit trail, or nil if it
+// has no tenant. Any other error is ours.
+func (v *Verifier) Grant(ctx context.Context, slug, bearer string, o audit.Origin) (*Grant, error) {
+	if bearer == "" {
+		return nil, fhir.Errorf(fhir.Login, "a bearer token is required")
+	}
+	if len(bearer) > maxToken {
+		return nil, badToken()
+	}
+	if v.cfg.IsAdmin(bearer) {
+		v.alert(AdminOnData, "", slug, "")
+		return nil, elsewhere()
+	}
+	key := digest(sha256.Sum256([]byte(bearer)))
+	tok, tn, err := v.recall(ctx, slug, key)
+	if err == nil && tok == nil {
+		tok, tn, err = v.verify(ctx, slug, bearer, key)
+	}
+	if err != nil {
+		return nil, err
+	}
+	agent := tok.agent
+	agent.Policy = tn.PolicyVersion
+	if tn.Slug.String() != slug || tn.Status != tenant.Active {
+		return Denied(tn, agent, o), elsewhere()
+	}
+	return &Grant{tenant: tn, agent: agent, origin: o, access: tok.access}, nil
+}
+
+// recall returns a token that was verified before at the tenant it is for, nil
+// if there is none. The tenant and its key are looked at again, so that a token
+// does not outlive either. A slug with no such token is not looked up: how long
+// the answer takes must not tell whether it names a tenant.
+func (v *Verifier) recall(ctx context.Context, slug string, key digest) (*verified, *tenant.Tenant, error) {
+	tok := v.seen.get(slug, key)
+	if tok == nil || !tok.claims.valid(v.cfg.Now()) {
+		return nil, nil, nil
+	}
+	tn, set, err := v.issuer(ctx, slug)
+	if err != nil || set == nil {
+		return nil, nil, err
+	}
+	if _, kid := set.SigningKey(); kid != tok.kid {
+		return nil, nil, nil
+	}
+	return tok, tn, nil
+}
+
+// issuer returns the tenant and its keys, nil if there is none.
+func (v *Verifier) issuer(ctx context.Context, slug string) (*tenant.Tenant, *keys.Set, error) {
+	tn, err := v.cfg.Tenants.Tenant(ctx, slug)
+	if errors.Is(err, tenant.ErrUnknown) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("looking up the tenant of a token: %w", err)
+	}
+	set, err := v.cfg.Keys.Of(ctx, tn.ID)
+	if err != nil {
+		return nil, nil, err
+	}
+	return tn, set, nil
+}
+
+// verify checks a token against the tenant that it claims to be of, which need
+// not be the one with the slug.
+func (v *Verifier) verify(ctx context.Context, slug, bearer string, key digest) (*verified, *tenant.Tenant, error) {
+	u, err := parseToken(bearer)
+	if err != nil {
+		return nil, nil, badToken()
+	}
+	own, client := u.claims.Tenant, u.claims.Client
+	if u.claims.Issuer != v.cfg.Issuer(own) {
+		return nil, nil, badToken()
+	}
+	tn, set, err := v.issuer(ctx, own)
+	if err != nil {
+		return nil, nil, err
+	}
+	if set == nil {
+		return nil, nil, badToken()
+	}
+	claims, err := u.verify(set)
+	if err != nil {
+		v.alert(MutatedClaims, own, slug, client)
+		return nil, nil, badToken()
+	}
+	if !claims.valid(v.cfg.Now()) {
+		return nil, nil, badToken()
+	}
+	tok, err := v.admit(claims, u.kid)
+	if err != nil {
+		v.alert(MutatedClaims, own, slug, client)
+		return nil, nil, badToken()
+	}
+	if own != slug {
+		v.alert(CrossTenant, own, slug, client)
+		return tok, tn, nil
+	}
+	v.seen.put(own, key, tok, v.cfg.Now())
+	return tok, tn, nil
+}
+
+// admit reads the claims that a token's own tenant has signed.
+func (v *Verifier) admit(claims Token, kid string) (*verified, error) {
+	base := v.cfg.Base(claims.Tenant)
+	if claims.Audience != base {
+		return nil, errToken
+	}
+	user, err := claims.fhirUser(base)
+	if err != nil {
+		return nil, err
+	}
+	scopes, err := ParseScopes(claims.Scope)
+	if err != nil {
+		return nil, err
+	}
+	agent := audit.Agent{Client: claims.Client, Issuer: claims.Issuer, TokenID: claims.ID, Purpose: claims.Purpose}
+	switch {
+	case !user.IsZero():
+		agent.User = user.String()
+	case claims.Subject != claims.Client:
+		agent.User = claims.Subject
+	}
+	return &verified{
+		claims: claims, agent: agent, kid: kid,
+		access: newAccess(scopes, claims.Patient, user, claims.Tenant, claims.Client, claims.Subject),
+	}, nil
+}
+
+func badToken() error { return fhir.Errorf(fhir.Login, "the bearer token is not valid") }
+
+// elsewhere is the answer to a good token in the wrong place. It must not tell
+// one place from another.
+func elsewhere() error { return fhir.Errorf(fhir.Forbidden, "the token gives no access here") }
