@@ -12,7 +12,8 @@ import (
 type Type struct {
 	// Path names the type: "Patient", "Patient.contact", "HumanName".
 	Path        string
-	first, last uint16 // its rows in elements
+	first, last uint16     // its rows in elements
+	required    []*Element // filled with index
 }
 
 // An Element is a member that JSON may have in an object of a Type. A choice
@@ -105,6 +106,10 @@ func (t *Type) Element(name string) *Element {
 		}
 	}
 }
+
+// Required returns the elements that an object of t must have. A choice is
+// represented by its first Element.
+func (t *Type) Required() []*Element { return t.required }
 
 // Choice returns the Elements of the choice called name: those of value[x] for
 // "value". It returns one Element if name is no choice, and none if t has no
@@ -266,8 +271,7 @@ func (v *ValueSet) System(code string) string {
 // twice as large as there are elements.
 const slots = 1 << 15
 
-// index finds types by path and elements by type and name. Building it takes
-// less than a millisecond.
+// index finds types by path and elements by type and name.
 var index = func() (x struct {
 	types map[string]uint16
 	slots [slots]uint16 // place in elements, counted from 1
@@ -282,6 +286,9 @@ var index = func() (x struct {
 				slot++
 			}
 			x.slots[slot%slots] = e + 1
+			if elements[e].Required() && (elements[e].choice == 0 || e == t.first || elements[e-1].choice != elements[e].choice) {
+				t.required = append(t.required, &elements[e])
+			}
 		}
 	}
 	return x

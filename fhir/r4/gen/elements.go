@@ -71,7 +71,7 @@ func writeElements(p *definitions, root string) error {
 			}
 			row += n
 		}
-		fmt.Fprintf(&types, "{%q, %d, %d},\n", path, first, row)
+		fmt.Fprintf(&types, "{Path: %q, first: %d, last: %d},\n", path, first, row)
 	}
 	var b bytes.Buffer
 	b.WriteString("import \"github.com/cordon-fhir/cordon/fhir\"\n\n")
