@@ -140,9 +140,14 @@ func (sc Scope) only(query string) (Scope, error) {
 	if sc.on == "" || sc.v1 {
 		return Scope{}, errScope
 	}
+	for param := range strings.SplitSeq(query, "&") {
+		if name, value, _ := strings.Cut(param, "="); name == "" || value == "" {
+			return Scope{}, errScope
+		}
+	}
 	where, err := search.ParseScope(sc.on, query)
-	if err != nil {
-		return Scope{}, errScope
+	if err != nil || everything(where) {
+		return Scope{}, errScope // a search that says nothing must not mean all
 	}
 	sc.query, sc.where = query, where
 	return sc, nil
