@@ -66,6 +66,8 @@ type Origin struct {
 	Method string
 	// Server is the name of the process that answered.
 	Server string
+	// Trail is the request's place in the audit trail.
+	Trail *Trail
 }
 
 // An Agent says who asked, from the verified token.

@@ -3,151 +3,182 @@ package store
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
-	"github.com/cordon-fhir/cordon/fhir/search"
+	"github.com/cordon-fhir/cordon/keys"
 	"github.com/cordon-fhir/cordon/smart"
+	"github.com/cordon-fhir/cordon/store/internal/gate"
 )
 
+// A PlatformLog keeps the audit entries of requests for which no tenant was
+// proven, such as those without a token. Registry is one.
+type PlatformLog interface {
+	AppendPlatform(ctx context.Context, entries []audit.Entry) error
+}
+
+// Config is what a DB needs.
+type Config struct {
+	// DatabaseURL is the common database as the role cordon_app.
+	DatabaseURL string // required
+	// AuditURL is the common database as the role cordon_audit.
+	AuditURL string // required
+
+	Keys     *keys.Keyring // required
+	Platform PlatformLog   // required
+
+	// MaxConns bounds the connections to one database. Default 16.
+	MaxConns int
+	// Wait bounds how long a request waits for a connection. Default 5s.
+	Wait time.Duration
+
+	Log *slog.Logger // default slog.Default
+}
+
 // DB is the door to the data of every tenant. It opens for a Grant only.
-type DB struct{}
+type DB struct {
+	gate     *gate.Gate
+	keys     *keys.Keyring
+	platform PlatformLog
+	codec    *codec
+}
+
+// Open connects to the databases. It fails if the server's role could see past
+// row-level security, if a table is without it, or if a crash of the database
+// would lose what was acknowledged.
+func Open(ctx context.Context, cfg Config) (*DB, error) {
+	if cfg.Keys == nil || cfg.Platform == nil {
+		return nil, errors.New("store: Config.Keys and Config.Platform are required")
+	}
+	c, err := newCodec()
+	if err != nil {
+		return nil, err
+	}
+	db := &DB{keys: cfg.Keys, platform: cfg.Platform, codec: c}
+	db.gate, err = gate.Open(ctx, gate.Config{
+		DatabaseURL: cfg.DatabaseURL,
+		AuditURL:    cfg.AuditURL,
+		Seal:        db.sealEntry,
+		MaxConns:    int32(cfg.MaxConns),
+		Wait:        cfg.Wait,
+		Log:         cfg.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return db, nil
+}
 
 // Close waits for running transactions and closes the connections.
-func (db *DB) Close() {}
+func (db *DB) Close() { db.gate.Close() }
+
+// Ping reports whether the common database answers and is safe to use.
+func (db *DB) Ping(ctx context.Context) error { return db.gate.Ping(ctx) }
 
 // View runs fn on a snapshot of the tenant of g. What fn reads may leave the
 // process only after View returns nil: by then the reads are audited. If they
 // cannot be, View returns a *fhir.Error with code Transient.
-func (db *DB) View(ctx context.Context, g *smart.Grant, fn func(*View) error) error { panic("stub") }
+func (db *DB) View(ctx context.Context, g *smart.Grant, fn func(*View) error) error {
+	return db.gate.View(ctx, g, func(t *gate.Tx) error {
+		v, err := db.view(ctx, t)
+		if err != nil {
+			return err
+		}
+		return fn(v)
+	})
+}
 
 // Read is a View that reads one resource, in one round trip.
 func (db *DB) Read(ctx context.Context, g *smart.Grant, ref fhir.Ref) (fhir.Resource, error) {
-	panic("stub")
+	var r fhir.Resource
+	err := db.gate.Once(ctx, g, func(t *gate.Tx) error {
+		v, err := db.view(ctx, t)
+		if err != nil {
+			return err
+		}
+		r, err = v.Read(ctx, ref)
+		return err
+	})
+	if errors.Is(err, errTwoStatements) {
+		err = db.View(ctx, g, func(v *View) error {
+			r, err = v.Read(ctx, ref)
+			return err
+		})
+	}
+	if err != nil {
+		return fhir.Resource{}, err
+	}
+	return r, nil
 }
 
 // Update runs fn on one transaction of the tenant of g and commits what it
 // wrote together with the audit entries, or nothing. fn may be run again when
 // the database asks for a retry (deadlock, serialization), so it must not
 // keep state from an earlier run.
-func (db *DB) Update(ctx context.Context, g *smart.Grant, fn func(*Tx) error) error { panic("stub") }
+func (db *DB) Update(ctx context.Context, g *smart.Grant, fn func(*Tx) error) error {
+	return db.update(ctx, g, false, fn)
+}
 
-// Record makes sure that the request of g has its audit entry: it writes one
-// if no View or Update did, or if the request is a Bundle. e gives what is
-// known of the request: Interaction, Type, Entity, Outcome, Status, Reason.
-func (db *DB) Record(ctx context.Context, g *smart.Grant, e audit.Entry) error { panic("stub") }
+// Transaction is Update for a Bundle: each interaction in fn has an audit entry
+// of its own, linked to that of the request.
+func (db *DB) Transaction(ctx context.Context, g *smart.Grant, fn func(*Tx) error) error {
+	return db.update(ctx, g, true, fn)
+}
+
+func (db *DB) update(ctx context.Context, g *smart.Grant, bundle bool, fn func(*Tx) error) error {
+	return db.gate.Update(ctx, g, func(t *gate.Tx) error {
+		v, err := db.view(ctx, t)
+		if err != nil {
+			return err
+		}
+		if bundle {
+			v.bundle = true
+			t.Trail().Main.Interaction = fhir.Transaction
+		}
+		v.writes = &pending{}
+		tx := &Tx{View: *v}
+		if err := fn(tx); err != nil {
+			return err
+		}
+		return tx.deferWrites()
+	})
+}
+
+func (db *DB) view(ctx context.Context, t *gate.Tx) (*View, error) {
+	g := t.Grant()
+	set, err := db.keys.Of(ctx, g.Tenant().ID)
+	if err != nil {
+		return nil, err
+	}
+	return &View{db: db, gate: t, grant: g, keys: set}, nil
+}
 
 // View reads from a snapshot.
-type View struct{}
-
-// Read returns the current version of the resource. The error is a
-// *fhir.Error: Forbidden if the Grant does not reach the type, NotFound if
-// there is none that it may see, Deleted if the last version is a deletion.
-func (v *View) Read(ctx context.Context, ref fhir.Ref) (fhir.Resource, error) { panic("stub") }
-
-// Vread returns one version of the resource; errors as for Read.
-func (v *View) Vread(ctx context.Context, ref fhir.Ref, version int64) (fhir.Resource, error) {
-	panic("stub")
+type View struct {
+	db     *DB
+	gate   *gate.Tx
+	grant  *smart.Grant
+	keys   *keys.Set
+	bundle bool     // note every interaction as a linked entry
+	writes *pending // what a Tx has yet to write; nil in a View
 }
 
-// A Page is a page of search results.
-type Page struct {
-	// Matches are the resources found, in the order asked for.
-	Matches []fhir.Resource
-	// Included are those that _include and _revinclude add.
-	Included []fhir.Resource
-	// Total is the number of matches; nil if it was not asked for.
-	Total *int
-	// Next is the sealed cursor of the next page, "" on the last.
-	Next string
+// note puts an interaction into the audit trail.
+func (v *View) note(e audit.Entry) {
+	trail := v.gate.Trail()
+	if v.bundle {
+		trail.Linked = append(trail.Linked, e)
+		return
+	}
+	trail.Main = e
 }
 
-// Search returns the first page of the answer to q.
-func (v *View) Search(ctx context.Context, q *search.Query) (*Page, error) { panic("stub") }
-
-// A Cursor names a page of a search or history: what was asked, and where the
-// page begins. Only the principal who got it can open it, and only for a day.
-type Cursor struct {
-	Interaction fhir.Interaction
-	Ref         fhir.Ref // what was in the path
-	Query       string   // the query that was asked, URL-encoded
-	Page        int      // counted from 1; the first Next is 2
-	position    []byte
-}
-
-// OpenCursor reads a sealed cursor. Any fault is a *fhir.Error with the same
-// words: code Invalid, status 400.
-func (db *DB) OpenCursor(ctx context.Context, g *smart.Grant, sealed string) (Cursor, error) {
-	panic("stub")
-}
-
-// SearchFrom returns the page of q at the cursor; q is what Cursor.Query says.
-func (v *View) SearchFrom(ctx context.Context, q *search.Query, c Cursor) (*Page, error) {
-	panic("stub")
-}
-
-// Count returns how many resources q matches.
-func (v *View) Count(ctx context.Context, q *search.Query) (int, error) { panic("stub") }
-
-// A HistoryQuery asks for versions, newest first.
-type HistoryQuery struct {
-	Ref   fhir.Ref  // Type and ID, Type alone, or zero for the system
-	Since time.Time // zero: all
-	At    time.Time // zero: all; else those current at that instant
-	Count int       // page size
-	Query string    // the query as asked, kept in the cursor
-}
-
-// A HistoryPage is a page of versions. Deletions have no Body.
-type HistoryPage struct {
-	Versions []fhir.Resource
-	Total    *int // only for an instance
-	Next     string
-}
-
-// History returns versions, newest first. The history of an instance that the
-// Grant may not see, or that never was, is NotFound.
-func (v *View) History(ctx context.Context, q HistoryQuery) (*HistoryPage, error) { panic("stub") }
-
-// HistoryFrom is History at a cursor.
-func (v *View) HistoryFrom(ctx context.Context, q HistoryQuery, c Cursor) (*HistoryPage, error) {
-	panic("stub")
-}
-
-// Tx is a View that can also write. It sees its own writes.
-type Tx struct{ View }
-
-// Lock makes other transactions of the tenant that Lock an equal name wait
-// until this one ends. Conditional interactions lock their criteria, so that
-// equal ones happen one after the other.
-func (tx *Tx) Lock(ctx context.Context, name string) error { panic("stub") }
-
-// Fetch reads the current versions of refs for a later Put or Delete, locked,
-// in one round trip. Put and Delete fetch what was not fetched.
-func (tx *Tx) Fetch(ctx context.Context, refs ...fhir.Ref) error { panic("stub") }
-
-// Create stores d as the first version of a resource of its type under a
-// new id, which it chooses, unless id is set. d has passed
-// fhir/validate; its id, meta.versionId and meta.lastUpdated
-// are replaced.
-func (tx *Tx) Create(ctx context.Context, id string, d *fhir.Document) (fhir.Resource, error) {
-	panic("stub")
-}
-
-// NewID returns an id for a resource that is about to be created.
-func NewID() string { panic("stub") }
-
-// Put stores d as the next version of the resource, or as the first.
-// created tells which. If ifMatch is not 0 the current version must be that,
-// else the error has code Conflict and status 412. Put of a resource that the
-// Grant may not see is NotFound.
-func (tx *Tx) Put(ctx context.Context, ref fhir.Ref, d *fhir.Document, ifMatch int64) (r fhir.Resource, created bool, err error) {
-	panic("stub")
-}
-
-// Delete stores a deletion as the next version. deleted is false if there was
-// nothing to delete.
-func (tx *Tx) Delete(ctx context.Context, ref fhir.Ref, ifMatch int64) (r fhir.Resource, deleted bool, err error) {
-	panic("stub")
+// attempt says in the audit trail what is being tried, for when it fails.
+func (v *View) attempt(do fhir.Interaction, t fhir.Type, ref fhir.Ref) {
+	if trail := v.gate.Trail(); !v.bundle {
+		trail.Main = audit.Entry{Interaction: do, Type: t, Entity: ref}
+	}
 }

@@ -5,6 +5,7 @@ CREATE TABLE {{schema}}.resource (
     self      bigint      NOT NULL,
     present   bigint      NOT NULL,
     updated   timestamptz NOT NULL,
+    ts        timestamptz NOT NULL DEFAULT '-infinity',
     tenant_id integer     NOT NULL,
     version   integer     NOT NULL,
     type      smallint    NOT NULL,
@@ -15,6 +16,7 @@ CREATE TABLE {{schema}}.resource (
     CONSTRAINT resource_type_id UNIQUE (tenant_id, type, id)
 ) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.02);
 ALTER TABLE {{schema}}.resource ALTER COLUMN body SET STORAGE EXTERNAL;
+CREATE INDEX resource_ts      ON {{schema}}.resource (tenant_id, type, ts, rid) WHERE NOT deleted;
 CREATE INDEX resource_updated ON {{schema}}.resource (tenant_id, type, updated, rid);
 CREATE INDEX resource_self    ON {{schema}}.resource (tenant_id, self);
 
@@ -24,6 +26,7 @@ COMMENT ON COLUMN {{schema}}.resource.self    IS 'Keyed hash of Type/id: what re
 COMMENT ON COLUMN {{schema}}.resource.present IS 'A set of bits: what the resource has, for :missing.';
 COMMENT ON COLUMN {{schema}}.resource.type    IS 'The number of the resource type.';
 COMMENT ON COLUMN {{schema}}.resource.updated IS 'meta.lastUpdated.';
+COMMENT ON COLUMN {{schema}}.resource.ts      IS 'The main clinical date, by which results are sorted; -infinity if there is none.';
 COMMENT ON COLUMN {{schema}}.resource.version IS 'meta.versionId.';
 COMMENT ON COLUMN {{schema}}.resource.body    IS 'JSON, compressed, then sealed under the tenant''s key; so PostgreSQL need not try to compress it.';
 

@@ -1,0 +1,341 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/search"
+	"github.com/cordon-fhir/cordon/smart"
+	"github.com/cordon-fhir/cordon/store/internal/gate"
+)
+
+// A compiler turns an Expr into SQL over the index. Every row of an index table
+// that has a column ts holds the ts of its resource, so rows of one resource
+// meet on (ts, rid), the end of their primary keys.
+type compiler struct {
+	v    *View
+	rows gate.Row // names given so far
+}
+
+// A scope is what a condition is on: rows of one resource.
+type scope struct {
+	on     fhir.Type
+	anchor gate.Row // a row with ts and rid
+	res    gate.Row // the row of resource
+	needs  *bool    // set when a condition uses res
+}
+
+func (c *compiler) row() gate.Row {
+	c.rows++
+	return c.rows
+}
+
+var (
+	always = gate.SQL(`true`)
+	never  = gate.SQL(`false`)
+)
+
+// cond returns the condition that e puts on the scope. Where an index can only
+// narrow e, the condition holds for more than e does.
+func (c *compiler) cond(ctx context.Context, s scope, e search.Expr) (gate.Clause, error) {
+	switch e := e.(type) {
+	case search.And:
+		return c.join(ctx, s, gate.SQL(`AND`), always, e)
+	case search.Or:
+		return c.or(ctx, s, e)
+	case search.Not:
+		if !search.Exact(e.X) {
+			return always, nil // what only an opened body can deny, nothing here may exclude
+		}
+		x, err := c.cond(ctx, s, e.X)
+		return gate.SQL(`NOT (`).With(x, gate.SQL(`)`)), err
+	case search.HasToken:
+		return c.tokens(s, []int64{c.v.tokenKey(search.Token(e))}), nil
+	case search.HasReference:
+		return c.refs(s, c.v.refKey(e.Path, e.Pair), []int64{c.v.target(e.Target)}), nil
+	case search.InDate:
+		return c.date(s, e), nil
+	case search.InNumber:
+		return c.number(s, e), nil
+	case search.Present:
+		*s.needs = true
+		return gate.SQL(`(`).With(s.res.Col("present"), gate.SQL(`& ?) <> 0`, int64(1)<<e.Bit)), nil
+	case search.HasID:
+		*s.needs = true
+		return s.res.Col("id").With(gate.SQL(`= ANY(?::text[])`, []string(e))), nil
+	case search.Updated:
+		*s.needs = true
+		all := always
+		for _, b := range e {
+			all = all.With(gate.SQL(`AND`), compare(s.res.Col("updated"), b.Op, stamp(b.T)))
+		}
+		return all, nil
+	case search.Chain:
+		return c.chain(ctx, s, e)
+	case search.ReverseChain:
+		return c.reverse(ctx, s, e)
+	}
+	if n, ok := e.(narrowed); ok {
+		return c.join(ctx, s, gate.SQL(`AND`), always, tokens(n.Keys()))
+	}
+	return gate.Clause{}, fmt.Errorf("store: no SQL for %T", e)
+}
+
+// narrowed is a condition that tokens can narrow and an opened body decides.
+type narrowed interface{ Keys() []search.Token }
+
+func tokens(list []search.Token) []search.Expr {
+	out := make([]search.Expr, len(list))
+	for i, t := range list {
+		out[i] = search.HasToken(t)
+	}
+	return out
+}
+
+// join puts word between the conditions of list; empty stands for none.
+func (c *compiler) join(ctx context.Context, s scope, word, empty gate.Clause, list []search.Expr) (gate.Clause, error) {
+	if len(list) == 0 {
+		return empty, nil
+	}
+	out := gate.SQL(`(`)
+	for i, e := range list {
+		x, err := c.cond(ctx, s, e)
+		if err != nil {
+			return gate.Clause{}, err
+		}
+		if i > 0 {
+			out = out.With(word)
+		}
+		out = out.With(x)
+	}
+	return out.With(gate.SQL(`)`)), nil
+}
+
+// or is join for Or. Tokens, and references by one element, are looked up
+// together.
+func (c *compiler) or(ctx context.Context, s scope, list search.Or) (gate.Clause, error) {
+	var keys []int64
+	var order []int64
+	targets := map[int64][]int64{}
+	var rest []search.Expr
+	for _, e := range list {
+		switch e := e.(type) {
+		case search.HasToken:
+			keys = append(keys, c.v.tokenKey(search.Token(e)))
+		case search.HasReference:
+			k := c.v.refKey(e.Path, e.Pair)
+			if targets[k] == nil {
+				order = append(order, k)
+			}
+			targets[k] = append(targets[k], c.v.target(e.Target))
+		default:
+			rest = append(rest, e)
+		}
+	}
+	out, err := c.join(ctx, s, gate.SQL(`OR`), never, rest)
+	if err != nil {
+		return gate.Clause{}, err
+	}
+	if len(rest) == 0 && len(keys)+len(order) > 0 {
+		out = gate.Clause{}
+	}
+	add := func(x gate.Clause) {
+		if out.IsZero() {
+			out = x
+			return
+		}
+		out = out.With(gate.SQL(`OR`), x)
+	}
+	if len(keys) > 0 {
+		add(c.tokens(s, keys))
+	}
+	for _, k := range order {
+		add(c.refs(s, k, targets[k]))
+	}
+	return gate.SQL(`(`).With(out, gate.SQL(`)`)), nil
+}
+
+// same says that x is a row of the resource that s is on.
+func same(x gate.Row, s scope) gate.Clause {
+	return x.Col("ts").With(gate.SQL(`=`), s.anchor.Col("ts"), gate.SQL(`AND`), x.Col("rid"), gate.SQL(`=`), s.anchor.Col("rid"))
+}
+
+// from begins a sub-select of a table for the tenant.
+func from(exists gate.Clause, x gate.Row) gate.Clause {
+	return exists.With(x.Alias(), gate.SQL(`WHERE`), x.Col("tenant_id"), gate.SQL(`= $1 AND`))
+}
+
+func (c *compiler) tokens(s scope, keys []int64) gate.Clause {
+	x := c.row()
+	return from(gate.SQL(`EXISTS (SELECT 1 FROM ~idx_token`), x).With(oneOf(x.Col("key"), keys), gate.SQL(`AND`), same(x, s), gate.SQL(`)`))
+}
+
+func (c *compiler) refs(s scope, key int64, targets []int64) gate.Clause {
+	x := c.row()
+	return from(gate.SQL(`EXISTS (SELECT 1 FROM ~idx_ref`), x).With(x.Col("key"), gate.SQL(`= ? AND`, key),
+		oneOf(x.Col("target"), targets), gate.SQL(`AND`), same(x, s), gate.SQL(`)`))
+}
+
+// oneOf compares with one key, or several. One is its own form because an
+// index scan for it keeps the order of the rest of the key.
+func oneOf(col gate.Clause, keys []int64) gate.Clause {
+	if len(keys) == 1 {
+		return col.With(gate.SQL(`= ?`, keys[0]))
+	}
+	return col.With(gate.SQL(`= ANY(?::bigint[])`, keys))
+}
+
+func (c *compiler) date(s scope, e search.InDate) gate.Clause {
+	x := c.row()
+	out := from(gate.SQL(`EXISTS (SELECT 1 FROM ~idx_date`), x).With(x.Col("key"), gate.SQL(`= ?`, c.v.dateKey(e.Path)))
+	main := e.Path == search.MainDate(s.on)
+	for _, b := range e.Bounds {
+		out = out.With(gate.SQL(`AND`), compare(end(x, b.End), b.Op, stamp(b.T)))
+		if main && b.End == search.Lo { // the same of ts, which the index is in order of
+			out = out.With(gate.SQL(`AND`), compare(s.anchor.Col("ts"), b.Op, stamp(b.T)))
+		}
+	}
+	if main {
+		out = out.With(gate.SQL(`AND`), x.Col("lo"), gate.SQL(`=`), s.anchor.Col("ts"))
+	}
+	return out.With(gate.SQL(`AND`), x.Col("rid"), gate.SQL(`=`), s.anchor.Col("rid"), gate.SQL(`)`))
+}
+
+func (c *compiler) number(s scope, e search.InNumber) gate.Clause {
+	x := c.row()
+	out := from(gate.SQL(`EXISTS (SELECT 1 FROM ~idx_num`), x).With(x.Col("key"), gate.SQL(`= ?`, c.v.numberKey(e.Path, e.Unit)))
+	for _, b := range e.Bounds {
+		out = out.With(gate.SQL(`AND`), compare(end(x, b.End), b.Op, finite(b.V)))
+	}
+	return out.With(gate.SQL(`AND`), x.Col("rid"), gate.SQL(`=`), s.anchor.Col("rid"), gate.SQL(`)`))
+}
+
+func end(x gate.Row, e search.End) gate.Clause {
+	if e == search.Hi {
+		return x.Col("hi")
+	}
+	return x.Col("lo")
+}
+
+func compare(col gate.Clause, op search.Op, value any) gate.Clause {
+	switch op {
+	case search.LT:
+		return col.With(gate.SQL(`< ?`, value))
+	case search.LE:
+		return col.With(gate.SQL(`<= ?`, value))
+	case search.GT:
+		return col.With(gate.SQL(`> ?`, value))
+	case search.GE:
+		return col.With(gate.SQL(`>= ?`, value))
+	}
+	return col.With(gate.SQL(`= ?`, value))
+}
+
+// maxTargets is how many targets of a chain are looked up first; with more the
+// chain is a join.
+const maxTargets = 1000
+
+// chain holds where a reference points at a resource for which e.X holds and
+// which the Grant may search.
+func (c *compiler) chain(ctx context.Context, s scope, e search.Chain) (gate.Clause, error) {
+	p, err := c.v.gate.Permit(fhir.SearchType, e.Type)
+	if err != nil {
+		return gate.Clause{}, err
+	}
+	inner := and(e.X, p.Where())
+	keys := make([]int64, len(e.Paths))
+	for i, path := range e.Paths {
+		keys[i] = c.v.refKey(path, search.Token{})
+	}
+	targets, complete, err := c.v.targets(ctx, p, e.Type, inner)
+	if err != nil {
+		return gate.Clause{}, err
+	}
+	if complete {
+		if len(targets) == 0 {
+			return never, nil
+		}
+		out := c.refs(s, keys[0], targets)
+		for _, k := range keys[1:] {
+			out = out.With(gate.SQL(`OR`), c.refs(s, k, targets))
+		}
+		return gate.SQL(`(`).With(out, gate.SQL(`)`)), nil
+	}
+	x, y := c.row(), c.row()
+	needs := true
+	cond, err := c.cond(ctx, scope{on: e.Type, anchor: y, res: y, needs: &needs}, inner)
+	if err != nil {
+		return gate.Clause{}, err
+	}
+	return gate.SQL(`EXISTS (SELECT 1 FROM ~idx_ref`).With(x.Alias(), gate.SQL(`JOIN ~resource`), y.Alias(),
+		gate.SQL(`ON`), y.Col("tenant_id"), gate.SQL(`= $1 AND`), y.Col("self"), gate.SQL(`=`), x.Col("target"),
+		gate.SQL(`AND`), y.Col("type"), gate.SQL(`= ? AND NOT`, e.Type.Number()), y.Col("deleted"),
+		gate.SQL(`WHERE`), x.Col("tenant_id"), gate.SQL(`= $1 AND`), oneOf(x.Col("key"), keys), gate.SQL(`AND`), same(x, s),
+		gate.SQL(`AND`), cond, gate.SQL(`)`)), nil
+}
+
+// reverse holds where a resource for which e.X holds, and which the Grant may
+// search, points at this one.
+func (c *compiler) reverse(ctx context.Context, s scope, e search.ReverseChain) (gate.Clause, error) {
+	p, err := c.v.gate.Permit(fhir.SearchType, e.Type)
+	if err != nil {
+		return gate.Clause{}, err
+	}
+	inner := and(e.X, p.Where())
+	*s.needs = true
+	keys := make([]int64, len(e.Paths))
+	for i, path := range e.Paths {
+		keys[i] = c.v.refKey(path, e.Pair)
+	}
+	if !search.Exact(inner) {
+		return c.reverseOpened(ctx, s, p, e, inner)
+	}
+	x, y := c.row(), c.row()
+	needs := false
+	cond, err := c.cond(ctx, scope{on: e.Type, anchor: x, res: y, needs: &needs}, inner)
+	if err != nil {
+		return gate.Clause{}, err
+	}
+	out := gate.SQL(`EXISTS (SELECT 1 FROM ~idx_ref`).With(x.Alias())
+	if needs {
+		out = out.With(gate.SQL(`JOIN ~resource`), y.Alias(), gate.SQL(`ON`), y.Col("tenant_id"), gate.SQL(`= $1 AND`),
+			y.Col("rid"), gate.SQL(`=`), x.Col("rid"))
+	}
+	return out.With(gate.SQL(`WHERE`), x.Col("tenant_id"), gate.SQL(`= $1 AND`), oneOf(x.Col("key"), keys), gate.SQL(`AND`),
+		x.Col("target"), gate.SQL(`=`), s.res.Col("self"), gate.SQL(`AND`), cond, gate.SQL(`)`)), nil
+}
+
+// reverseOpened is reverse where bodies must be opened to know whether e.X
+// holds: it collects what they refer to.
+func (c *compiler) reverseOpened(ctx context.Context, s scope, p smart.Permit, e search.ReverseChain, inner search.Expr) (gate.Clause, error) {
+	var selves []int64
+	err := c.v.scan(ctx, p, e.Type, inner, func(r row, res fhir.Resource) error {
+		d, err := fhir.Reopen(res.Body)
+		if err != nil {
+			return err
+		}
+		for _, ref := range search.References(d, e.Paths) {
+			selves = append(selves, c.v.self(ref))
+		}
+		return nil
+	})
+	if err != nil {
+		return gate.Clause{}, err
+	}
+	return s.res.Col("self").With(gate.SQL(`= ANY(?::bigint[])`, selves)), nil
+}
+
+// and joins two conditions without nesting where one of them is none.
+func and(a, b search.Expr) search.Expr {
+	switch {
+	case all(b):
+		return a
+	case all(a):
+		return b
+	}
+	if list, ok := a.(search.And); ok {
+		return append(list[:len(list):len(list)], b)
+	}
+	return search.And{a, b}
+}

@@ -1,0 +1,177 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/search"
+	"github.com/cordon-fhir/cordon/smart"
+	"github.com/cordon-fhir/cordon/store/internal/gate"
+)
+
+// maxIncluded and maxRounds bound what _include and _revinclude may add to a
+// page, and how often :iterate goes round.
+const (
+	maxIncluded = 5000
+	maxRounds   = 5
+)
+
+// include returns what q's includes add to the matches: what the Grant may
+// see, each resource once. Types that it does not reach are left out without a
+// word.
+// https://hl7.org/fhir/R4/search.html#revinclude
+func (v *View) include(ctx context.Context, q *search.Query, matches []fhir.Resource) ([]fhir.Resource, error) {
+	have := map[fhir.Ref]bool{}
+	for _, r := range matches {
+		have[r.Ref] = true
+	}
+	var all []fhir.Resource
+	fresh := matches
+	for round := 0; round < maxRounds && len(fresh) > 0; round++ {
+		var next []fhir.Resource
+		for _, inc := range q.Include {
+			if round > 0 && !inc.Iterate {
+				continue
+			}
+			var found []fhir.Resource
+			var err error
+			if inc.Reverse {
+				found, err = v.including(ctx, inc, fresh)
+			} else {
+				found, err = v.included(ctx, inc, fresh, have)
+			}
+			if err != nil {
+				return nil, err
+			}
+			for _, r := range found {
+				if !have[r.Ref] {
+					have[r.Ref] = true
+					next = append(next, r)
+				}
+			}
+			if len(all)+len(next) > maxIncluded {
+				return nil, fhir.Errorf(fhir.TooCostly, "the includes would add more than %d resources; ask for a smaller page", maxIncluded)
+			}
+		}
+		all = append(all, next...)
+		fresh = next
+	}
+	return all, nil
+}
+
+// included follows references out of the sources.
+func (v *View) included(ctx context.Context, inc search.Include, sources []fhir.Resource, have map[fhir.Ref]bool) ([]fhir.Resource, error) {
+	wanted := map[fhir.Type][]string{}
+	asked := map[fhir.Ref]bool{}
+	for _, r := range sources {
+		if inc.Source != "" && r.Ref.Type != inc.Source {
+			continue
+		}
+		d, err := fhir.Reopen(r.Body)
+		if err != nil {
+			return nil, err
+		}
+		for _, ref := range search.References(d, inc.Paths) {
+			if inc.Target != "" && ref.Type != inc.Target || have[ref] || asked[ref] {
+				continue
+			}
+			asked[ref] = true
+			wanted[ref.Type] = append(wanted[ref.Type], ref.ID)
+		}
+	}
+	var all []fhir.Resource
+	for _, t := range fhir.Types {
+		ids := wanted[t]
+		if len(ids) == 0 {
+			continue
+		}
+		p, err := v.gate.Permit(fhir.SearchType, t)
+		if fhir.IsCode(err, fhir.Forbidden) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		found, err := v.openable(ctx, p, t, gate.SQL(`
+			SELECT rid, id, version, updated, body
+			FROM   ~resource
+			WHERE  tenant_id = $1 AND type = ? AND id = ANY(?::text[]) AND NOT deleted
+			ORDER  BY id`, t.Number(), ids))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found...)
+	}
+	return all, nil
+}
+
+// including follows references to the targets, backwards.
+func (v *View) including(ctx context.Context, inc search.Include, targets []fhir.Resource) ([]fhir.Resource, error) {
+	var selves []int64
+	for _, r := range targets {
+		if inc.Target == "" || r.Ref.Type == inc.Target {
+			selves = append(selves, v.self(r.Ref))
+		}
+	}
+	if len(selves) == 0 {
+		return nil, nil
+	}
+	p, err := v.gate.Permit(fhir.SearchType, inc.Source)
+	if fhir.IsCode(err, fhir.Forbidden) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	paths := inc.Paths
+	if paths == nil {
+		paths = search.ReferencePaths(inc.Source)
+	}
+	keys := make([]int64, len(paths))
+	for i, path := range paths {
+		keys[i] = v.refKey(path, search.Token{})
+	}
+	return v.openable(ctx, p, inc.Source, gate.SQL(`
+		SELECT r.rid, r.id, r.version, r.updated, r.body
+		FROM   (SELECT DISTINCT x.ts, x.rid FROM ~idx_ref x
+		        WHERE  x.tenant_id = $1 AND x.key = ANY(?::bigint[]) AND x.target = ANY(?::bigint[])
+		        ORDER  BY x.ts DESC, x.rid DESC LIMIT ?) f
+		JOIN   ~resource r ON r.tenant_id = $1 AND r.rid = f.rid
+		WHERE  NOT r.deleted
+		ORDER  BY f.ts DESC, f.rid DESC`, keys, selves, maxIncluded+1))
+}
+
+// openable runs q, which returns rid, id, version, updated and body of
+// resources of one type, and opens those that the permit covers.
+func (v *View) openable(ctx context.Context, p smart.Permit, t fhir.Type, q gate.Clause) ([]fhir.Resource, error) {
+	rows, err := v.query(ctx, p, q)
+	if err != nil {
+		return nil, fmt.Errorf("including %s: %w", t, err)
+	}
+	list, err := pgx.CollectRows(rows, func(rows pgx.CollectableRow) (row, error) {
+		r := row{ref: fhir.Ref{Type: t}}
+		err := rows.Scan(&r.rid, &r.ref.ID, &r.version, &r.updated, &r.body)
+		return r, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("including %s: %w", t, err)
+	}
+	var found []fhir.Resource
+	for _, r := range list {
+		res, err := v.open(r)
+		if err != nil {
+			return nil, err
+		}
+		ok, err := v.covers(p.Where(), res)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			found = append(found, res)
+		}
+	}
+	return found, nil
+}

@@ -1,0 +1,247 @@
+package gate
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/cordon-fhir/cordon/audit"
+	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/smart"
+)
+
+// A Trail is what a View or an Update will write to the audit trail.
+type Trail struct {
+	// Main is the entry of the request, or of one entry of a batch.
+	Main audit.Entry
+	// Linked are the entries of a transaction, and further patients whose
+	// record a search disclosed. They count only if the work succeeds.
+	Linked []audit.Entry
+}
+
+// settle returns the entries to write now that the work ended with err.
+func (t *Trail) settle(g *smart.Grant, err error) []*audit.Entry {
+	origin := g.Origin()
+	now := time.Now().UTC()
+	main := t.Main
+	main.Seq, main.Parent = origin.Trail.Seq, origin.Trail.Parent
+	main.Recorded, main.Origin, main.Agent = now, origin, g.Agent()
+	main.Outcome, main.Reason = OutcomeOf(err)
+	entries := make([]*audit.Entry, 1, 1+len(t.Linked))
+	entries[0] = &main
+	if err != nil {
+		return entries
+	}
+	for i := range t.Linked {
+		e := &t.Linked[i]
+		if e.Seq == 0 {
+			e.Seq = audit.NextSeq()
+		}
+		e.Parent = main.Seq
+		e.Recorded, e.Origin, e.Agent = now, origin, main.Agent
+		entries = append(entries, e)
+	}
+	return entries
+}
+
+// OutcomeOf says how work that ended with err reads in the audit trail.
+func OutcomeOf(err error) (audit.Outcome, string) {
+	if err == nil {
+		return audit.Success, ""
+	}
+	var fe *fhir.Error
+	if !errors.As(err, &fe) {
+		return audit.MajorFailure, "internal error"
+	}
+	switch fe.Code() {
+	case fhir.Login, fhir.Forbidden:
+		return audit.Serious, string(fe.Code())
+	case fhir.Transient, fhir.Exception:
+		return audit.MajorFailure, string(fe.Code())
+	}
+	return audit.MinorFailure, string(fe.Code())
+}
+
+// An AuditRow is an entry as the database keeps it: numbers and keyed hashes
+// to find it by, and the rest sealed. A nil column is SQL's NULL.
+type AuditRow struct {
+	Tenant      int32
+	Seq         int64
+	Parent      *int64
+	Recorded    time.Time
+	Interaction int16
+	Outcome     int16
+	Type        *int16
+	Agent       *int64
+	Patient     *int64
+	Entity      *int64
+	Version     *int32
+	Sealed      []byte
+}
+
+// insertAudit is the statement that appends rows, of one or many tenants.
+func insertAudit(rows []AuditRow) Clause {
+	n := len(rows)
+	var (
+		tenants     = make([]int32, n)
+		seqs        = make([]int64, n)
+		parents     = make([]*int64, n)
+		recorded    = make([]time.Time, n)
+		interaction = make([]int16, n)
+		outcome     = make([]int16, n)
+		types       = make([]*int16, n)
+		agents      = make([]*int64, n)
+		patients    = make([]*int64, n)
+		entities    = make([]*int64, n)
+		versions    = make([]*int32, n)
+		sealed      = make([][]byte, n)
+	)
+	for i, r := range rows {
+		tenants[i], seqs[i], parents[i], recorded[i] = r.Tenant, r.Seq, r.Parent, r.Recorded
+		interaction[i], outcome[i], types[i] = r.Interaction, r.Outcome, r.Type
+		agents[i], patients[i], entities[i], versions[i], sealed[i] = r.Agent, r.Patient, r.Entity, r.Version, r.Sealed
+	}
+	// $1 is the tenant that the transaction is bound to; the writer of
+	// groups, which is bound to none, passes 0 and may append for any.
+	return SQL(`
+		INSERT INTO ~audit (tenant_id, seq, parent, recorded, interaction, outcome, type, agent, patient, entity, version, sealed)
+		SELECT t, s, p, r, i, o, ty, a, pa, e, v, se
+		FROM   unnest(?::int[], ?::bigint[], ?::bigint[], ?::timestamptz[], ?::smallint[], ?::smallint[], ?::smallint[],
+		              ?::bigint[], ?::bigint[], ?::bigint[], ?::int[], ?::bytea[])
+		       AS x (t, s, p, r, i, o, ty, a, pa, e, v, se)
+		WHERE  $1::int IN (0, t)`,
+		tenants, seqs, parents, recorded, interaction, outcome, types, agents, patients, entities, versions, sealed)
+}
+
+// An auditor appends the entries of reads to the audit trails of one database,
+// as a role that can do nothing else. Entries that come while a commit is on
+// its way share the next one, so that hundreds of reads cost one flush.
+type auditor struct {
+	pool *pgxpool.Pool
+	log  *slog.Logger
+	work chan pending
+	done chan struct{}
+
+	mu     sync.RWMutex
+	closed bool
+}
+
+// pending is entries that wait to be durable.
+type pending struct {
+	schema string
+	rows   []AuditRow
+	result chan error // receives once
+}
+
+// maxGroup bounds the entries that share a commit.
+const maxGroup = 1000
+
+func newAuditor(ctx context.Context, dsn string, log *slog.Logger) (*auditor, error) {
+	pool, err := connect(ctx, dsn, 2)
+	if err != nil {
+		return nil, err
+	}
+	if err := pool.Ping(ctx); err != nil {
+		pool.Close()
+		return nil, errors.New("connecting as the audit role: " + Scrub(err))
+	}
+	a := &auditor{pool: pool, log: log, work: make(chan pending, maxGroup), done: make(chan struct{})}
+	go a.run()
+	return a, nil
+}
+
+// close waits until all that was given to append is written.
+func (a *auditor) close() {
+	a.mu.Lock()
+	closed := a.closed
+	a.closed = true
+	a.mu.Unlock()
+	if closed {
+		return
+	}
+	close(a.work)
+	<-a.done
+	a.pool.Close()
+}
+
+// append returns when the rows are durable, or cannot be made so.
+func (a *auditor) append(ctx context.Context, schema string, rows []AuditRow) error {
+	p := pending{schema, rows, make(chan error, 1)}
+	a.mu.RLock()
+	if a.closed {
+		a.mu.RUnlock()
+		return ErrClosed
+	}
+	a.work <- p
+	a.mu.RUnlock()
+	select {
+	case err := <-p.result:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (a *auditor) run() {
+	defer close(a.done)
+	var group []pending
+	for first := range a.work {
+		group = append(group[:0], first)
+		for n := len(first.rows); n < maxGroup; {
+			select {
+			case p, ok := <-a.work:
+				if !ok {
+					n = maxGroup
+					continue
+				}
+				group = append(group, p)
+				n += len(p.rows)
+				continue
+			default:
+			}
+			break
+		}
+		a.write(group)
+	}
+}
+
+// write commits a group. If the group fails, each of its members is tried
+// alone, so that one bad entry does not take others with it.
+func (a *auditor) write(group []pending) {
+	err := a.commit(group)
+	if err == nil || len(group) == 1 {
+		for _, p := range group {
+			p.result <- err
+		}
+		return
+	}
+	a.log.Warn("writing a group of audit entries", "entries", len(group), "cause", Scrub(err))
+	for _, p := range group {
+		p.result <- a.commit([]pending{p})
+	}
+}
+
+// writeTimeout bounds one commit of audit entries; then the reads that wait
+// for it are answered 503.
+const writeTimeout = 10 * time.Second
+
+func (a *auditor) commit(group []pending) error {
+	bySchema := map[string][]AuditRow{}
+	for _, p := range group {
+		bySchema[p.schema] = append(bySchema[p.schema], p.rows...)
+	}
+	b := &pgx.Batch{}
+	for schema, rows := range bySchema {
+		q := insertAudit(rows)
+		b.Queue(q.render(schema), append([]any{int32(0)}, q.args...)...)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
+	defer cancel()
+	// A batch is one transaction: all of the group is durable, or none.
+	return finish(a.pool.SendBatch(ctx, b), b.Len())
+}

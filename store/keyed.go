@@ -1,0 +1,66 @@
+package store
+
+import (
+	"math"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/cordon-fhir/cordon/audit"
+	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/search"
+)
+
+// The index holds keyed hashes only. Each kind of thing is hashed under a name
+// of its own, so that equal texts of different kinds have different keys.
+
+func (v *View) tokenKey(t search.Token) int64 { return v.keys.Hash("t", string(t.Path), t.Value) }
+
+func (v *View) refKey(path search.Path, pair search.Token) int64 {
+	if pair == (search.Token{}) {
+		return v.keys.Hash("r", string(path))
+	}
+	return v.keys.Hash("p", string(path), string(pair.Path), pair.Value)
+}
+
+// target is the key of what a reference points at: for a resource of this
+// tenant, its column self.
+func (v *View) target(s string) int64   { return v.keys.Hash("s", s) }
+func (v *View) self(ref fhir.Ref) int64 { return v.target(ref.String()) }
+
+func (v *View) dateKey(p search.Path) int64 { return v.keys.Hash("d", string(p)) }
+
+func (v *View) numberKey(p search.Path, unit string) int64 {
+	return v.keys.Hash("n", string(p), unit)
+}
+
+// lockKey is the advisory lock for a name. It differs between tenants, since
+// their index keys do.
+func (v *View) lockKey(name string) int64 { return v.keys.Hash("l", name) }
+
+// stamp is t as the database keeps it, to the microsecond; the zero Time and
+// Forever are its infinities.
+func stamp(t time.Time) pgtype.Timestamptz {
+	switch {
+	case t.IsZero():
+		return pgtype.Timestamptz{InfinityModifier: pgtype.NegativeInfinity, Valid: true}
+	case !t.Before(search.Forever):
+		return pgtype.Timestamptz{InfinityModifier: pgtype.Infinity, Valid: true}
+	}
+	return pgtype.Timestamptz{Time: t.UTC().Truncate(time.Microsecond), Valid: true}
+}
+
+// finite keeps a number within what float8 compares as a number.
+func finite(f float64) float64 {
+	if math.IsNaN(f) {
+		return 0
+	}
+	return f
+}
+
+// newRID returns the number of a new resource. Numbers grow with the clock, so
+// that new rows lie together.
+func newRID() int64 { return audit.NextSeq() }
+
+// now is the time of a change, in the precision of meta.lastUpdated.
+func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }

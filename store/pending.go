@@ -1,0 +1,263 @@
+package store
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/cordon-fhir/cordon/audit"
+	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/smart"
+	"github.com/cordon-fhir/cordon/store/internal/gate"
+)
+
+// pending is what a Tx has yet to write, column by column, so that a Bundle
+// goes to the database as one statement for each table.
+type pending struct {
+	permit smart.Permit
+	any    bool
+	rids   map[int64]bool // of the resources that have a version pending
+
+	inserted, updated resourceCols
+	history           resourceCols
+	change            changeCols
+
+	tokens, oldTokens tokenCols
+	refs, oldRefs     refCols
+	nums, oldNums     numCols
+	dates, oldDates   dateCols
+}
+
+type resourceCols struct {
+	rid, self, present []int64
+	version            []int32
+	types              []int16
+	id                 []string
+	updated            []time.Time
+	ts                 []pgtype.Timestamptz
+	deleted            []bool
+	body               [][]byte
+}
+
+type changeCols struct {
+	seq, rid []int64
+	version  []int32
+	types    []int16
+	updated  []time.Time
+	op       []string
+}
+
+type tokenCols struct {
+	key, rid []int64
+	ts       []pgtype.Timestamptz
+}
+
+type refCols struct {
+	key, target, rid []int64
+	ts               []pgtype.Timestamptz
+}
+
+type numCols struct {
+	key, rid []int64
+	lo, hi   []float64
+}
+
+type dateCols struct {
+	key, rid []int64
+	lo, hi   []pgtype.Timestamptz
+}
+
+func (c *resourceCols) add(r row, self int64, present uint64, ts pgtype.Timestamptz) {
+	c.rid, c.self, c.present = append(c.rid, r.rid), append(c.self, self), append(c.present, int64(present))
+	c.version, c.types, c.id = append(c.version, int32(r.version)), append(c.types, r.ref.Type.Number()), append(c.id, r.ref.ID)
+	c.updated, c.ts = append(c.updated, r.updated), append(c.ts, ts)
+	c.deleted, c.body = append(c.deleted, r.deleted), append(c.body, r.body)
+}
+
+// store adds the version next after old, and the difference of its index rows.
+func (tx *Tx) store(p smart.Permit, next row, old *row, present uint64, was, is *indexRows, op string) {
+	w := tx.writes
+	w.any, w.permit = true, p
+	if w.rids == nil {
+		w.rids = map[int64]bool{}
+	}
+	w.rids[next.rid] = true
+	self := tx.self(next.ref)
+	if old == nil {
+		w.inserted.add(next, self, present, is.ts)
+	} else {
+		w.updated.add(next, self, present, is.ts)
+		w.history.add(*old, 0, 0, is.ts)
+	}
+	w.change.seq, w.change.rid = append(w.change.seq, audit.NextSeq()), append(w.change.rid, next.rid)
+	w.change.version, w.change.types = append(w.change.version, int32(next.version)), append(w.change.types, next.ref.Type.Number())
+	w.change.updated, w.change.op = append(w.change.updated, next.updated), append(w.change.op, op)
+
+	moved := was.ts != is.ts // then every row that holds ts is another row
+	for _, k := range is.tokens {
+		if moved || !slices.Contains(was.tokens, k) {
+			w.tokens.add(k, is.ts, next.rid)
+		}
+	}
+	for _, k := range was.tokens {
+		if moved || !slices.Contains(is.tokens, k) {
+			w.oldTokens.add(k, was.ts, next.rid)
+		}
+	}
+	for _, k := range is.refs {
+		if moved || !slices.Contains(was.refs, k) {
+			w.refs.add(k, is.ts, next.rid)
+		}
+	}
+	for _, k := range was.refs {
+		if moved || !slices.Contains(is.refs, k) {
+			w.oldRefs.add(k, was.ts, next.rid)
+		}
+	}
+	for _, k := range is.nums {
+		if !slices.Contains(was.nums, k) {
+			w.nums.add(k, next.rid)
+		}
+	}
+	for _, k := range was.nums {
+		if !slices.Contains(is.nums, k) {
+			w.oldNums.add(k, next.rid)
+		}
+	}
+	for _, k := range is.dates {
+		if !slices.Contains(was.dates, k) {
+			w.dates.add(k, next.rid)
+		}
+	}
+	for _, k := range was.dates {
+		if !slices.Contains(is.dates, k) {
+			w.oldDates.add(k, next.rid)
+		}
+	}
+	// What comes next in this transaction builds on this version.
+	if tx.fetched != nil || old != nil {
+		if tx.fetched == nil {
+			tx.fetched = map[fhir.Ref]*row{}
+		}
+		n := next
+		tx.fetched[next.ref] = &n
+	}
+}
+
+func (c *tokenCols) add(key int64, ts pgtype.Timestamptz, rid int64) {
+	c.key, c.ts, c.rid = append(c.key, key), append(c.ts, ts), append(c.rid, rid)
+}
+
+func (c *refCols) add(r refRow, ts pgtype.Timestamptz, rid int64) {
+	c.key, c.target = append(c.key, r.key), append(c.target, r.target)
+	c.ts, c.rid = append(c.ts, ts), append(c.rid, rid)
+}
+
+func (c *numCols) add(r numRow, rid int64) {
+	c.key, c.lo, c.hi, c.rid = append(c.key, r.key), append(c.lo, r.lo), append(c.hi, r.hi), append(c.rid, rid)
+}
+
+func (c *dateCols) add(r dateRow, rid int64) {
+	c.key, c.lo, c.hi, c.rid = append(c.key, r.key), append(c.lo, r.lo), append(c.hi, r.hi), append(c.rid, rid)
+}
+
+// flush writes what is pending now, so that a statement can see it.
+func (v *View) flush(ctx context.Context) error {
+	if err := v.writes.deferAll(v.gate); err != nil {
+		return err
+	}
+	return v.gate.Flush(ctx)
+}
+
+// deferWrites leaves what is pending to the commit.
+func (tx *Tx) deferWrites() error { return tx.writes.deferAll(tx.gate) }
+
+// deferAll hands the statements to the gate, deletions first.
+func (w *pending) deferAll(t *gate.Tx) error {
+	if !w.any {
+		return nil
+	}
+	p := w.permit
+	for _, q := range w.statements() {
+		if err := t.Defer(p, q); err != nil {
+			return err
+		}
+	}
+	*w = pending{}
+	return nil
+}
+
+func (w *pending) statements() []gate.Clause {
+	var qs []gate.Clause
+	if c := &w.inserted; len(c.rid) > 0 {
+		qs = append(qs, gate.SQL(`
+			INSERT INTO ~resource (tenant_id, rid, self, type, id, version, updated, ts, deleted, present, body)
+			SELECT $1, * FROM unnest(?::bigint[], ?::bigint[], ?::smallint[], ?::text[], ?::int[], ?::timestamptz[],
+			                         ?::timestamptz[], ?::bool[], ?::bigint[], ?::bytea[])`,
+			c.rid, c.self, c.types, c.id, c.version, c.updated, c.ts, c.deleted, c.present, c.body))
+	}
+	if c := &w.updated; len(c.rid) > 0 {
+		qs = append(qs, gate.SQL(`
+			UPDATE ~resource r
+			SET    version = d.version, updated = d.updated, ts = d.ts, deleted = d.deleted, present = d.present, body = d.body
+			FROM   unnest(?::bigint[], ?::int[], ?::timestamptz[], ?::timestamptz[], ?::bool[], ?::bigint[], ?::bytea[])
+			       AS d (rid, version, updated, ts, deleted, present, body)
+			WHERE  r.tenant_id = $1 AND r.rid = d.rid`,
+			c.rid, c.version, c.updated, c.ts, c.deleted, c.present, c.body))
+	}
+	if c := &w.history; len(c.rid) > 0 {
+		qs = append(qs, gate.SQL(`
+			INSERT INTO ~history (tenant_id, rid, version, type, id, updated, deleted, body)
+			SELECT $1, * FROM unnest(?::bigint[], ?::int[], ?::smallint[], ?::text[], ?::timestamptz[], ?::bool[], ?::bytea[])`,
+			c.rid, c.version, c.types, c.id, c.updated, c.deleted, c.body))
+	}
+	if c := &w.oldTokens; len(c.rid) > 0 {
+		qs = append(qs, gate.SQL(`
+			DELETE FROM ~idx_token x USING unnest(?::bigint[], ?::timestamptz[], ?::bigint[]) AS d (key, ts, rid)
+			WHERE  x.tenant_id = $1 AND x.key = d.key AND x.ts = d.ts AND x.rid = d.rid`, c.key, c.ts, c.rid))
+	}
+	if c := &w.oldRefs; len(c.rid) > 0 {
+		qs = append(qs, gate.SQL(`
+			DELETE FROM ~idx_ref x USING unnest(?::bigint[], ?::bigint[], ?::timestamptz[], ?::bigint[]) AS d (key, target, ts, rid)
+			WHERE  x.tenant_id = $1 AND x.key = d.key AND x.target = d.target AND x.ts = d.ts AND x.rid = d.rid`, c.key, c.target, c.ts, c.rid))
+	}
+	if c := &w.oldNums; len(c.rid) > 0 {
+		qs = append(qs, gate.SQL(`
+			DELETE FROM ~idx_num x USING unnest(?::bigint[], ?::float8[], ?::float8[], ?::bigint[]) AS d (key, lo, hi, rid)
+			WHERE  x.tenant_id = $1 AND x.key = d.key AND x.lo = d.lo AND x.hi = d.hi AND x.rid = d.rid`, c.key, c.lo, c.hi, c.rid))
+	}
+	if c := &w.oldDates; len(c.rid) > 0 {
+		qs = append(qs, gate.SQL(`
+			DELETE FROM ~idx_date x USING unnest(?::bigint[], ?::timestamptz[], ?::timestamptz[], ?::bigint[]) AS d (key, lo, hi, rid)
+			WHERE  x.tenant_id = $1 AND x.key = d.key AND x.lo = d.lo AND x.hi = d.hi AND x.rid = d.rid`, c.key, c.lo, c.hi, c.rid))
+	}
+	if c := &w.tokens; len(c.rid) > 0 {
+		qs = append(qs, gate.SQL(`
+			INSERT INTO ~idx_token (tenant_id, key, ts, rid)
+			SELECT $1, * FROM unnest(?::bigint[], ?::timestamptz[], ?::bigint[])`, c.key, c.ts, c.rid))
+	}
+	if c := &w.refs; len(c.rid) > 0 {
+		qs = append(qs, gate.SQL(`
+			INSERT INTO ~idx_ref (tenant_id, key, target, ts, rid)
+			SELECT $1, * FROM unnest(?::bigint[], ?::bigint[], ?::timestamptz[], ?::bigint[])`, c.key, c.target, c.ts, c.rid))
+	}
+	if c := &w.nums; len(c.rid) > 0 {
+		qs = append(qs, gate.SQL(`
+			INSERT INTO ~idx_num (tenant_id, key, lo, hi, rid)
+			SELECT $1, * FROM unnest(?::bigint[], ?::float8[], ?::float8[], ?::bigint[])`, c.key, c.lo, c.hi, c.rid))
+	}
+	if c := &w.dates; len(c.rid) > 0 {
+		qs = append(qs, gate.SQL(`
+			INSERT INTO ~idx_date (tenant_id, key, lo, hi, rid)
+			SELECT $1, * FROM unnest(?::bigint[], ?::timestamptz[], ?::timestamptz[], ?::bigint[])`, c.key, c.lo, c.hi, c.rid))
+	}
+	if c := &w.change; len(c.rid) > 0 {
+		qs = append(qs, gate.SQL(`
+			INSERT INTO ~change (tenant_id, seq, rid, version, type, updated, op)
+			SELECT $1, s, r, v, t, u, o::"char" FROM unnest(?::bigint[], ?::bigint[], ?::int[], ?::smallint[], ?::timestamptz[], ?::text[]) AS x (s, r, v, t, u, o)`,
+			c.seq, c.rid, c.version, c.types, c.updated, c.op))
+	}
+	return qs
+}

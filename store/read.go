@@ -1,0 +1,231 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cordon-fhir/cordon/audit"
+	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/search"
+	"github.com/cordon-fhir/cordon/smart"
+	"github.com/cordon-fhir/cordon/store/internal/gate"
+)
+
+// row is a resource as a table keeps it.
+type row struct {
+	rid     int64
+	ref     fhir.Ref
+	version int64
+	updated time.Time
+	deleted bool
+	body    []byte // sealed
+	seq     int64  // of its change, where that was read
+}
+
+// unknown is the answer for what is not there, and for what the Grant may not
+// see: nobody can tell one from the other.
+func unknown(ref fhir.Ref) error {
+	return fhir.Errorf(fhir.NotFound, "%s is not known", ref)
+}
+
+func gone(ref fhir.Ref) error {
+	return fhir.Errorf(fhir.Deleted, "%s was deleted", ref)
+}
+
+// Read returns the current version of the resource. The error is a
+// *fhir.Error: Forbidden if the Grant does not reach the type, NotFound if
+// there is none that it may see, Deleted if the last version is a deletion.
+func (v *View) Read(ctx context.Context, ref fhir.Ref) (fhir.Resource, error) {
+	return v.read(ctx, fhir.Read, ref, 0)
+}
+
+// Vread returns one version of the resource; errors as for Read. Whether it may
+// be seen is decided by the current version as well, so that what was hidden
+// later is hidden in its past too.
+func (v *View) Vread(ctx context.Context, ref fhir.Ref, version int64) (fhir.Resource, error) {
+	return v.read(ctx, fhir.Vread, ref, version)
+}
+
+func (v *View) read(ctx context.Context, do fhir.Interaction, ref fhir.Ref, version int64) (fhir.Resource, error) {
+	v.attempt(do, ref.Type, ref)
+	p, err := v.gate.Permit(do, ref.Type)
+	if err != nil {
+		return fhir.Resource{}, err
+	}
+	cur, err := v.current(ctx, p, ref)
+	if err != nil {
+		return fhir.Resource{}, err
+	}
+	if err := v.visible(ctx, p, cur); err != nil {
+		return fhir.Resource{}, err
+	}
+	found := cur
+	if version != 0 && version != cur.version {
+		if found, err = v.past(ctx, p, cur, version); err != nil {
+			return fhir.Resource{}, err
+		}
+		if err := v.visible(ctx, p, found); err != nil {
+			return fhir.Resource{}, err
+		}
+	}
+	if found.deleted {
+		return fhir.Resource{}, gone(ref)
+	}
+	r, err := v.open(found)
+	if err != nil {
+		return fhir.Resource{}, err
+	}
+	v.note(v.disclosed(do, r))
+	return r, nil
+}
+
+// current returns the newest version, deletion or not.
+func (v *View) current(ctx context.Context, p smart.Permit, ref fhir.Ref) (row, error) {
+	rows, err := v.query(ctx, p, gate.SQL(`
+		SELECT rid, version, updated, deleted, body
+		FROM   ~resource
+		WHERE  tenant_id = $1 AND type = ? AND id = ?`, ref.Type.Number(), ref.ID))
+	if err != nil {
+		return row{}, fmt.Errorf("reading %s: %w", ref, err)
+	}
+	found := row{ref: ref}
+	r, err := pgx.CollectExactlyOneRow(rows, func(rows pgx.CollectableRow) (row, error) {
+		err := rows.Scan(&found.rid, &found.version, &found.updated, &found.deleted, &found.body)
+		return found, err
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return row{}, unknown(ref)
+	}
+	if err != nil {
+		return row{}, fmt.Errorf("reading %s: %w", ref, err)
+	}
+	return r, nil
+}
+
+// past returns an older version of what cur is the newest version of.
+func (v *View) past(ctx context.Context, p smart.Permit, cur row, version int64) (row, error) {
+	rows, err := v.query(ctx, p, gate.SQL(`
+		SELECT rid, version, updated, deleted, body
+		FROM   ~history
+		WHERE  tenant_id = $1 AND rid = ? AND version = ?`, cur.rid, int32(min(version, 1<<31-1))))
+	if err != nil {
+		return row{}, fmt.Errorf("reading a version of %s: %w", cur.ref, err)
+	}
+	found := row{ref: cur.ref}
+	r, err := pgx.CollectExactlyOneRow(rows, func(rows pgx.CollectableRow) (row, error) {
+		err := rows.Scan(&found.rid, &found.version, &found.updated, &found.deleted, &found.body)
+		return found, err
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return row{}, unknown(cur.ref)
+	}
+	if err != nil {
+		return row{}, fmt.Errorf("reading a version of %s: %w", cur.ref, err)
+	}
+	return r, nil
+}
+
+// query runs q after what the transaction has yet to write, so that it sees it.
+func (v *View) query(ctx context.Context, p smart.Permit, q gate.Clause) (pgx.Rows, error) {
+	if v.writes != nil {
+		if err := v.flush(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return v.gate.Query(ctx, p, q)
+}
+
+// errTwoStatements says that a read needs more than the one statement that
+// DB.Read has.
+var errTwoStatements = gate.ErrTwoStatements
+
+// visible returns nil if the permit covers the version, else the error for an
+// unknown resource. For a deletion the version before it decides.
+func (v *View) visible(ctx context.Context, p smart.Permit, r row) error {
+	where := p.Where()
+	if all(where) {
+		return nil
+	}
+	if r.deleted {
+		if r.version < 2 {
+			return unknown(r.ref)
+		}
+		before, err := v.past(ctx, p, r, r.version-1)
+		if err != nil {
+			return err
+		}
+		if before.deleted {
+			return unknown(r.ref)
+		}
+		r = before
+	}
+	res, err := v.open(r)
+	if err != nil {
+		return err
+	}
+	ok, err := v.covers(where, res)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return unknown(r.ref)
+	}
+	return nil
+}
+
+// all reports whether where is no condition at all.
+func all(where search.Expr) bool {
+	and, ok := where.(search.And)
+	return ok && len(and) == 0
+}
+
+// covers reports whether where holds for the opened resource.
+func (v *View) covers(where search.Expr, r fhir.Resource) (bool, error) {
+	if all(where) {
+		return true, nil
+	}
+	d, err := fhir.Reopen(r.Body)
+	if err != nil {
+		return false, err
+	}
+	return search.Match(where, &r, search.Index(d))
+}
+
+// open decrypts a version.
+func (v *View) open(r row) (fhir.Resource, error) {
+	res := fhir.Resource{Ref: r.ref, Version: r.version, Updated: r.updated.UTC(), Deleted: r.deleted}
+	if r.deleted {
+		return res, nil
+	}
+	var err error
+	res.Body, err = v.db.codec.open(v.keys, v.grant.Tenant().ID.Int(), r.ref, r.version, r.body)
+	return res, err
+}
+
+// disclosed is the audit entry for a resource that leaves.
+func (v *View) disclosed(do fhir.Interaction, r fhir.Resource) audit.Entry {
+	e := audit.Entry{Interaction: do, Type: r.Ref.Type, Entity: r.Ref, Version: r.Version}
+	if ps := patients(r); len(ps) > 0 {
+		e.Patient = ps[0]
+	}
+	return e
+}
+
+// patients returns the patients whose record the resource belongs to.
+func patients(r fhir.Resource) []fhir.Ref {
+	if r.Deleted {
+		return nil
+	}
+	if r.Ref.Type == "Patient" {
+		return []fhir.Ref{r.Ref}
+	}
+	d, err := fhir.Reopen(r.Body)
+	if err != nil {
+		return nil
+	}
+	return search.PatientsOf(d)
+}

@@ -1,0 +1,583 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cordon-fhir/cordon/audit"
+	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/search"
+	"github.com/cordon-fhir/cordon/smart"
+	"github.com/cordon-fhir/cordon/store/internal/gate"
+)
+
+// A Page is a page of search results.
+type Page struct {
+	// Matches are the resources found, in the order asked for.
+	Matches []fhir.Resource
+	// Included are those that _include and _revinclude add.
+	Included []fhir.Resource
+	// Total is the number of matches; nil if it was not asked for.
+	Total *int
+	// Next is the sealed cursor of the next page, "" on the last.
+	Next string
+}
+
+// DefaultCount and MaxCount are the page sizes of searches and histories.
+const (
+	DefaultCount = 20
+	MaxCount     = 1000
+)
+
+// Search returns the first page of the answer to q.
+// https://hl7.org/fhir/R4/search.html
+func (v *View) Search(ctx context.Context, q *search.Query) (*Page, error) {
+	return v.SearchFrom(ctx, q, Cursor{Page: 1})
+}
+
+// SearchFrom returns the page of q at the cursor; q is what Cursor.Query says.
+func (v *View) SearchFrom(ctx context.Context, q *search.Query, c Cursor) (*Page, error) {
+	do := interaction(q)
+	entry := audit.Entry{Interaction: do, Type: q.Type, Query: c.Query}
+	if c.Query == "" {
+		entry.Query = applied(q)
+	}
+	v.attempt(do, q.Type, fhir.Ref{})
+	v.gate.Trail().Main.Query = entry.Query
+	plans, err := v.plans(do, q)
+	if err != nil {
+		return nil, err
+	}
+	page := &Page{}
+	size := q.Count
+	if size < 0 {
+		size = DefaultCount
+	}
+	size = min(size, MaxCount)
+	if q.Summary == "count" {
+		size = 0
+	}
+	var next *position
+	if size > 0 {
+		order, indexed := indexOrder(q)
+		if indexed {
+			page.Matches, next, err = v.indexed(ctx, plans, order, c.After, size)
+		} else {
+			page.Matches, next, err = v.sorted(ctx, plans, q.Sort, c.After, size)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case c.After.Total != nil: // counted on the first page
+		page.Total = c.After.Total
+	case size == 0 || q.Total == search.TotalAccurate || q.Total == search.TotalEstimate:
+		if page.Total, err = v.total(ctx, plans); err != nil {
+			return nil, err
+		}
+	case c.Page == 1 && next == nil && q.Total == "": // all of it is here
+		n := len(page.Matches)
+		page.Total = &n
+	}
+	if next != nil {
+		next.Total = page.Total
+		page.Next, err = v.seal(Cursor{Interaction: do, Ref: fhir.Ref{Type: q.Type}, Query: entry.Query, Page: c.Page + 1, After: *next})
+		if err != nil {
+			return nil, err
+		}
+	}
+	if len(q.Include) > 0 && len(page.Matches) > 0 {
+		if page.Included, err = v.include(ctx, q, page.Matches); err != nil {
+			return nil, err
+		}
+	}
+	v.noteAll(entry, page.Matches, page.Included)
+	return page, nil
+}
+
+func interaction(q *search.Query) fhir.Interaction {
+	if q.Type == "" {
+		return fhir.SearchSystem
+	}
+	return fhir.SearchType
+}
+
+// applied is the query as it was understood, URL-encoded.
+func applied(q *search.Query) string {
+	var b strings.Builder
+	for i, p := range q.Applied {
+		if i > 0 {
+			b.WriteByte('&')
+		}
+		b.WriteString(escape(p.Name) + "=" + escape(p.Value))
+	}
+	return b.String()
+}
+
+// Count returns how many resources q matches.
+func (v *View) Count(ctx context.Context, q *search.Query) (int, error) {
+	do := interaction(q)
+	plans, err := v.plans(do, q)
+	if err != nil {
+		return 0, err
+	}
+	n, err := v.total(ctx, plans)
+	if err != nil {
+		return 0, err
+	}
+	return *n, nil
+}
+
+// Match returns up to two of the resources that q matches, for a conditional
+// interaction. They are not audited as read: nothing of them leaves.
+func (v *View) Match(ctx context.Context, q *search.Query) ([]fhir.Ref, error) {
+	plans, err := v.plans(fhir.SearchType, q)
+	if err != nil {
+		return nil, err
+	}
+	rows, _, err := v.indexed(ctx, plans, order{}, position{}, 2)
+	if err != nil {
+		return nil, err
+	}
+	refs := make([]fhir.Ref, 0, 2)
+	for _, r := range rows {
+		refs = append(refs, r.Ref)
+	}
+	return refs, nil
+}
+
+// A plan is the search of one type.
+type plan struct {
+	on     fhir.Type
+	permit smart.Permit
+	where  search.Expr // what was asked, and what the permit allows
+	exact  bool        // the index alone answers it
+}
+
+// plans makes a plan for each type that q searches and the Grant allows.
+func (v *View) plans(do fhir.Interaction, q *search.Query) ([]plan, error) {
+	types := []fhir.Type{q.Type}
+	if q.Type == "" {
+		types = v.grant.Types(do)
+		if len(q.Types) > 0 {
+			types = q.Types
+		}
+		if len(types) == 0 {
+			return nil, fhir.Errorf(fhir.Forbidden, "the token does not allow a search of the system")
+		}
+	}
+	var plans []plan
+	for _, t := range types {
+		p, err := v.gate.Permit(do, t)
+		if err != nil {
+			return nil, err
+		}
+		where := and(search.Pairs(t, q.Where), p.Where())
+		plans = append(plans, plan{on: t, permit: p, where: where, exact: search.Exact(where)})
+	}
+	return plans, nil
+}
+
+// An order is one that an index has.
+type order struct {
+	by  search.SortKind // ByDate stands for the main date
+	asc bool
+}
+
+// indexOrder returns the order of q if an index has it. Without _sort the
+// newest main date comes first.
+func indexOrder(q *search.Query) (order, bool) {
+	if len(q.Sort) == 0 {
+		return order{by: search.ByDate}, true
+	}
+	if len(q.Sort) > 1 || q.Type == "" {
+		return order{}, false
+	}
+	k := q.Sort[0]
+	switch k.Kind {
+	case search.ByID, search.ByUpdated:
+		return order{by: k.Kind, asc: !k.Desc}, true
+	case search.ByDate:
+		main := search.MainDate(q.Type)
+		// Rising, those without a date would come first and not last.
+		return order{by: search.ByDate}, k.Desc && len(k.Paths) == 1 && k.Paths[0] == main
+	}
+	return order{}, false
+}
+
+// indexed returns a page in an order that an index has.
+func (v *View) indexed(ctx context.Context, plans []plan, o order, after position, size int) ([]fhir.Resource, *position, error) {
+	var found []fhir.Resource
+	var last position
+	examined := 0
+	for _, pl := range plans {
+		if after.Type > pl.on.Number() && len(plans) > 1 {
+			continue
+		}
+		at := position{}
+		if after.Type == pl.on.Number() || len(plans) == 1 {
+			at = after
+		}
+		for {
+			want := size + 1 - len(found)
+			rows, err := v.fetch(ctx, pl, o, at, want)
+			if err != nil {
+				return nil, nil, err
+			}
+			for _, r := range rows {
+				res, ok, err := v.holds(pl, r.row)
+				if err != nil {
+					return nil, nil, err
+				}
+				at = r.position(pl.on)
+				if !ok {
+					continue
+				}
+				if len(found) == size {
+					return found, &last, nil
+				}
+				found, last = append(found, res), at
+			}
+			if len(rows) < want {
+				break
+			}
+			if examined += len(rows); examined > maxExamined {
+				return nil, nil, tooCostly()
+			}
+		}
+	}
+	return found, nil, nil
+}
+
+// holds opens a candidate and checks what the index could not.
+func (v *View) holds(pl plan, r row) (fhir.Resource, bool, error) {
+	res, err := v.open(r)
+	if err != nil {
+		return fhir.Resource{}, false, err
+	}
+	if pl.exact {
+		return res, true, nil
+	}
+	d, err := fhir.Reopen(res.Body)
+	if err != nil {
+		return fhir.Resource{}, false, err
+	}
+	ok, err := v.check(pl.where, &res, search.Index(d))
+	return res, ok, err
+}
+
+// check holds an opened resource against what only its body can tell: each
+// member of a conjunction that the index does not answer.
+func (v *View) check(e search.Expr, r *fhir.Resource, t *search.Terms) (bool, error) {
+	if list, ok := e.(search.And); ok {
+		for _, x := range list {
+			if ok, err := v.check(x, r, t); !ok || err != nil {
+				return false, err
+			}
+		}
+		return true, nil
+	}
+	if search.Exact(e) {
+		return true, nil // the index has answered it
+	}
+	return search.Match(e, r, t)
+}
+
+// candidate is a row with its place in the order.
+type candidate struct {
+	row
+	ts   time.Time
+	none bool // ts is before all time
+}
+
+func (c candidate) position(on fhir.Type) position {
+	p := position{Type: on.Number(), ID: c.ref.ID, RID: c.rid}
+	if !c.none {
+		t := c.ts
+		p.Time = &t
+	}
+	return p
+}
+
+// statement builds FROM and WHERE for a plan. The members of its conjunction
+// that are one key each are joined, so that the planner may begin with any of
+// them; the rest are conditions.
+func (v *View) statement(ctx context.Context, pl plan, resource bool) (from, where gate.Clause, s scope, err error) {
+	c := &compiler{v: v}
+	s = scope{on: pl.on, needs: &resource}
+	where = always
+	list, ok := pl.where.(search.And)
+	if !ok {
+		list = search.And{pl.where}
+	}
+	var rest []search.Expr
+	for _, e := range list {
+		var x gate.Row
+		var table gate.Clause
+		switch e := e.(type) {
+		case search.HasToken:
+			x = c.row()
+			table = gate.SQL(`~idx_token`).With(x.Alias())
+			where = where.With(gate.SQL(`AND`), x.Col("tenant_id"), gate.SQL(`= $1 AND`), x.Col("key"), gate.SQL(`= ?`, v.tokenKey(search.Token(e))))
+		case search.HasReference:
+			x = c.row()
+			table = gate.SQL(`~idx_ref`).With(x.Alias())
+			where = where.With(gate.SQL(`AND`), x.Col("tenant_id"), gate.SQL(`= $1 AND`), x.Col("key"), gate.SQL(`= ? AND`, v.refKey(e.Path, e.Pair)),
+				x.Col("target"), gate.SQL(`= ?`, v.target(e.Target)))
+		default:
+			rest = append(rest, e)
+			continue
+		}
+		if s.anchor == 0 {
+			s.anchor, from = x, table
+			continue
+		}
+		from = from.With(gate.SQL(`,`), table)
+		where = where.With(gate.SQL(`AND`), same(x, s))
+	}
+	for _, e := range rest {
+		x, err := c.cond(ctx, s, e)
+		if err != nil {
+			return from, where, s, err
+		}
+		where = where.With(gate.SQL(`AND`), x)
+	}
+	if s.anchor == 0 {
+		return gate.SQL(`~resource r`), gate.SQL(`r.tenant_id = $1 AND r.type = ? AND NOT r.deleted AND`, pl.on.Number()).With(where), s, nil
+	}
+	if *s.needs {
+		from = from.With(gate.SQL(`, ~resource r`))
+		where = gate.SQL(`r.tenant_id = $1 AND NOT r.deleted AND r.rid =`).With(s.anchor.Col("rid"), gate.SQL(`AND`), where)
+	}
+	return from, where, s, nil
+}
+
+// fetch returns up to n candidates after the position.
+func (v *View) fetch(ctx context.Context, pl plan, o order, after position, n int) ([]candidate, error) {
+	from, where, s, err := v.statement(ctx, pl, true)
+	if err != nil {
+		return nil, err
+	}
+	begun := after.RID != 0
+	var tail gate.Clause
+	switch {
+	case o.by == search.ByDate:
+		ts, rid := s.anchor.Col("ts"), s.anchor.Col("rid")
+		if begun {
+			at := time.Time{}
+			if after.Time != nil {
+				at = *after.Time
+			}
+			where = where.With(gate.SQL(`AND (`), ts, gate.SQL(`,`), rid, gate.SQL(`) < (?, ?)`, stamp(at), after.RID))
+		}
+		tail = gate.SQL(`ORDER BY`).With(ts, gate.SQL(`DESC,`), rid, gate.SQL(`DESC`))
+	case o.by == search.ByUpdated && o.asc:
+		if begun {
+			where = where.With(gate.SQL(`AND (r.updated, r.rid) > (?, ?)`, *after.Time, after.RID))
+		}
+		tail = gate.SQL(`ORDER BY r.updated, r.rid`)
+	case o.by == search.ByUpdated:
+		if begun {
+			where = where.With(gate.SQL(`AND (r.updated, r.rid) < (?, ?)`, *after.Time, after.RID))
+		}
+		tail = gate.SQL(`ORDER BY r.updated DESC, r.rid DESC`)
+	case o.asc:
+		if begun {
+			where = where.With(gate.SQL(`AND r.id > ?`, after.ID))
+		}
+		tail = gate.SQL(`ORDER BY r.id`)
+	default:
+		if begun {
+			where = where.With(gate.SQL(`AND r.id < ?`, after.ID))
+		}
+		tail = gate.SQL(`ORDER BY r.id DESC`)
+	}
+	key := gate.SQL(`r.updated`)
+	if o.by == search.ByDate {
+		key = s.anchor.Col("ts")
+	}
+	stmt := gate.SQL(`SELECT r.rid, r.id, r.version, r.updated, r.body, nullif(`).With(key, gate.SQL(`, '-infinity') FROM`), from,
+		gate.SQL(`WHERE`), where, tail, gate.SQL(`LIMIT ?`, n))
+	rows, err := v.query(ctx, pl.permit, stmt)
+	if err != nil {
+		return nil, fmt.Errorf("searching %s: %w", pl.on, err)
+	}
+	list, err := pgx.CollectRows(rows, func(rows pgx.CollectableRow) (candidate, error) {
+		c := candidate{row: row{ref: fhir.Ref{Type: pl.on}}}
+		var ts *time.Time
+		err := rows.Scan(&c.rid, &c.ref.ID, &c.version, &c.updated, &c.body, &ts)
+		if c.none = ts == nil; !c.none {
+			c.ts = ts.UTC()
+		}
+		return c, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("searching %s: %w", pl.on, err)
+	}
+	return list, nil
+}
+
+// total counts what the plans match, without reading a resource where the
+// index alone answers.
+func (v *View) total(ctx context.Context, plans []plan) (*int, error) {
+	sum := 0
+	for _, pl := range plans {
+		if !pl.exact {
+			err := v.scan(ctx, pl.permit, pl.on, pl.where, func(row, fhir.Resource) error {
+				sum++
+				return nil
+			})
+			if err != nil {
+				return nil, err
+			}
+			continue
+		}
+		from, where, _, err := v.statement(ctx, pl, false)
+		if err != nil {
+			return nil, err
+		}
+		rows, err := v.query(ctx, pl.permit, gate.SQL(`SELECT count(*) FROM`).With(from, gate.SQL(`WHERE`), where))
+		if err != nil {
+			return nil, fmt.Errorf("counting %s: %w", pl.on, err)
+		}
+		n, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[int])
+		if err != nil {
+			return nil, fmt.Errorf("counting %s: %w", pl.on, err)
+		}
+		sum += n
+	}
+	return &sum, nil
+}
+
+// scan calls fn for every resource of the type for which where holds, opened.
+// It is bounded.
+func (v *View) scan(ctx context.Context, p smart.Permit, on fhir.Type, where search.Expr, fn func(row, fhir.Resource) error) error {
+	pl := plan{on: on, permit: p, where: where, exact: search.Exact(where)}
+	const batch = 500
+	at := position{}
+	for examined := 0; ; {
+		rows, err := v.fetch(ctx, pl, order{by: search.ByDate}, at, batch)
+		if err != nil {
+			return err
+		}
+		for _, r := range rows {
+			at = r.position(on)
+			res, ok, err := v.holds(pl, r.row)
+			if err != nil {
+				return err
+			}
+			if ok {
+				if err := fn(r.row, res); err != nil {
+					return err
+				}
+			}
+		}
+		if len(rows) < batch {
+			return nil
+		}
+		if examined += len(rows); examined >= maxExamined {
+			return tooCostly()
+		}
+	}
+}
+
+// targets returns the keys by which references find the resources of the type
+// for which where holds. complete is false if there are more than maxTargets.
+func (v *View) targets(ctx context.Context, p smart.Permit, on fhir.Type, where search.Expr) (keys []int64, complete bool, err error) {
+	if !search.Exact(where) {
+		err := v.scan(ctx, p, on, where, func(r row, _ fhir.Resource) error {
+			keys = append(keys, v.self(r.ref))
+			return nil
+		})
+		return keys, true, err
+	}
+	from, cond, _, err := v.statement(ctx, plan{on: on, permit: p, where: where, exact: true}, true)
+	if err != nil {
+		return nil, false, err
+	}
+	rows, err := v.query(ctx, p, gate.SQL(`SELECT r.self FROM`).With(from, gate.SQL(`WHERE`), cond, gate.SQL(`LIMIT ?`, maxTargets+1)))
+	if err != nil {
+		return nil, false, fmt.Errorf("following a chain to %s: %w", on, err)
+	}
+	keys, err = pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return nil, false, fmt.Errorf("following a chain to %s: %w", on, err)
+	}
+	return keys, len(keys) <= maxTargets, nil
+}
+
+// sorted returns a page in an order that only opened bodies have. It reads all
+// matches, up to the bound.
+func (v *View) sorted(ctx context.Context, plans []plan, sort []search.SortKey, after position, size int) ([]fhir.Resource, *position, error) {
+	type item struct {
+		res  fhir.Resource
+		rid  int64
+		keys []string
+	}
+	var items []item
+	for _, pl := range plans {
+		err := v.scan(ctx, pl.permit, pl.on, pl.where, func(r row, res fhir.Resource) error {
+			d, err := fhir.Reopen(res.Body)
+			if err != nil {
+				return err
+			}
+			it := item{res, r.rid, make([]string, len(sort))}
+			for i, k := range sort {
+				it.keys[i] = search.SortText(&res, d, k)
+			}
+			items = append(items, it)
+			if len(items) > maxExamined {
+				return tooCostly()
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	before := func(a []string, arid int64, b []string, brid int64) int {
+		for i, k := range sort {
+			if c := compareText(a[i], b[i], k.Desc); c != 0 {
+				return c
+			}
+		}
+		return cmp.Compare(arid, brid)
+	}
+	slices.SortFunc(items, func(a, b item) int { return before(a.keys, a.rid, b.keys, b.rid) })
+	var found []fhir.Resource
+	var last position
+	for _, it := range items {
+		if after.RID != 0 && len(after.Keys) == len(sort) && before(it.keys, it.rid, after.Keys, after.RID) <= 0 {
+			continue
+		}
+		if len(found) == size {
+			return found, &last, nil
+		}
+		found = append(found, it.res)
+		last = position{RID: it.rid, Keys: it.keys}
+	}
+	return found, nil, nil
+}
+
+// compareText orders two sort texts; "" is a missing value and comes last
+// either way.
+func compareText(a, b string, desc bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a == "":
+		return 1
+	case b == "":
+		return -1
+	case desc:
+		return strings.Compare(b, a)
+	}
+	return strings.Compare(a, b)
+}

@@ -1,0 +1,127 @@
+package storetest
+
+import (
+	"context"
+	"crypto/rand"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cordon-fhir/cordon/keys"
+	"github.com/cordon-fhir/cordon/store"
+	"github.com/cordon-fhir/cordon/tenant"
+)
+
+// The tenants that every Fixture has.
+const (
+	A1 = "alpha-one" // shared
+	A2 = "alpha-two" // shared
+	S1 = "sigma-one" // schema
+	S2 = "sigma-two" // schema
+	D1 = "delta-one" // database
+)
+
+// Slugs are the tenants that every Fixture has, one of each mode first.
+var Slugs = []string{A1, S1, D1, A2, S2}
+
+// Modes says in which partition mode each tenant is.
+var Modes = map[string]tenant.Mode{
+	A1: tenant.Shared, A2: tenant.Shared, S1: tenant.Schema, S2: tenant.Schema, D1: tenant.Database,
+}
+
+// KEK is the key-encryption key of a Fixture.
+const KEK = "file://test"
+
+// A Fixture is a system with tenants in every mode. The tests of one package
+// share it, so they choose ids of their own, or make tenants of their own.
+type Fixture struct {
+	OwnerURL string
+	URLs     store.URLs
+	KMS      keys.KMS
+	Migrator *store.Migrator
+	Registry *store.Registry
+	Keyring  *keys.Keyring
+	Tenants  *tenant.Registry
+}
+
+var fixture struct {
+	once sync.Once
+	err  error
+	f    *Fixture
+	dir  string
+}
+
+// New returns the Fixture of this test binary.
+func New(t testing.TB) *Fixture {
+	t.Helper()
+	owner := Postgres(t)
+	fixture.once.Do(func() { fixture.f, fixture.err = open(owner) })
+	if fixture.err != nil {
+		t.Fatal(fixture.err)
+	}
+	return fixture.f
+}
+
+func open(owner string) (*Fixture, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	dir, err := os.MkdirTemp("", "cordon-kek")
+	if err != nil {
+		return nil, err
+	}
+	fixture.dir = dir
+	f := &Fixture{OwnerURL: owner}
+	if f.KMS, err = keys.NewFileKMS(filepath.Join(dir, "kek")); err != nil {
+		return nil, err
+	}
+	conf := store.MigratorConfig{
+		OwnerURL: owner, KMS: f.KMS, KEK: KEK,
+		Secrets: store.Secrets{App: rand.Text(), Audit: rand.Text(), Registry: rand.Text()},
+	}
+	if cluster.server == nil {
+		conf.Name = systemName()
+	}
+	if f.Migrator, err = store.OpenMigrator(ctx, conf); err != nil {
+		return nil, err
+	}
+	if err := f.Migrator.Bootstrap(ctx); err != nil {
+		return nil, err
+	}
+	for _, slug := range []string{A1, A2, S1, S2, D1} {
+		name := strings.ReplaceAll(slug, "-", " ")
+		if _, _, err := f.Migrator.Provision(ctx, store.NewTenant{Slug: slug, Name: name, Mode: Modes[slug]}); err != nil {
+			return nil, err
+		}
+	}
+	if f.URLs, err = f.Migrator.URLs(); err != nil {
+		return nil, err
+	}
+	if f.Registry, err = store.OpenRegistry(ctx, f.URLs.Registry, f.KMS); err != nil {
+		return nil, err
+	}
+	f.Keyring = keys.NewKeyring(f.Registry, f.KMS)
+	f.Tenants = tenant.NewRegistry(f.Registry)
+	return f, nil
+}
+
+// closeFixture closes what New opened.
+func closeFixture() {
+	if f := fixture.f; f != nil {
+		f.Registry.Close()
+		f.Migrator.Close()
+	}
+	os.RemoveAll(fixture.dir)
+}
+
+// Tenant returns the tenant with the slug.
+func (f *Fixture) Tenant(t testing.TB, slug string) *tenant.Tenant {
+	t.Helper()
+	got, err := f.Tenants.Tenant(t.Context(), slug)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}

@@ -1,0 +1,374 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/cordon-fhir/cordon/audit"
+	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/search"
+	"github.com/cordon-fhir/cordon/smart"
+	"github.com/cordon-fhir/cordon/store/internal/gate"
+)
+
+// Tx is a View that can also write. It sees its own writes.
+type Tx struct {
+	View
+	fetched map[fhir.Ref]*row // nil row: there is none
+}
+
+// NewID returns an id for a resource that is about to be created.
+func NewID() string { return uuid.Must(uuid.NewV7()).String() }
+
+// Lock makes other transactions of the tenant that Lock an equal name wait
+// until this one ends. Conditional interactions lock their criteria, so that
+// equal ones happen one after the other.
+func (tx *Tx) Lock(ctx context.Context, do fhir.Interaction, on fhir.Type, name string) error {
+	tx.attempt(do, on, fhir.Ref{})
+	p, err := tx.gate.Permit(do, on)
+	if err != nil {
+		return err
+	}
+	if err := tx.gate.Exec(ctx, p, gate.SQL(`SELECT pg_advisory_xact_lock(?) WHERE $1 <> 0`, tx.lockKey(name))); err != nil {
+		return fmt.Errorf("locking criteria: %w", err)
+	}
+	return nil
+}
+
+// Fetch reads the current versions of refs for a later Put or Delete, locked,
+// in one round trip. Put and Delete fetch what was not fetched.
+func (tx *Tx) Fetch(ctx context.Context, refs ...fhir.Ref) error {
+	if tx.fetched == nil {
+		tx.fetched = map[fhir.Ref]*row{}
+	}
+	var types []int16
+	var ids []string
+	var p smart.Permit
+	for _, ref := range refs {
+		if _, ok := tx.fetched[ref]; ok {
+			continue
+		}
+		tx.fetched[ref] = nil
+		var err error
+		if p, err = tx.writePermit(ref.Type); err != nil {
+			return err
+		}
+		types, ids = append(types, ref.Type.Number()), append(ids, ref.ID)
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	// The rows are locked in one order by everybody, so that two Bundles
+	// wait for each other in turn and not in a circle.
+	rows, err := tx.query(ctx, p, gate.SQL(`
+		SELECT rid, type, id, version, updated, deleted, body
+		FROM   ~resource
+		WHERE  tenant_id = $1 AND (type, id) IN (SELECT * FROM unnest(?::smallint[], ?::text[]))
+		ORDER  BY rid
+		FOR    UPDATE`, types, ids))
+	if err != nil {
+		return fmt.Errorf("locking resources: %w", err)
+	}
+	var r row
+	var number int16
+	_, err = pgx.ForEachRow(rows, []any{&r.rid, &number, &r.ref.ID, &r.version, &r.updated, &r.deleted, &r.body}, func() error {
+		found := r
+		found.ref.Type = fhir.TypeNumbered(number)
+		tx.fetched[found.ref] = &found
+		r.body = nil
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("locking resources: %w", err)
+	}
+	return nil
+}
+
+// writePermit is a permit to lock a resource of the type before changing it:
+// whichever of update, patch and delete the Grant has.
+func (tx *Tx) writePermit(t fhir.Type) (smart.Permit, error) {
+	p, err := tx.gate.Permit(fhir.Update, t)
+	if err == nil {
+		return p, nil
+	}
+	if p, derr := tx.gate.Permit(fhir.Delete, t); derr == nil {
+		return p, nil
+	}
+	return smart.Permit{}, err
+}
+
+// fetch returns the locked current version, nil if there is none.
+func (tx *Tx) fetch(ctx context.Context, ref fhir.Ref) (*row, error) {
+	if err := tx.Fetch(ctx, ref); err != nil {
+		return nil, err
+	}
+	r := tx.fetched[ref]
+	if r != nil && tx.writes.rids[r.rid] { // a second version must come after the first
+		if err := tx.flush(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+// Create stores d as the first version of a resource of its type under a
+// new id, which it chooses, unless id is set. d has passed
+// fhir/validate; its id, meta.versionId and meta.lastUpdated
+// are replaced.
+func (tx *Tx) Create(ctx context.Context, id string, d *fhir.Document) (fhir.Resource, error) {
+	if id == "" {
+		id = NewID()
+	}
+	ref := fhir.Ref{Type: d.Type, ID: id}
+	tx.attempt(fhir.Create, d.Type, fhir.Ref{})
+	p, err := tx.gate.Permit(fhir.Create, d.Type)
+	if err != nil {
+		return fhir.Resource{}, err
+	}
+	return tx.put(p, fhir.Create, ref, d, nil)
+}
+
+// Put stores d as the next version of the resource, or as the first.
+// created tells which. If ifMatch is not 0 the current version must be that,
+// else the error has code Conflict and status 412. Put of a resource that the
+// Grant may not see is NotFound.
+func (tx *Tx) Put(ctx context.Context, ref fhir.Ref, d *fhir.Document, ifMatch int64) (r fhir.Resource, created bool, err error) {
+	return tx.replace(ctx, fhir.Update, ref, d, ifMatch)
+}
+
+// Patch is Put under the name of the interaction patch.
+func (tx *Tx) Patch(ctx context.Context, ref fhir.Ref, d *fhir.Document, ifMatch int64) (fhir.Resource, error) {
+	r, _, err := tx.replace(ctx, fhir.Patch, ref, d, ifMatch)
+	return r, err
+}
+
+func (tx *Tx) replace(ctx context.Context, do fhir.Interaction, ref fhir.Ref, d *fhir.Document, ifMatch int64) (r fhir.Resource, created bool, err error) {
+	tx.attempt(do, ref.Type, ref)
+	p, err := tx.gate.Permit(do, ref.Type)
+	if err != nil {
+		return fhir.Resource{}, false, err
+	}
+	old, err := tx.fetch(ctx, ref)
+	if err != nil {
+		return fhir.Resource{}, false, err
+	}
+	if old != nil {
+		if err := tx.visible(ctx, p, *old); err != nil {
+			return fhir.Resource{}, false, err
+		}
+	}
+	if err := match(old, ifMatch); err != nil {
+		return fhir.Resource{}, false, err
+	}
+	r, err = tx.put(p, do, ref, d, old)
+	return r, old == nil || old.deleted, err
+}
+
+// match checks If-Match against what is there.
+func match(old *row, ifMatch int64) error {
+	if ifMatch == 0 || old != nil && !old.deleted && old.version == ifMatch {
+		return nil
+	}
+	return fhir.Errorf(fhir.Conflict, "the resource is not at the version that If-Match names").WithStatus(412)
+}
+
+// Current returns the current version, locked, for a change that depends on
+// it; errors as for Read.
+func (tx *Tx) Current(ctx context.Context, do fhir.Interaction, ref fhir.Ref) (fhir.Resource, error) {
+	tx.attempt(do, ref.Type, ref)
+	p, err := tx.gate.Permit(do, ref.Type)
+	if err != nil {
+		return fhir.Resource{}, err
+	}
+	old, err := tx.fetch(ctx, ref)
+	if err != nil {
+		return fhir.Resource{}, err
+	}
+	if old == nil {
+		return fhir.Resource{}, unknown(ref)
+	}
+	if err := tx.visible(ctx, p, *old); err != nil {
+		return fhir.Resource{}, err
+	}
+	if old.deleted {
+		return fhir.Resource{}, gone(ref)
+	}
+	return tx.open(*old)
+}
+
+// put writes the version after old.
+func (tx *Tx) put(p smart.Permit, do fhir.Interaction, ref fhir.Ref, d *fhir.Document, old *row) (fhir.Resource, error) {
+	r := fhir.Resource{Ref: ref, Version: 1, Updated: now()}
+	next := row{rid: newRID(), ref: ref}
+	if old != nil {
+		r.Version = old.version + 1
+		if !r.Updated.After(old.updated) { // the clock went back; time in a resource does not
+			r.Updated = old.updated.UTC().Add(time.Millisecond)
+		}
+		next.rid = old.rid
+	}
+	r.Body = d.Stamp(ref.ID, r.Version, r.Updated)
+	stored, err := fhir.Reopen(r.Body)
+	if err != nil {
+		return fhir.Resource{}, fmt.Errorf("reading back %s: %w", ref, err)
+	}
+	terms := search.Index(stored)
+	if !all(p.Where()) {
+		ok, err := search.Match(p.Where(), &r, terms)
+		if err != nil {
+			return fhir.Resource{}, err
+		}
+		if !ok {
+			return fhir.Resource{}, fhir.Errorf(fhir.Forbidden, "the resource would be outside what the token allows")
+		}
+	}
+	next.version, next.updated = r.Version, r.Updated
+	if next.body, err = tx.db.codec.seal(tx.keys, tx.grant.Tenant().ID.Int(), r); err != nil {
+		return fhir.Resource{}, fmt.Errorf("sealing %s: %w", ref, err)
+	}
+	oldKeys, err := tx.indexOf(old)
+	if err != nil {
+		return fhir.Resource{}, err
+	}
+	op := "u"
+	if old == nil {
+		op = "c"
+	}
+	tx.store(p, next, old, terms.Present, oldKeys, tx.hash(next.rid, terms), op)
+	e := audit.Entry{Interaction: do, Type: ref.Type, Entity: ref, Version: r.Version}
+	if ps := search.Patients(ref, terms); len(ps) > 0 {
+		e.Patient = ps[0]
+	}
+	tx.note(e)
+	return r, nil
+}
+
+// Delete stores a deletion as the next version. deleted is false if there was
+// nothing to delete.
+func (tx *Tx) Delete(ctx context.Context, ref fhir.Ref, ifMatch int64) (r fhir.Resource, deleted bool, err error) {
+	tx.attempt(fhir.Delete, ref.Type, ref)
+	p, err := tx.gate.Permit(fhir.Delete, ref.Type)
+	if err != nil {
+		return fhir.Resource{}, false, err
+	}
+	old, err := tx.fetch(ctx, ref)
+	if err != nil {
+		return fhir.Resource{}, false, err
+	}
+	if old != nil {
+		if err := tx.visible(ctx, p, *old); err != nil {
+			return fhir.Resource{}, false, err
+		}
+	}
+	if err := match(old, ifMatch); err != nil {
+		return fhir.Resource{}, false, err
+	}
+	if old == nil || old.deleted {
+		tx.note(audit.Entry{Interaction: fhir.Delete, Type: ref.Type, Entity: ref})
+		if old == nil {
+			return fhir.Resource{Ref: ref}, false, nil
+		}
+		return fhir.Resource{Ref: ref, Version: old.version, Updated: old.updated.UTC(), Deleted: true}, false, nil
+	}
+	was, err := tx.open(*old)
+	if err != nil {
+		return fhir.Resource{}, false, err
+	}
+	next := row{rid: old.rid, ref: ref, version: old.version + 1, updated: now(), deleted: true, body: []byte{}}
+	if !next.updated.After(old.updated) {
+		next.updated = old.updated.UTC().Add(time.Millisecond)
+	}
+	oldKeys, err := tx.indexOf(old)
+	if err != nil {
+		return fhir.Resource{}, false, err
+	}
+	tx.store(p, next, old, 0, oldKeys, &indexRows{ts: stamp(time.Time{})}, "d")
+	e := tx.disclosed(fhir.Delete, was)
+	e.Version = next.version
+	tx.note(e)
+	return fhir.Resource{Ref: ref, Version: next.version, Updated: next.updated, Deleted: true}, true, nil
+}
+
+// indexRows are the rows of one resource in the index tables.
+type indexRows struct {
+	ts     pgtype.Timestamptz
+	tokens []int64
+	refs   []refRow
+	nums   []numRow
+	dates  []dateRow
+}
+
+type refRow struct{ key, target int64 }
+type numRow struct {
+	key    int64
+	lo, hi float64
+}
+type dateRow struct {
+	key    int64
+	lo, hi pgtype.Timestamptz
+}
+
+// hash makes the index rows of terms.
+func (v *View) hash(rid int64, t *search.Terms) *indexRows {
+	rows := &indexRows{ts: stamp(t.Time)}
+	for _, x := range t.Tokens {
+		rows.tokens = append(rows.tokens, v.tokenKey(x))
+	}
+	for _, x := range t.Refs {
+		rows.refs = append(rows.refs, refRow{v.refKey(x.Path, x.Pair), v.target(x.Target)})
+	}
+	for _, x := range t.Numbers {
+		rows.nums = append(rows.nums, numRow{v.numberKey(x.Path, x.Unit), finite(x.Lo), finite(x.Hi)})
+	}
+	for _, x := range t.Dates {
+		rows.dates = append(rows.dates, dateRow{v.dateKey(x.Path), stamp(x.Lo), stamp(x.Hi)})
+	}
+	// Two terms can have one hash; a row is there once.
+	rows.tokens = unique(rows.tokens)
+	rows.refs = unique(rows.refs)
+	rows.nums = unique(rows.nums)
+	rows.dates = unique(rows.dates)
+	return rows
+}
+
+func unique[T comparable](list []T) []T {
+	if len(list) < 16 {
+		for i := 1; i < len(list); {
+			if slices.Contains(list[:i], list[i]) {
+				list = slices.Delete(list, i, i+1)
+				continue
+			}
+			i++
+		}
+		return list
+	}
+	seen := make(map[T]bool, len(list))
+	return slices.DeleteFunc(list, func(x T) bool {
+		dup := seen[x]
+		seen[x] = true
+		return dup
+	})
+}
+
+// indexOf computes the index rows of a stored version from its body, so that
+// they can be deleted by their primary keys: the tables need no second index.
+func (v *View) indexOf(old *row) (*indexRows, error) {
+	if old == nil || old.deleted {
+		return &indexRows{ts: stamp(time.Time{})}, nil
+	}
+	r, err := v.open(*old)
+	if err != nil {
+		return nil, err
+	}
+	d, err := fhir.Reopen(r.Body)
+	if err != nil {
+		return nil, fmt.Errorf("reading back %s: %w", old.ref, err)
+	}
+	return v.hash(old.rid, search.Index(d)), nil
+}
