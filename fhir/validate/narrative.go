@@ -156,7 +156,7 @@ func (x *xhtml) characters() string {
 	if !ok {
 		return "it has a malformed or unknown entity"
 	}
-	x.content = x.content || len(bytes.TrimSpace(text)) > 0
+	x.content = x.content || len(bytes.Trim(text, " \t\r\n")) > 0
 	x.text = x.text[end:]
 	return ""
 }

@@ -47,7 +47,9 @@ func format(p r4.Primitive, v *fastjson.Value) string {
 // number checks the text of a JSON number.
 func number(p r4.Primitive, s []byte) string {
 	if p == r4.Decimal {
-		if f, err := strconv.ParseFloat(string(s), 64); err != nil || f != 0 && -1e-300 < f && f < 1e-300 {
+		mantissa, _, _ := bytes.Cut(bytes.ToLower(s), []byte("e"))
+		f, err := strconv.ParseFloat(string(s), 64)
+		if err != nil || f == 0 && bytes.ContainsAny(mantissa, "123456789") {
 			return "it is too large or too small"
 		}
 		return ""
@@ -129,7 +131,14 @@ func text(p r4.Primitive, s []byte) string {
 
 func isSpace(c byte) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' }
 
-func hasSpace(s []byte) bool { return bytes.IndexFunc(s, isWhite) >= 0 }
+func hasSpace(s []byte) bool {
+	for _, c := range s {
+		if c <= ' ' || c >= 0x80 {
+			return bytes.IndexFunc(s, isWhite) >= 0
+		}
+	}
+	return false
+}
 
 // isWhite reports whether r is one of the \s of the regular expressions in the
 // definitions, or a space that only looks different.

@@ -74,6 +74,7 @@ func cutLast(s string) (before, after string, ok bool) {
 // https://hl7.org/fhir/R4/references.html#contained
 type scope struct {
 	contained []contained
+	byID      map[string]int // place in contained
 	fragments []fragment
 	current   int // the contained resource that is being walked, -1 if none
 }
@@ -120,10 +121,8 @@ func (w *walker) nested(e *r4.Element, o *fastjson.Object) {
 	if id == "" {
 		w.fault(fhir.Required, "a contained resource must have an id")
 	}
-	for _, c := range w.scope.contained {
-		if c.id == id && id != "" {
-			w.fault(fhir.Value, "two contained resources have one id")
-		}
+	if _, twice := w.scope.byID[id]; twice {
+		w.fault(fhir.Value, "two contained resources have one id")
 	}
 	meta := o.Get("meta")
 	if meta.Exists("versionId") || meta.Exists("lastUpdated") {
@@ -132,7 +131,13 @@ func (w *walker) nested(e *r4.Element, o *fastjson.Object) {
 	if meta.Exists("security") {
 		w.fault(fhir.Invariant, "dom-5: a contained resource must not have a security label")
 	}
+	if w.scope.byID == nil {
+		w.scope.byID = map[string]int{}
+	}
 	w.scope.current = len(w.scope.contained)
+	if id != "" {
+		w.scope.byID[id] = w.scope.current
+	}
 	w.scope.contained = append(w.scope.contained, contained{id, typ, w.place()})
 	w.object(t, o, ofResource)
 	w.scope.current = -1
@@ -143,15 +148,15 @@ func (w *walker) nested(e *r4.Element, o *fastjson.Object) {
 func (w *walker) resolve() {
 	referred := make([]bool, len(w.scope.contained))
 	for _, f := range w.scope.fragments {
-		i := slices.IndexFunc(w.scope.contained, func(c contained) bool { return c.id == f.id })
+		i, known := w.scope.byID[f.id]
 		switch {
 		case f.id == "":
 			if f.from >= 0 {
 				referred[f.from] = true
 			}
-		case i < 0 && f.must:
+		case !known && f.must:
 			w.faultAt(f.place, fhir.Invariant, "ref-1: the resource contains none with the id referred to")
-		case i >= 0:
+		case known:
 			referred[i] = true
 			if typ := w.scope.contained[i].typ; len(f.targets) > 0 && !slices.Contains(f.targets, typ) {
 				w.faultAt(f.place, fhir.Value, "must not refer to a %s", typ)

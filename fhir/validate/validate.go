@@ -73,7 +73,9 @@ func (w *walker) run(d *fhir.Document) error {
 
 // fault adds an issue at the current place.
 func (w *walker) fault(code fhir.IssueCode, format string, args ...any) {
-	w.faultAt(w.place(), code, format, args...)
+	if !w.full {
+		w.faultAt(w.place(), code, format, args...)
+	}
 }
 
 func (w *walker) faultAt(place string, code fhir.IssueCode, format string, args ...any) {
@@ -139,13 +141,13 @@ func (w *walker) object(t *r4.Type, o *fastjson.Object, as role) {
 		if len(key) > 1 && key[0] == '_' {
 			name, sibling = key[1:], true
 		}
+		if string(name) != "id" {
+			content++
+		}
 		e := t.Element(string(name))
 		if e == nil || sibling && (e.Primitive() == 0 || e.Primitive() == r4.XHTML) {
 			w.unknown(t, string(key))
 			return
-		}
-		if e.Name != "id" {
-			content++
 		}
 		beside := sibling && o.Get(e.Name) != nil
 		if bit := uint64(1) << e.ChoiceNumber(); bit > 1 && !beside {
