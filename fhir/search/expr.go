@@ -28,7 +28,9 @@ type HasToken Token
 type HasReference Reference
 
 // HasText holds where a string at Path starts with, contains or is the Text.
-// An index can only narrow it, unless Exact reports true.
+// An index can only narrow it, to what holds all of Keys, unless Exact reports
+// true; then it is the same as holding all of Keys. A Path with a colon, such as
+// "Observation.code:text", is never in the index.
 type HasText struct {
 	Path Path
 	Op   TextOp
@@ -40,9 +42,11 @@ type TextOp byte
 
 // The ways to compare strings.
 const (
-	StartsWith TextOp = iota // folded: case, accents, punctuation and space
-	Contains                 // folded
-	Equals                   // :exact, byte for byte
+	StartsWith     TextOp = iota // folded: case, accents, punctuation and space
+	Contains                     // folded, within the first 64 runes
+	Equals                       // :exact, byte for byte
+	ContainsBeyond               // folded, anywhere in a string of more than 64 runes
+	Below                        // of URIs: the text and what is below it, path by path
 )
 
 // InDate holds where one date range at Path meets all Bounds.
@@ -114,11 +118,14 @@ type Chain struct {
 }
 
 // ReverseChain holds where a resource of the Type for which X holds refers to
-// the resource by one of Paths: the parameter _has.
+// the resource by one of Paths: the parameter _has. If Pair is set, the
+// referring resource also holds that token, and the index has it joined with
+// the references at each of Paths.
 type ReverseChain struct {
 	Type  fhir.Type
 	Paths []Path
 	X     Expr
+	Pair  Token
 }
 
 func (And) expr()          {}

@@ -1,0 +1,193 @@
+package search
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/cordon-fhir/cordon/fhir"
+)
+
+// passedOver are parameters for the one who answers, not for the search.
+// https://hl7.org/fhir/R4/http.html#parameters
+var passedOver = map[string]bool{"_format": true, "_pretty": true}
+
+// controls are the parameters that say what the answer looks like.
+// https://hl7.org/fhir/R4/search.html#return
+var controls map[string]func(*reader, Param) error
+
+func init() { // the members refer to controls through Parse
+	controls = map[string]func(*reader, Param) error{
+		"_sort":       (*reader).sort,
+		"_count":      (*reader).count,
+		"_total":      (*reader).total,
+		"_summary":    (*reader).summary,
+		"_elements":   (*reader).elements,
+		"_include":    (*reader).include,
+		"_revinclude": (*reader).include,
+		"_type":       (*reader).typed,
+		"_contained":  (*reader).contained,
+	}
+}
+
+// typed passes _type, which readTypes has read.
+func (r *reader) typed(p Param) error {
+	if r.query.Type != "" || p.Name != "_type" {
+		return errUnknown
+	}
+	return nil
+}
+
+// contained reads _contained: contained resources are not searched.
+// https://hl7.org/fhir/R4/search.html#contained
+func (r *reader) contained(p Param) error {
+	if p.Value != "false" {
+		return unsupported(p.Name, "can be false only")
+	}
+	return nil
+}
+
+// count reads _count; 0 asks for the count alone.
+// https://hl7.org/fhir/R4/search.html#count
+func (r *reader) count(p Param) error {
+	n, err := strconv.Atoi(p.Value)
+	if err != nil || n < 0 || !isDigits(p.Value) {
+		return invalid(p.Name, "must be a number, 0 or more")
+	}
+	r.query.Count = n
+	return nil
+}
+
+// total reads _total.
+// https://hl7.org/fhir/R4/search.html#total
+func (r *reader) total(p Param) error {
+	t := Total(p.Value)
+	if t != TotalNone && t != TotalEstimate && t != TotalAccurate {
+		return invalid(p.Name, "must be none, estimate or accurate")
+	}
+	r.query.Total = t
+	return nil
+}
+
+// summary reads _summary.
+// https://hl7.org/fhir/R4/search.html#summary
+func (r *reader) summary(p Param) error {
+	if !slices.Contains([]string{"true", "text", "data", "count", "false"}, p.Value) {
+		return invalid(p.Name, "must be true, text, data, count or false")
+	}
+	r.query.Summary = p.Value
+	return nil
+}
+
+// elements reads _elements.
+// https://hl7.org/fhir/R4/search.html#elements
+func (r *reader) elements(p Param) error {
+	for name := range strings.SplitSeq(p.Value, ",") {
+		if name = strings.TrimSpace(name); name != "" {
+			r.query.Elements = append(r.query.Elements, name)
+		}
+	}
+	return nil
+}
+
+// sort reads _sort.
+// https://hl7.org/fhir/R4/search.html#sort
+func (r *reader) sort(p Param) error {
+	if p.Name != "_sort" {
+		return unsupported(p.Name, "has a modifier; the order is descending by a leading minus")
+	}
+	for code := range strings.SplitSeq(p.Value, ",") {
+		code, desc := strings.CutPrefix(strings.TrimSpace(code), "-")
+		key := SortKey{Desc: desc}
+		for _, t := range r.types {
+			kind, paths, ok := sortable(tableOf(t), code)
+			if !ok {
+				return unsupported(p.Name, "names what is no search parameter here, or one without an order")
+			}
+			key.Kind = kind
+			key.Paths = append(key.Paths, paths...)
+		}
+		r.query.Sort = append(r.query.Sort, key)
+	}
+	return nil
+}
+
+func sortable(tb *table, code string) (kind SortKind, paths []Path, ok bool) {
+	p := tb.byCode[code]
+	if p == nil {
+		return 0, nil, false
+	}
+	for _, e := range p.elements {
+		paths = append(paths, e.path)
+	}
+	switch p.Type {
+	case "composite", "special":
+		return 0, nil, false
+	case "date":
+		kind = ByDate
+	case "number", "quantity":
+		kind = ByNumber
+	default:
+		kind = ByText
+	}
+	switch code {
+	case "_id":
+		return ByID, nil, true
+	case "_lastUpdated":
+		return ByUpdated, nil, true
+	}
+	return kind, paths, true
+}
+
+// include reads _include and _revinclude: Type:parameter, Type:parameter:Target,
+// Type:* and *, with the modifier :iterate, formerly :recurse.
+// https://hl7.org/fhir/R4/search.html#include
+func (r *reader) include(p Param) error {
+	name, modifier, _ := strings.Cut(p.Name, ":")
+	if modifier != "" && modifier != "iterate" && modifier != "recurse" {
+		return unsupportedModifier(p.Name)
+	}
+	in := Include{Reverse: name == "_revinclude", Iterate: modifier != ""}
+	part := strings.Split(p.Value, ":")
+	if p.Value == "*" && !in.Reverse {
+		for _, t := range r.types {
+			in.Source = t
+			r.query.Include = append(r.query.Include, in)
+		}
+		return nil
+	}
+	in.Source = fhir.Type(part[0])
+	if len(part) < 2 || len(part) > 3 || !in.Source.Known() {
+		return invalid(p.Name, "must be as in Observation:subject or Observation:subject:Patient")
+	}
+	if len(part) == 3 && part[2] != "" {
+		if in.Target = fhir.Type(part[2]); !in.Target.Known() {
+			return invalid(p.Name, "names a target type that is not known")
+		}
+	}
+	if part[1] != "*" {
+		sp := tableOf(in.Source).byCode[part[1]]
+		if sp == nil || sp.Type != "reference" || in.Target != "" && !sp.canTarget(in.Target) {
+			return invalid(p.Name, "names no reference of that type")
+		}
+		if in.Paths = sp.paths(in.Target); len(in.Paths) == 0 {
+			return unsupported(p.Name, "cannot follow canonical URLs")
+		}
+		if in.Target == "" {
+			in.Target = sp.onlyTarget()
+		}
+	}
+	r.query.Include = append(r.query.Include, in)
+	return nil
+}
+
+// onlyTarget returns the type that all elements of p are restricted to, "" if
+// there is none.
+func (p *parameter) onlyTarget() fhir.Type {
+	for _, e := range p.elements {
+		if e.only == "" || e.only != p.elements[0].only {
+			return ""
+		}
+	}
+	return fhir.Type(p.elements[0].only)
+}

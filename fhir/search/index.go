@@ -1,0 +1,631 @@
+package search
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unsafe"
+
+	"github.com/valyala/fastjson"
+
+	"github.com/cordon-fhir/cordon/fhir"
+)
+
+type value = *fastjson.Value
+
+// Index returns the terms of a resource: all that its type's search parameters
+// read in it. Values that are malformed have none. The Terms share memory with
+// d, and Index walks the tree of d, which no other goroutine may do meanwhile.
+func Index(d *fhir.Document) *Terms {
+	tb := tableOf(d.Type)
+	x := indexer{terms: &Terms{}, root: d.Tree, want: every}
+	if tb == nil {
+		return x.terms
+	}
+	x.terms.Tokens = make([]Token, 0, 24)
+	x.terms.Refs = make([]Reference, 0, 8)
+	x.object(tb.root, d.Tree)
+	x.pair(tb)
+	x.terms.Time = mainDate(tb, x.terms)
+	x.terms.dedupe()
+	return x.terms
+}
+
+// References returns the resources of this server that d refers to by one of
+// the paths, or by any path that a search parameter reads if there are none.
+func References(d *fhir.Document, paths []Path) []fhir.Ref {
+	tb := tableOf(d.Type)
+	if tb == nil {
+		return nil
+	}
+	x := indexer{terms: &Terms{}, root: d.Tree, want: references}
+	x.object(tb.root, d.Tree)
+	return x.terms.refs(func(r Reference) bool { return paths == nil || slices.Contains(paths, r.Path) })
+}
+
+// refs returns the targets in this server of the references that keep holds
+// for, each once.
+func (t *Terms) refs(keep func(Reference) bool) []fhir.Ref {
+	var list []fhir.Ref
+	for _, r := range t.Refs {
+		if !keep(r) {
+			continue
+		}
+		if ref, err := fhir.ParseRef(r.Target); err == nil && !slices.Contains(list, ref) {
+			list = append(list, ref)
+		}
+	}
+	return list
+}
+
+// An indexer collects the terms of one resource.
+type indexer struct {
+	terms *Terms
+	root  value
+	want  kind
+	// made holds the strings that are composed. Its bytes are never changed
+	// once a string is made of them.
+	made []byte
+}
+
+// object reads the members of an object.
+func (x *indexer) object(n *node, v value) {
+	o, err := v.Object()
+	if err != nil {
+		return
+	}
+	for _, c := range n.children {
+		if c.below&x.want == 0 {
+			continue
+		}
+		member := o.Get(c.Name)
+		if member == nil {
+			continue
+		}
+		if member.Type() != fastjson.TypeArray {
+			x.item(c, member)
+			continue
+		}
+		for _, item := range member.GetArray() {
+			x.item(c, item)
+			if c.First {
+				break
+			}
+		}
+	}
+}
+
+// item reads one value of n.
+func (x *indexer) item(n *node, v value) {
+	if n.Is != "" && !holds(n, v) {
+		return
+	}
+	for _, l := range n.leaves {
+		if l.kind&x.want != 0 && l.emit(x, l, v) {
+			x.terms.Present |= l.bits
+		}
+	}
+	if len(n.children) > 0 {
+		x.object(n, v)
+	}
+	if x.want == every {
+		for _, j := range n.joins {
+			x.join(j, v)
+		}
+	}
+}
+
+// holds reports whether v is one of the items that n is restricted to.
+func holds(n *node, v value) bool {
+	if n.Key != "extension" {
+		return string(v.GetStringBytes(n.Key)) == n.Is
+	}
+	for _, e := range v.GetArray("extension") {
+		if string(e.GetStringBytes("url")) == n.Is {
+			return true
+		}
+	}
+	return false
+}
+
+// only marks the parameters that read this value at l because of what it is.
+func (x *indexer) only(l *leaf, is string) {
+	for _, o := range l.only {
+		if o.value == is {
+			x.terms.Present |= o.bits
+		}
+	}
+}
+
+// pair joins what clients ask for together.
+func (x *indexer) pair(tb *table) {
+	t := x.terms
+	for _, r := range t.Refs {
+		for _, path := range tb.pairs[r.Path] {
+			if !strings.HasPrefix(r.Target, "Patient/") {
+				break
+			}
+			for _, tok := range t.Tokens {
+				if tok.Path == path && isFull(tok.Value) {
+					t.Refs = append(t.Refs, Reference{r.Path, r.Target, tok})
+				}
+			}
+		}
+	}
+	for i := range t.Tokens {
+		tok := t.Tokens[i]
+		for _, number := range tb.hotNumbers[tok.Path] {
+			for _, n := range t.Numbers {
+				if n.Path == number && n.Unit == "" && isFull(tok.Value) {
+					t.Numbers = append(t.Numbers, NumberRange{hotPath(tok.Path, number), tok.Value, n.Lo, n.Hi})
+				}
+			}
+		}
+	}
+}
+
+// mainDate returns the main clinical date of a resource with the terms.
+func mainDate(tb *table, t *Terms) time.Time {
+	for _, path := range tb.mainDate {
+		for _, d := range t.Dates {
+			if d.Path != path {
+				continue
+			}
+			if d.Lo.IsZero() {
+				return d.Hi
+			}
+			return d.Lo
+		}
+	}
+	return time.Time{}
+}
+
+// dedupe drops equal terms.
+func (t *Terms) dedupe() {
+	t.Tokens = unique(t.Tokens, func(a, b Token) int {
+		return cmp.Or(strings.Compare(string(a.Path), string(b.Path)), strings.Compare(a.Value, b.Value))
+	})
+	t.Refs = unique(t.Refs, func(a, b Reference) int {
+		return cmp.Or(strings.Compare(string(a.Path), string(b.Path)), strings.Compare(a.Target, b.Target),
+			strings.Compare(string(a.Pair.Path), string(b.Pair.Path)), strings.Compare(a.Pair.Value, b.Pair.Value))
+	})
+	t.Dates = unique(t.Dates, func(a, b DateRange) int {
+		return cmp.Or(strings.Compare(string(a.Path), string(b.Path)), a.Lo.Compare(b.Lo), a.Hi.Compare(b.Hi))
+	})
+	t.Numbers = unique(t.Numbers, func(a, b NumberRange) int {
+		return cmp.Or(strings.Compare(string(a.Path), string(b.Path)), strings.Compare(a.Unit, b.Unit),
+			cmp.Compare(a.Lo, b.Lo), cmp.Compare(a.Hi, b.Hi))
+	})
+	t.Strings = unique(t.Strings, func(a, b String) int {
+		return cmp.Or(strings.Compare(string(a.Path), string(b.Path)), strings.Compare(a.Text, b.Text))
+	})
+}
+
+// unique drops the members of list that occur earlier in it. A short list
+// keeps its order, a long one is sorted.
+func unique[T comparable](list []T, order func(a, b T) int) []T {
+	if len(list) > 40 {
+		slices.SortFunc(list, order)
+		return slices.Compact(list)
+	}
+	out := list[:0]
+	for _, v := range list {
+		if !slices.Contains(out, v) {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+// text returns the string that v is, "" if it is none. It shares the memory of
+// the document, which nothing changes.
+func text(v value) string {
+	if v == nil {
+		return ""
+	}
+	b, err := v.StringBytes()
+	if err != nil || len(b) == 0 {
+		return ""
+	}
+	return unsafe.String(unsafe.SliceData(b), len(b))
+}
+
+// member returns the string that the member of an object is.
+func member(o *fastjson.Object, name string) string { return text(o.Get(name)) }
+
+// compose returns the parts as one string, from few allocations.
+func (x *indexer) compose(parts ...string) string {
+	n := 0
+	for _, p := range parts {
+		n += len(p)
+	}
+	if cap(x.made)-len(x.made) < n {
+		x.made = make([]byte, 0, max(512, n))
+	}
+	begin := len(x.made)
+	for _, p := range parts {
+		x.made = append(x.made, p...)
+	}
+	b := x.made[begin:]
+	return unsafe.String(unsafe.SliceData(b), len(b))
+}
+
+func (x *indexer) token(path Path, value string) {
+	x.terms.Tokens = append(x.terms.Tokens, Token{path, value})
+}
+
+func (x *indexer) string(path Path, s string) {
+	if s != "" {
+		x.terms.Strings = append(x.terms.Strings, String{path, s})
+	}
+}
+
+// emitterOf returns what indexes values of the datatype as the kind. All that
+// the generated tables hold is here; a test says so.
+func emitterOf(k kind, datatype string) func(*indexer, *leaf, value) bool {
+	return emitters[k][datatype]
+}
+
+var emitters = map[kind]map[string]func(*indexer, *leaf, value) bool{
+	tokens: {
+		"Coding": (*indexer).coding, "CodeableConcept": (*indexer).concept, "Identifier": (*indexer).identifier,
+		"ContactPoint": (*indexer).contact, "boolean": (*indexer).boolean, "exists": (*indexer).exists,
+		"code": (*indexer).code, "id": (*indexer).code, "string": (*indexer).code,
+		"uri": (*indexer).uri, "url": (*indexer).uri, "oid": (*indexer).uri, "uuid": (*indexer).uri,
+		"canonical": (*indexer).canonical,
+	},
+	texts: {"string": (*indexer).words, "markdown": (*indexer).words},
+	references: {
+		"Reference": (*indexer).reference, "Resource": (*indexer).inline,
+		"canonical": (*indexer).canonical, "uri": (*indexer).uri,
+	},
+	dates: {
+		"date": (*indexer).date, "dateTime": (*indexer).date, "instant": (*indexer).date,
+		"Period": (*indexer).period, "Timing": (*indexer).timing,
+	},
+	numbers: {
+		"integer": (*indexer).number, "positiveInt": (*indexer).number, "unsignedInt": (*indexer).number, "decimal": (*indexer).number,
+		"Quantity": (*indexer).quantity, "Age": (*indexer).quantity, "Duration": (*indexer).quantity,
+		"Money": (*indexer).money, "Range": (*indexer).quantities,
+	},
+}
+
+func (x *indexer) code(l *leaf, v value) bool {
+	s := text(v)
+	if s == "" {
+		return false
+	}
+	x.token(l.path, alone(s))
+	return true
+}
+
+func (x *indexer) boolean(l *leaf, v value) bool {
+	b, err := v.Bool()
+	if err != nil {
+		return false
+	}
+	x.token(l.path, strconv.FormatBool(b))
+	return true
+}
+
+// exists indexes that there is a value other than false.
+func (x *indexer) exists(l *leaf, v value) bool {
+	if v.Type() == fastjson.TypeFalse || v.Type() == fastjson.TypeNull {
+		return false
+	}
+	x.token(l.path, "true")
+	return true
+}
+
+// systemCode indexes a code in both spellings.
+func (x *indexer) systemCode(path Path, system, code string) {
+	code = alone(code)
+	x.token(path, code)
+	x.token(path, x.compose(escape(system), "|", code))
+}
+
+func (x *indexer) coding(l *leaf, v value) bool {
+	o, err := v.Object()
+	if err != nil {
+		return false
+	}
+	system, code, display := member(o, "system"), member(o, "code"), member(o, "display")
+	x.string(l.text, display)
+	x.string(l.sys, system)
+	if code != "" {
+		x.systemCode(l.path, system, code)
+	}
+	return code != "" || system != "" || display != ""
+}
+
+func (x *indexer) concept(l *leaf, v value) bool {
+	o, err := v.Object()
+	if err != nil {
+		return false
+	}
+	s := member(o, "text")
+	x.string(l.text, s)
+	found := s != ""
+	if list := o.Get("coding"); list != nil {
+		for _, c := range list.GetArray() {
+			found = x.coding(l, c) || found
+		}
+	}
+	return found
+}
+
+func (x *indexer) identifier(l *leaf, v value) bool {
+	if !x.systemValue(l.path, v) {
+		return false
+	}
+	system, value := text(v.Get("system")), text(v.Get("value"))
+	if system != "" {
+		x.token(l.path, x.compose(escape(system), "|"))
+	}
+	x.string(l.text, text(v.Get("type", "text")))
+	for _, c := range v.GetArray("type", "coding") {
+		x.string(l.text, text(c.Get("display")))
+		if value != "" {
+			x.string(l.of, x.compose(full(text(c.Get("system")), text(c.Get("code"))), "|", alone(value)))
+		}
+	}
+	return true
+}
+
+// systemValue indexes the system and value of an Identifier.
+func (x *indexer) systemValue(path Path, v value) bool {
+	system, value := text(v.Get("system")), text(v.Get("value"))
+	if value != "" {
+		x.systemCode(path, system, value)
+	}
+	return value != "" || system != ""
+}
+
+func (x *indexer) contact(l *leaf, v value) bool {
+	system, value := text(v.Get("system")), text(v.Get("value"))
+	if value == "" {
+		return false
+	}
+	x.systemCode(l.path, system, foldContact(value))
+	x.string(l.sys, system)
+	x.only(l, system)
+	return true
+}
+
+// uri indexes a URI as it stands, and what names a source also without its
+// fragment.
+// https://hl7.org/fhir/R4/search.html#uri
+func (x *indexer) uri(l *leaf, v value) bool {
+	s := text(v)
+	if s == "" {
+		return false
+	}
+	x.token(l.path, s)
+	x.string(l.path, s)
+	if u, _, ok := strings.Cut(s, "#"); ok && strings.HasSuffix(string(l.path), ".meta.source") {
+		x.token(l.path, u)
+	}
+	return true
+}
+
+// canonical indexes a canonical URL with and without its version.
+// https://hl7.org/fhir/R4/references.html#canonical
+func (x *indexer) canonical(l *leaf, v value) bool {
+	s := text(v)
+	if s == "" {
+		return false
+	}
+	x.token(l.path, s)
+	url, _, versioned := strings.Cut(s, "|")
+	if versioned {
+		x.token(l.path, url)
+	}
+	x.string(l.path, url)
+	return true
+}
+
+func (x *indexer) words(l *leaf, v value) bool {
+	s := text(v)
+	if s == "" {
+		return false
+	}
+	x.string(l.path, s)
+	folded := fold(s)
+	n := 0
+	for i := range folded {
+		if slices.Contains(prefixes[:], n) {
+			x.token(l.start, folded[:i])
+		}
+		if n == prefixes[len(prefixes)-1] {
+			break
+		}
+		n++
+	}
+	if slices.Contains(prefixes[:], n) {
+		x.token(l.start, prefix(folded, n))
+	}
+	grams(folded, func(g string) { x.token(l.gram, g) })
+	if len(prefix(folded, grammed)) < len(folded) {
+		x.token(l.gram, beyond)
+	}
+	return true
+}
+
+// reference indexes a literal reference, and the identifier of a logical one.
+// References to contained resources lead nowhere else.
+// https://hl7.org/fhir/R4/references.html
+func (x *indexer) reference(l *leaf, v value) bool {
+	if v.Type() != fastjson.TypeObject {
+		return false
+	}
+	ref := text(v.Get("reference"))
+	if id := v.Get("identifier"); id != nil {
+		x.systemValue(l.ident, id)
+	}
+	if ref == "" {
+		x.only(l, text(v.Get("type")))
+		return v.Get("identifier") != nil || v.Get("display") != nil
+	}
+	if ref[0] != '#' {
+		ref = relative(ref, "")
+		x.terms.Refs = append(x.terms.Refs, Reference{Path: l.path, Target: ref})
+		x.only(l, string(typeIn(ref)))
+	}
+	return true
+}
+
+// inline indexes a resource that is the value itself, in a Bundle.
+func (x *indexer) inline(l *leaf, v value) bool {
+	t, id := text(v.Get("resourceType")), text(v.Get("id"))
+	x.only(l, t)
+	if id == "" || !slices.Contains(l.targets, fhir.Type(t)) {
+		return false
+	}
+	x.terms.Refs = append(x.terms.Refs, Reference{Path: l.path, Target: x.compose(t, "/", id)})
+	return true
+}
+
+func (x *indexer) date(l *leaf, v value) bool {
+	lo, hi, ok := parseDate(text(v))
+	if ok {
+		x.terms.Dates = append(x.terms.Dates, DateRange{l.path, lo, hi})
+	}
+	return ok
+}
+
+func (x *indexer) period(l *leaf, v value) bool {
+	lo, hi, ok := periodOf(v)
+	if ok {
+		x.terms.Dates = append(x.terms.Dates, DateRange{l.path, lo, hi})
+	}
+	return ok
+}
+
+// periodOf returns the extent of a Period, whose missing ends are open.
+func periodOf(v value) (lo, hi time.Time, ok bool) {
+	lo, _, begins := parseDate(text(v.Get("start")))
+	_, hi, ends := parseDate(text(v.Get("end")))
+	if !begins {
+		lo = time.Time{}
+	}
+	if !ends {
+		hi = Forever
+	}
+	return lo, hi, begins || ends
+}
+
+// timing indexes the outer limits of a Timing.
+// https://hl7.org/fhir/R4/search.html#date
+func (x *indexer) timing(l *leaf, v value) bool {
+	lo, hi, ok := periodOf(v.Get("repeat", "boundsPeriod"))
+	for _, e := range v.GetArray("event") {
+		if a, b, is := parseDate(text(e)); is {
+			if !ok || a.Before(lo) {
+				lo = a
+			}
+			if !ok || b.After(hi) {
+				hi = b
+			}
+			ok = true
+		}
+	}
+	if ok {
+		x.terms.Dates = append(x.terms.Dates, DateRange{l.path, lo, hi})
+	}
+	return ok
+}
+
+// decimal returns the number that v is, rounded as the numbers of searches are.
+func decimal(v value) (float64, bool) {
+	if v == nil || v.Type() != fastjson.TypeNumber {
+		return 0, false
+	}
+	var buf [32]byte
+	f, err := strconv.ParseFloat(string(v.MarshalTo(buf[:0])), 64)
+	return f, err == nil
+}
+
+func (x *indexer) number(l *leaf, v value) bool {
+	f, ok := decimal(v)
+	if ok {
+		x.terms.Numbers = append(x.terms.Numbers, NumberRange{l.path, "", f, f})
+	}
+	return ok
+}
+
+// quantity indexes a Quantity; its comparator leaves one end open.
+// https://hl7.org/fhir/R4/datatypes.html#Quantity
+func (x *indexer) quantity(l *leaf, v value) bool {
+	f, ok := decimal(v.Get("value"))
+	if !ok {
+		return false
+	}
+	lo, hi := f, f
+	switch text(v.Get("comparator")) {
+	case "<":
+		lo, hi = math.Inf(-1), math.Nextafter(f, math.Inf(-1))
+	case "<=":
+		lo = math.Inf(-1)
+	case ">":
+		lo, hi = math.Nextafter(f, math.Inf(1)), math.Inf(1)
+	case ">=":
+		hi = math.Inf(1)
+	}
+	x.extent(l.path, lo, hi, v)
+	return true
+}
+
+// quantities indexes a Range, whose missing ends are open.
+func (x *indexer) quantities(l *leaf, v value) bool {
+	lo, begins := decimal(v.Get("low", "value"))
+	hi, ends := decimal(v.Get("high", "value"))
+	if !begins {
+		lo = math.Inf(-1)
+	}
+	if !ends {
+		hi = math.Inf(1)
+	}
+	switch {
+	case begins:
+		x.extent(l.path, lo, hi, v.Get("low"))
+	case ends:
+		x.extent(l.path, lo, hi, v.Get("high"))
+	}
+	return begins || ends
+}
+
+// money indexes an amount with its currency.
+// https://hl7.org/fhir/R4/datatypes.html#Money
+func (x *indexer) money(l *leaf, v value) bool {
+	f, ok := decimal(v.Get("value"))
+	if !ok {
+		return false
+	}
+	x.terms.Numbers = append(x.terms.Numbers, NumberRange{l.path, "", f, f})
+	if currency := text(v.Get("currency")); currency != "" {
+		x.terms.Numbers = append(x.terms.Numbers,
+			NumberRange{l.path, unitOf("urn:iso:std:iso:4217", currency), f, f}, NumberRange{l.path, unitOf("", currency), f, f})
+	}
+	return true
+}
+
+// extent indexes an extent without and with the unit of the Quantity q.
+func (x *indexer) extent(path Path, lo, hi float64, q value) {
+	system, code, unit := text(q.Get("system")), text(q.Get("code")), text(q.Get("unit"))
+	row := func(unit string) {
+		x.terms.Numbers = append(x.terms.Numbers, NumberRange{path, unit, lo, hi})
+	}
+	row("")
+	if code != "" && system != "" {
+		row(x.compose(escape(system), "|", escape(code)))
+	}
+	if code != "" && system != ucum {
+		row(x.compose("|", escape(code)))
+	}
+	if unit != "" && unit != code {
+		row(x.compose("|", escape(unit)))
+	}
+}

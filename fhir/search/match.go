@@ -1,0 +1,207 @@
+package search
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/cordon-fhir/cordon/fhir"
+)
+
+// ErrNeedsIndex says that a condition is about other resources, so that one
+// resource alone cannot answer it.
+var ErrNeedsIndex = errors.New("search: the condition is about other resources")
+
+// Match reports whether e holds for the resource with the terms. Deletions
+// match nothing. It evaluates what the index holds, so that both give the same
+// answer; the parts that an index only narrows are decided here.
+func Match(e Expr, r *fhir.Resource, t *Terms) (bool, error) {
+	if r.Deleted {
+		return false, nil
+	}
+	return matches(e, r, t)
+}
+
+func matches(e Expr, r *fhir.Resource, t *Terms) (bool, error) {
+	switch e := e.(type) {
+	case And:
+		for _, m := range e {
+			if ok, err := matches(m, r, t); !ok || err != nil {
+				return false, err
+			}
+		}
+		return true, nil
+	case Or:
+		for _, m := range e {
+			if ok, err := matches(m, r, t); ok || err != nil {
+				return ok, err
+			}
+		}
+		return false, nil
+	case Not:
+		ok, err := matches(e.X, r, t)
+		return !ok && err == nil, err
+	case HasToken:
+		return slices.Contains(t.Tokens, Token(e)), nil
+	case HasReference:
+		return slices.Contains(t.Refs, Reference(e)), nil
+	case HasText:
+		return slices.ContainsFunc(t.Strings, func(s String) bool { return s.Path == e.Path && e.matches(s.Text) }), nil
+	case InDate:
+		return slices.ContainsFunc(t.Dates, func(d DateRange) bool { return d.Path == e.Path && d.within(e.Bounds) }), nil
+	case InNumber:
+		return slices.ContainsFunc(t.Numbers, func(n NumberRange) bool {
+			return n.Path == e.Path && n.Unit == e.Unit && n.within(e.Bounds)
+		}), nil
+	case Present:
+		return r.Ref.Type == e.Type && t.Present&(1<<e.Bit) != 0, nil
+	case HasID:
+		return slices.Contains(e, r.Ref.ID), nil
+	case Updated:
+		return DateRange{Lo: r.Updated}.within(e), nil
+	}
+	return false, ErrNeedsIndex
+}
+
+// within reports whether d meets all bounds.
+func (d DateRange) within(bounds []DateBound) bool {
+	for _, b := range bounds {
+		end := d.Lo
+		if b.End == Hi {
+			end = d.Hi
+		}
+		if !b.Op.holds(end.Compare(b.T)) {
+			return false
+		}
+	}
+	return true
+}
+
+// within reports whether n meets all bounds.
+func (n NumberRange) within(bounds []NumberBound) bool {
+	for _, b := range bounds {
+		end := n.Lo
+		if b.End == Hi {
+			end = n.Hi
+		}
+		order := 0
+		switch {
+		case end < b.V:
+			order = -1
+		case end > b.V:
+			order = 1
+		}
+		if !b.Op.holds(order) {
+			return false
+		}
+	}
+	return true
+}
+
+// holds reports whether the comparison holds for what Compare said.
+func (o Op) holds(order int) bool {
+	switch o {
+	case LT:
+		return order < 0
+	case LE:
+		return order <= 0
+	case GT:
+		return order > 0
+	case GE:
+		return order >= 0
+	}
+	return order == 0
+}
+
+// Exact reports whether an index alone answers e, so that no body need be
+// opened.
+func Exact(e Expr) bool {
+	switch e := e.(type) {
+	case And:
+		return !slices.ContainsFunc(e, func(m Expr) bool { return !Exact(m) })
+	case Or:
+		return !slices.ContainsFunc(e, func(m Expr) bool { return !Exact(m) })
+	case Not:
+		return Exact(e.X)
+	case Chain:
+		return Exact(e.X)
+	case ReverseChain:
+		return Exact(e.X)
+	case HasText:
+		return e.Exact()
+	}
+	return true
+}
+
+// Sort values: of several, the earliest counts in ascending and the latest in
+// descending order. ok is false if there is no value; such resources are last.
+
+// SortTime returns the time by which k, a key of kind ByDate, orders.
+func SortTime(t *Terms, k SortKey) (at time.Time, ok bool) {
+	for _, d := range t.Dates {
+		if !slices.Contains(k.Paths, d.Path) {
+			continue
+		}
+		if v := d.sortTime(k.Desc); !ok || v.Before(at) != k.Desc {
+			at, ok = v, true
+		}
+	}
+	return at, ok
+}
+
+// sortTime is the beginning of d in ascending order, and its end in descending.
+func (d DateRange) sortTime(desc bool) time.Time {
+	if desc {
+		return d.Hi
+	}
+	return d.Lo
+}
+
+// SortNumber returns the number by which k, a key of kind ByNumber, orders.
+func SortNumber(t *Terms, k SortKey) (v float64, ok bool) {
+	for _, n := range t.Numbers {
+		if n.Unit != "" || !slices.Contains(k.Paths, n.Path) {
+			continue
+		}
+		end := n.Lo
+		if k.Desc {
+			end = n.Hi
+		}
+		if !ok || (end < v) != k.Desc {
+			v, ok = end, true
+		}
+	}
+	return v, ok
+}
+
+// SortText returns the text by which k, a key of kind ByText, orders: for each
+// of its elements in turn the least, or greatest, value, folded.
+func SortText(t *Terms, k SortKey) (s string, ok bool) {
+	for _, path := range k.Paths {
+		best, found := "", false
+		take := func(v string) {
+			if !found || (v < best) != k.Desc && v != best {
+				best, found = v, true
+			}
+		}
+		for _, v := range t.Strings {
+			if v.Path == path {
+				take(fold(v.Text))
+			}
+		}
+		for _, v := range t.Tokens {
+			if v.Path == path && !isFull(v.Value) {
+				take(v.Value)
+			}
+		}
+		for _, v := range t.Refs {
+			if v.Path == path {
+				take(v.Target)
+			}
+		}
+		if found {
+			s, ok = s+best+"\x00", true
+		}
+	}
+	return s, ok
+}

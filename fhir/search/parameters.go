@@ -1,0 +1,86 @@
+package search
+
+import (
+	"strings"
+
+	"github.com/cordon-fhir/cordon/fhir"
+)
+
+// A Parameter is a search parameter that clients can use.
+type Parameter struct {
+	Name       string
+	Type       string // a code of http://hl7.org/fhir/search-param-type
+	Definition string // canonical URL
+	Targets    []fhir.Type
+}
+
+// Parameters returns the search parameters of t, in order of name.
+func Parameters(t fhir.Type) []Parameter {
+	tb := tableOf(t)
+	if tb == nil {
+		return nil
+	}
+	var list []Parameter
+	for _, p := range tb.parameters {
+		if p.Type != "special" {
+			list = append(list, Parameter{p.Code, p.Type, p.URL, p.Targets})
+		}
+	}
+	return list
+}
+
+// Includes returns the values of _include that t takes, in order.
+func Includes(t fhir.Type) []string {
+	tb := tableOf(t)
+	if tb == nil {
+		return nil
+	}
+	var list []string
+	for _, p := range tb.parameters {
+		if p.Type == "reference" && len(p.paths("")) > 0 {
+			list = append(list, string(t)+":"+p.Code)
+		}
+	}
+	return list
+}
+
+// RevIncludes returns the values of _revinclude that t takes, in order: the
+// references of all types that can be to t.
+func RevIncludes(t fhir.Type) []string {
+	var list []string
+	for _, from := range fhir.Types {
+		for _, p := range tableOf(from).parameters {
+			if p.Type == "reference" && p.canTarget(t) && len(p.paths(t)) > 0 {
+				list = append(list, string(from)+":"+p.Code)
+			}
+		}
+	}
+	return list
+}
+
+// ParseScope reads the query of a granular SMART scope on type t, as in
+// category=http://…|laboratory. Only plain search parameters can be used: no
+// modifiers, chains or parameters that shape the answer.
+// https://hl7.org/fhir/smart-app-launch/scopes-and-launch-context.html#finer-grained-resource-constraints-using-search-parameters
+func ParseScope(t fhir.Type, query string) (Expr, error) {
+	params, err := ParseQuery(query)
+	if err != nil {
+		return nil, err
+	}
+	if len(params) == 0 {
+		return nil, fhir.Errorf(fhir.Invalid, "the scope has a query without parameters")
+	}
+	for _, p := range params {
+		if strings.ContainsAny(p.Name, ":.") || controls[p.Name] != nil || passedOver[p.Name] {
+			return nil, unsupported(p.Name, "cannot be used in a scope")
+		}
+		if p.Value == "" {
+			return nil, invalid(p.Name, "has no value")
+		}
+	}
+	q, err := Parse(t, params, Options{})
+	if err != nil {
+		return nil, err
+	}
+	return q.Where, nil
+}

@@ -1,0 +1,307 @@
+package search
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/cordon-fhir/cordon/fhir"
+)
+
+// simple returns the only member of o if it has but one.
+func (o Or) simple() Expr {
+	if len(o) == 1 {
+		return o[0]
+	}
+	return o
+}
+
+// appendOnce appends e, or its members if it is an Or, without what list holds
+// already.
+func appendOnce(list Or, e Expr) Or {
+	if members, ok := e.(Or); ok {
+		for _, m := range members {
+			list = appendOnce(list, m)
+		}
+		return list
+	}
+	if ids, ok := e.(HasID); ok && len(list) > 0 {
+		if had, ok := list[len(list)-1].(HasID); ok {
+			list[len(list)-1] = append(slices.Clone(had), ids...)
+			return list
+		}
+	}
+	if slices.ContainsFunc(list, func(m Expr) bool { return Equal(m, e) }) {
+		return list
+	}
+	return append(list, e)
+}
+
+// Equal reports whether two conditions are the same, member by member.
+func Equal(a, b Expr) bool {
+	switch a := a.(type) {
+	case And:
+		b, ok := b.(And)
+		return ok && slices.EqualFunc(a, b, Equal)
+	case Or:
+		b, ok := b.(Or)
+		return ok && slices.EqualFunc(a, b, Equal)
+	case Not:
+		b, ok := b.(Not)
+		return ok && Equal(a.X, b.X)
+	case InDate:
+		b, ok := b.(InDate)
+		return ok && a.Path == b.Path && slices.Equal(a.Bounds, b.Bounds)
+	case InNumber:
+		b, ok := b.(InNumber)
+		return ok && a.Path == b.Path && a.Unit == b.Unit && slices.Equal(a.Bounds, b.Bounds)
+	case HasID:
+		b, ok := b.(HasID)
+		return ok && slices.Equal(a, b)
+	case Updated:
+		b, ok := b.(Updated)
+		return ok && slices.Equal(a, b)
+	case Chain:
+		b, ok := b.(Chain)
+		return ok && a.Type == b.Type && slices.Equal(a.Paths, b.Paths) && Equal(a.X, b.X)
+	case ReverseChain:
+		b, ok := b.(ReverseChain)
+		return ok && a.Type == b.Type && a.Pair == b.Pair && slices.Equal(a.Paths, b.Paths) && Equal(a.X, b.X)
+	case HasToken, HasReference, HasText, Present:
+		switch b.(type) {
+		case HasToken, HasReference, HasText, Present:
+			return a == b
+		}
+	}
+	return false
+}
+
+// Simplify returns a condition that means the same and is cheaper to answer:
+// nested conditions are flattened, what follows from another condition is
+// dropped, and conditions that the index holds joined become one.
+func Simplify(e Expr) Expr {
+	switch e := e.(type) {
+	case And:
+		return simplifyAnd(e)
+	case Or:
+		or := Or{}
+		for _, m := range e {
+			m = Simplify(m)
+			if all, ok := m.(And); ok && len(all) == 0 {
+				return all
+			}
+			or = appendOnce(or, m)
+		}
+		return or.simple()
+	case Not:
+		switch x := Simplify(e.X).(type) {
+		case Not:
+			return x.X
+		case And:
+			if len(x) == 0 {
+				return Or{}
+			}
+			return Not{x}
+		case Or:
+			if len(x) == 0 {
+				return And{}
+			}
+			return Not{x}
+		default:
+			return Not{x}
+		}
+	case Chain:
+		e.X = Simplify(e.X)
+		return e
+	case ReverseChain:
+		return e.paired()
+	}
+	return e
+}
+
+// flat returns the members of a and of the Ands within it, simplified.
+func (a And) flat() And {
+	var list And
+	for _, m := range a {
+		switch m := Simplify(m).(type) {
+		case And:
+			list = append(list, m...)
+		default:
+			list = append(list, m)
+		}
+	}
+	return list
+}
+
+func simplifyAnd(a And) Expr {
+	list := a.flat()
+	var out And
+	for i, m := range list {
+		or, isOr := m.(Or)
+		if isOr && len(or) == 0 {
+			return Or{}
+		}
+		implied := slices.ContainsFunc(list[:i], func(o Expr) bool { return Equal(o, m) }) ||
+			isOr && slices.ContainsFunc(list, func(o Expr) bool {
+				return slices.ContainsFunc(or, func(x Expr) bool { return Equal(x, o) })
+			})
+		if !implied {
+			out = append(out, m)
+		}
+	}
+	out = Pairs(out)
+	if len(out) == 1 {
+		return out[0]
+	}
+	if out == nil {
+		return And{}
+	}
+	return out
+}
+
+// maxPairs bounds what alternatives of two joined conditions multiply to.
+const maxPairs = 64
+
+// Pairs joins the conditions in a that the index holds joined: a reference with
+// a token, a token with a number, and bounds on one and the same element.
+func Pairs(a And) And {
+	a = mergeBounds(a)
+	for i, m := range a {
+		refs, ok := alternatives[HasReference](m)
+		if !ok || refs[0].Pair != (Token{}) {
+			continue
+		}
+		tb := tableOf(refs[0].Path.of())
+		for j, n := range a {
+			toks, ok := alternatives[HasToken](n)
+			if !ok || len(refs)*len(toks) > maxPairs || !tb.paired(refs, toks) {
+				continue
+			}
+			or := Or{}
+			for _, r := range refs {
+				for _, tok := range toks {
+					or = append(or, HasReference{r.Path, r.Target, Token(tok)})
+				}
+			}
+			a = slices.Clone(a)
+			a[i] = or.simple()
+			return slices.Delete(a, j, j+1)
+		}
+	}
+	return joinNumbers(a)
+}
+
+// alternatives returns the members of e if all are of one kind.
+func alternatives[T Expr](e Expr) ([]T, bool) {
+	if one, ok := e.(T); ok {
+		return []T{one}, true
+	}
+	or, ok := e.(Or)
+	if !ok || len(or) == 0 {
+		return nil, false
+	}
+	var list []T
+	for _, m := range or {
+		one, ok := m.(T)
+		if !ok {
+			return nil, false
+		}
+		list = append(list, one)
+	}
+	return list, true
+}
+
+// paired reports whether the index holds each reference joined with each token.
+func (tb *table) paired(refs []HasReference, toks []HasToken) bool {
+	if tb == nil {
+		return false
+	}
+	for _, r := range refs {
+		for _, t := range toks {
+			if r.Pair != (Token{}) || !strings.HasPrefix(r.Target, "Patient/") || !isFull(t.Value) || !slices.Contains(tb.pairs[r.Path], t.Path) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// of returns the type that the element is of.
+func (p Path) of() fhir.Type {
+	t, _, _ := strings.Cut(string(p), ".")
+	return fhir.Type(t)
+}
+
+// joinNumbers joins a token with a number.
+func joinNumbers(a And) And {
+	for i, m := range a {
+		tok, ok := m.(HasToken)
+		if !ok || !isFull(tok.Value) {
+			continue
+		}
+		tb := tableOf(tok.Path.of())
+		for j, n := range a {
+			num, ok := n.(InNumber)
+			if !ok || tb == nil || !slices.Contains(tb.hotNumbers[tok.Path], num.Path) {
+				continue
+			}
+			a = slices.Clone(a)
+			a[i] = InNumber{hotPath(tok.Path, num.Path), tok.Value, num.Bounds}
+			if num.Unit == "" {
+				a = slices.Delete(a, j, j+1)
+			}
+			return a
+		}
+	}
+	return a
+}
+
+// mergeBounds joins the bounds on an element that a resource has but once: the
+// same value must meet them all.
+func mergeBounds(a And) And {
+	var out And
+	for _, m := range a {
+		merged := false
+		for i, o := range out {
+			switch m := m.(type) {
+			case InDate:
+				if o, ok := o.(InDate); ok && o.Path == m.Path && isSingle(m.Path) {
+					out[i], merged = InDate{m.Path, append(slices.Clone(o.Bounds), m.Bounds...)}, true
+				}
+			case InNumber:
+				if o, ok := o.(InNumber); ok && o.Path == m.Path && o.Unit == m.Unit && isSingle(m.Path) {
+					out[i], merged = InNumber{m.Path, m.Unit, append(slices.Clone(o.Bounds), m.Bounds...)}, true
+				}
+			}
+			if merged {
+				break
+			}
+		}
+		if !merged {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+func isSingle(p Path) bool {
+	tb := tableOf(p.of())
+	return tb != nil && tb.single[p]
+}
+
+// paired returns r with its Pair set if its condition is one token that the
+// index holds joined with the reference.
+func (r ReverseChain) paired() Expr {
+	r.X = Simplify(r.X)
+	tok, ok := r.X.(HasToken)
+	tb := tableOf(r.Type)
+	if !ok || tb == nil || r.Pair != (Token{}) || !isFull(tok.Value) {
+		return r
+	}
+	for _, path := range r.Paths {
+		if !slices.Contains(tb.pairs[path], tok.Path) {
+			return r
+		}
+	}
+	r.Pair, r.X = Token(tok), And{}
+	return r
+}
