@@ -1,0 +1,55 @@
+package audit
+
+import "github.com/cordon-fhir/cordon/fhir"
+
+// Action returns the code of AuditEvent.action for an interaction: C, R, U, D,
+// or E for what executes a query or an operation.
+// https://hl7.org/fhir/R4/valueset-audit-event-action.html
+func Action(do fhir.Interaction) string { return patternOf(do).action }
+
+// A pattern is what the Basic Audit Log Patterns say of an interaction.
+// https://profiles.ihe.net/ITI/BALP/content.html
+type pattern struct {
+	profile string // the end of the profile's name, "" if there is none
+	action  string
+	display string // of the interaction
+	// The types of the agents: who sends the data, who gets it, and as what
+	// the user takes part.
+	client, server, user agentType
+}
+
+// An agentType is a code of AuditEvent.agent.type.
+type agentType struct{ system, code, display string }
+
+const (
+	dcm           = "http://dicom.nema.org/resources/ontology/DCM"
+	participation = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
+	provenance    = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
+)
+
+var (
+	application = agentType{dcm, "110150", "Application"}
+	destination = agentType{dcm, "110152", "Destination Role ID"}
+	source      = agentType{dcm, "110153", "Source Role ID"}
+	custodian   = agentType{provenance, "custodian", "Custodian"}
+	author      = agentType{participation, "AUT", "author (originator)"}
+	recipient   = agentType{participation, "IRCP", "information recipient"}
+)
+
+func patternOf(do fhir.Interaction) pattern {
+	switch do {
+	case fhir.Create:
+		return pattern{"Create", "C", "create", source, destination, author}
+	case fhir.Read, fhir.Vread:
+		return pattern{"Read", "R", string(do), destination, source, recipient}
+	case fhir.HistoryInstance:
+		return pattern{"", "R", string(do), destination, source, recipient}
+	case fhir.Update, fhir.Patch:
+		return pattern{"Update", "U", string(do), source, destination, author}
+	case fhir.Delete:
+		return pattern{"Delete", "D", "delete", application, custodian, author}
+	case fhir.SearchType, fhir.SearchSystem:
+		return pattern{"Query", "E", string(do), source, destination, recipient}
+	}
+	return pattern{"", "E", string(do), application, destination, recipient}
+}
