@@ -48,6 +48,28 @@ func (g *Grant) Types(do fhir.Interaction) []fhir.Type {
 	return types
 }
 
+// Patient returns the patient to whose record everything that g reaches is
+// held. It returns false if some scope of g reaches more, or less: if it is for
+// the system, for staff, or for what a search finds.
+func (g *Grant) Patient() (fhir.Ref, bool) {
+	if g.access == nil {
+		return fhir.Ref{}, false
+	}
+	id := g.access.patient
+	if id == "" && g.access.user.Type == "Patient" {
+		id = g.access.user.ID
+	}
+	for _, sc := range g.access.scopes {
+		switch {
+		case sc.where != nil, sc.whose == ofSystem:
+			return fhir.Ref{}, false
+		case sc.whose == ofUser && g.access.user != (fhir.Ref{Type: "Patient", ID: id}):
+			return fhir.Ref{}, false
+		}
+	}
+	return fhir.Ref{Type: "Patient", ID: id}, id != ""
+}
+
 // From reports whether g made p.
 func (p Permit) From(g *Grant) bool { return p.grant != nil && p.grant == g }
 
