@@ -1,0 +1,87 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cordon-fhir/cordon/smart"
+	"github.com/cordon-fhir/cordon/tenant"
+)
+
+// Client returns the tenant's client with the id, or smart.ErrUnknownClient.
+func (r *Registry) Client(ctx context.Context, t *tenant.Tenant, id string) (smart.Client, error) {
+	rows, err := r.pool.Query(ctx, `
+		SELECT id, name, jwks, scopes, fhir_user, patient, purpose, disabled
+		FROM   registry.client
+		WHERE  tenant_id = $1 AND id = $2`, t.ID.Int(), id)
+	if err != nil {
+		return smart.Client{}, fmt.Errorf("reading a client of %s: %w", t.Slug, err)
+	}
+	c, err := pgx.CollectExactlyOneRow(rows, scanClient)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return smart.Client{}, smart.ErrUnknownClient
+	}
+	if err != nil {
+		return smart.Client{}, fmt.Errorf("reading a client of %s: %w", t.Slug, err)
+	}
+	return c, nil
+}
+
+// Clients returns all clients of the tenant, by id.
+func (r *Registry) Clients(ctx context.Context, t *tenant.Tenant) ([]smart.Client, error) {
+	rows, err := r.pool.Query(ctx, `
+		SELECT id, name, jwks, scopes, fhir_user, patient, purpose, disabled
+		FROM   registry.client
+		WHERE  tenant_id = $1
+		ORDER  BY id`, t.ID.Int())
+	if err != nil {
+		return nil, fmt.Errorf("listing the clients of %s: %w", t.Slug, err)
+	}
+	list, err := pgx.CollectRows(rows, scanClient)
+	if err != nil {
+		return nil, fmt.Errorf("listing the clients of %s: %w", t.Slug, err)
+	}
+	return list, nil
+}
+
+func scanClient(row pgx.CollectableRow) (c smart.Client, err error) {
+	err = row.Scan(&c.ID, &c.Name, &c.JWKS, &c.Scopes, &c.User, &c.Patient, &c.Purpose, &c.Disabled)
+	return c, err
+}
+
+// PutClient registers a client with the tenant, or replaces the one with its
+// id. created tells which.
+func (r *Registry) PutClient(ctx context.Context, t *tenant.Tenant, c smart.Client) (created bool, err error) {
+	// xmax is 0 in a row that was inserted just now.
+	err = r.pool.QueryRow(ctx, `
+		INSERT INTO registry.client (tenant_id, id, name, jwks, scopes, fhir_user, patient, purpose, disabled)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+		ON CONFLICT (tenant_id, id) DO UPDATE
+		SET    name = excluded.name, jwks = excluded.jwks, scopes = excluded.scopes, fhir_user = excluded.fhir_user,
+		       patient = excluded.patient, purpose = excluded.purpose, disabled = excluded.disabled, updated = now()
+		RETURNING xmax = 0`,
+		t.ID.Int(), c.ID, c.Name, c.JWKS, c.Scopes, c.User, c.Patient, c.Purpose, c.Disabled).Scan(&created)
+	if err != nil {
+		return false, fmt.Errorf("storing a client of %s: %w", t.Slug, err)
+	}
+	return created, nil
+}
+
+// UseAssertion reports whether the assertion of the client with the jti comes
+// for the first time. It must expire at exp.
+// https://datatracker.ietf.org/doc/html/rfc7523#section-3
+func (r *Registry) UseAssertion(ctx context.Context, t *tenant.Tenant, client, jti string, exp time.Time) (fresh bool, err error) {
+	hash := sha256.Sum256([]byte(jti))
+	fresh, err = r.useOnce(ctx, `
+		INSERT INTO registry.assertion (tenant_id, client, jti, expires) VALUES ($1, $2, $3, $4)
+		ON CONFLICT DO NOTHING`, t.ID.Int(), client, hash[:], exp)
+	if err != nil {
+		return false, fmt.Errorf("recording the use of an assertion: %w", err)
+	}
+	return fresh, nil
+}
