@@ -33,7 +33,7 @@ type SearchBranch struct {
 	// system of a ContactPoint.
 	Only string
 	// Single says that the element cannot occur twice in a resource. It is
-	// not told of elements within datatypes, nor in composites.
+	// not told of elements within datatypes, nor within an item that repeats.
 	Single bool
 }
 

@@ -2078,7 +2078,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Device.type.text", Steps: []SearchStep{{Name: "type"}}, Leaves: []SearchLeaf{{Name: "text", Type: "string"}}},
 		}},
 		{Code: "din", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/device-extensions-Device-din", Branches: []SearchBranch{
-			{Path: "Device.extension[http://hl7.org/fhir/SearchParameter/device-extensions-Device-din].value", Steps: []SearchStep{{Name: "extension", Key: "url", Is: "http://hl7.org/fhir/SearchParameter/device-extensions-Device-din"}}, Leaves: []SearchLeaf{{Name: "valueBoolean", Type: "boolean"}, {Name: "valueCanonical", Type: "canonical"}, {Name: "valueCode", Type: "code"}, {Name: "valueId", Type: "id"}, {Name: "valueString", Type: "string"}, {Name: "valueUri", Type: "uri"}, {Name: "valueCodeableConcept", Type: "CodeableConcept"}, {Name: "valueCoding", Type: "Coding"}, {Name: "valueContactPoint", Type: "ContactPoint"}, {Name: "valueIdentifier", Type: "Identifier"}}},
+			{Path: "Device.extension[device-extensions-Device-din].value", Steps: []SearchStep{{Name: "extension", Key: "url", Is: "http://hl7.org/fhir/SearchParameter/device-extensions-Device-din"}}, Leaves: []SearchLeaf{{Name: "valueBoolean", Type: "boolean"}, {Name: "valueCanonical", Type: "canonical"}, {Name: "valueCode", Type: "code"}, {Name: "valueId", Type: "id"}, {Name: "valueString", Type: "string"}, {Name: "valueUri", Type: "uri"}, {Name: "valueCodeableConcept", Type: "CodeableConcept"}, {Name: "valueCoding", Type: "Coding"}, {Name: "valueContactPoint", Type: "ContactPoint"}, {Name: "valueIdentifier", Type: "Identifier"}}},
 		}},
 		{Code: "identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/Device-identifier", Branches: []SearchBranch{
 			{Path: "Device.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}},
@@ -2304,7 +2304,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "DiagnosticReport.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "assessed-condition", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/diagnosticreport-genetic-DiagnosticReport-assessed-condition", Branches: []SearchBranch{
-			{Path: "DiagnosticReport.extension[http://hl7.org/fhir/StructureDefinition/DiagnosticReport-geneticsAssessedCondition].value", Steps: []SearchStep{{Name: "extension", Key: "url", Is: "http://hl7.org/fhir/StructureDefinition/DiagnosticReport-geneticsAssessedCondition"}}, Leaves: []SearchLeaf{{Name: "valueCanonical", Type: "canonical"}, {Name: "valueUri", Type: "uri"}, {Name: "valueReference", Type: "Reference"}}},
+			{Path: "DiagnosticReport.extension[DiagnosticReport-geneticsAssessedCondition].value", Steps: []SearchStep{{Name: "extension", Key: "url", Is: "http://hl7.org/fhir/StructureDefinition/DiagnosticReport-geneticsAssessedCondition"}}, Leaves: []SearchLeaf{{Name: "valueCanonical", Type: "canonical"}, {Name: "valueUri", Type: "uri"}, {Name: "valueReference", Type: "Reference"}}},
 		}},
 		{Code: "based-on", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/DiagnosticReport-based-on", Targets: []fhir.Type{"CarePlan", "ImmunizationRecommendation", "MedicationRequest", "NutritionOrder", "ServiceRequest"}, Branches: []SearchBranch{
 			{Path: "DiagnosticReport.basedOn", Leaves: []SearchLeaf{{Name: "basedOn", Type: "Reference"}}},
@@ -5317,13 +5317,13 @@ var searchParameters = [][]SearchParameter{
 		{Code: "chromosome-window-coordinate", Type: "composite", URL: "http://hl7.org/fhir/SearchParameter/MolecularSequence-chromosome-window-coordinate", Composites: []SearchComposite{
 			{Path: "MolecularSequence.referenceSeq", Steps: []SearchStep{{Name: "referenceSeq"}}, Repeats: false, Components: []SearchComponent{
 				{Type: "token", Root: false, Branches: []SearchBranch{
-					{Path: "MolecularSequence.referenceSeq.chromosome", Steps: []SearchStep{{Name: "referenceSeq"}}, Leaves: []SearchLeaf{{Name: "chromosome", Type: "CodeableConcept"}}},
+					{Path: "MolecularSequence.referenceSeq.chromosome", Steps: []SearchStep{{Name: "referenceSeq"}}, Leaves: []SearchLeaf{{Name: "chromosome", Type: "CodeableConcept"}}, Single: true},
 				}},
 				{Type: "number", Root: false, Branches: []SearchBranch{
-					{Path: "MolecularSequence.referenceSeq.windowStart", Steps: []SearchStep{{Name: "referenceSeq"}}, Leaves: []SearchLeaf{{Name: "windowStart", Type: "integer"}}},
+					{Path: "MolecularSequence.referenceSeq.windowStart", Steps: []SearchStep{{Name: "referenceSeq"}}, Leaves: []SearchLeaf{{Name: "windowStart", Type: "integer"}}, Single: true},
 				}},
 				{Type: "number", Root: false, Branches: []SearchBranch{
-					{Path: "MolecularSequence.referenceSeq.windowEnd", Steps: []SearchStep{{Name: "referenceSeq"}}, Leaves: []SearchLeaf{{Name: "windowEnd", Type: "integer"}}},
+					{Path: "MolecularSequence.referenceSeq.windowEnd", Steps: []SearchStep{{Name: "referenceSeq"}}, Leaves: []SearchLeaf{{Name: "windowEnd", Type: "integer"}}, Single: true},
 				}},
 			}},
 		}},
@@ -5352,13 +5352,13 @@ var searchParameters = [][]SearchParameter{
 		{Code: "referenceseqid-window-coordinate", Type: "composite", URL: "http://hl7.org/fhir/SearchParameter/MolecularSequence-referenceseqid-window-coordinate", Composites: []SearchComposite{
 			{Path: "MolecularSequence.referenceSeq", Steps: []SearchStep{{Name: "referenceSeq"}}, Repeats: false, Components: []SearchComponent{
 				{Type: "token", Root: false, Branches: []SearchBranch{
-					{Path: "MolecularSequence.referenceSeq.referenceSeqId", Steps: []SearchStep{{Name: "referenceSeq"}}, Leaves: []SearchLeaf{{Name: "referenceSeqId", Type: "CodeableConcept"}}},
+					{Path: "MolecularSequence.referenceSeq.referenceSeqId", Steps: []SearchStep{{Name: "referenceSeq"}}, Leaves: []SearchLeaf{{Name: "referenceSeqId", Type: "CodeableConcept"}}, Single: true},
 				}},
 				{Type: "number", Root: false, Branches: []SearchBranch{
-					{Path: "MolecularSequence.referenceSeq.windowStart", Steps: []SearchStep{{Name: "referenceSeq"}}, Leaves: []SearchLeaf{{Name: "windowStart", Type: "integer"}}},
+					{Path: "MolecularSequence.referenceSeq.windowStart", Steps: []SearchStep{{Name: "referenceSeq"}}, Leaves: []SearchLeaf{{Name: "windowStart", Type: "integer"}}, Single: true},
 				}},
 				{Type: "number", Root: false, Branches: []SearchBranch{
-					{Path: "MolecularSequence.referenceSeq.windowEnd", Steps: []SearchStep{{Name: "referenceSeq"}}, Leaves: []SearchLeaf{{Name: "windowEnd", Type: "integer"}}},
+					{Path: "MolecularSequence.referenceSeq.windowEnd", Steps: []SearchStep{{Name: "referenceSeq"}}, Leaves: []SearchLeaf{{Name: "windowEnd", Type: "integer"}}, Single: true},
 				}},
 			}},
 		}},
@@ -5545,7 +5545,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Observation.meta.tag", Steps: []SearchStep{{Name: "meta"}}, Leaves: []SearchLeaf{{Name: "tag", Type: "Coding"}}},
 		}},
 		{Code: "amino-acid-change", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/observation-genetic-Observation-amino-acid-change", Branches: []SearchBranch{
-			{Path: "Observation.extension[http://hl7.org/fhir/StructureDefinition/observation-geneticsAminoAcidChangeName].value", Steps: []SearchStep{{Name: "extension", Key: "url", Is: "http://hl7.org/fhir/StructureDefinition/observation-geneticsAminoAcidChangeName"}}, Leaves: []SearchLeaf{{Name: "valueMarkdown", Type: "markdown"}, {Name: "valueString", Type: "string"}, {Name: "valueAddress", Type: "Address"}, {Name: "valueHumanName", Type: "HumanName"}}},
+			{Path: "Observation.extension[observation-geneticsAminoAcidChangeName].value", Steps: []SearchStep{{Name: "extension", Key: "url", Is: "http://hl7.org/fhir/StructureDefinition/observation-geneticsAminoAcidChangeName"}}, Leaves: []SearchLeaf{{Name: "valueMarkdown", Type: "markdown"}, {Name: "valueString", Type: "string"}, {Name: "valueAddress", Type: "Address"}, {Name: "valueHumanName", Type: "HumanName"}}},
 		}},
 		{Code: "based-on", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Observation-based-on", Targets: []fhir.Type{"CarePlan", "DeviceRequest", "ImmunizationRecommendation", "MedicationRequest", "NutritionOrder", "ServiceRequest"}, Branches: []SearchBranch{
 			{Path: "Observation.basedOn", Leaves: []SearchLeaf{{Name: "basedOn", Type: "Reference"}}},
@@ -5559,40 +5559,40 @@ var searchParameters = [][]SearchParameter{
 		{Code: "code-value-concept", Type: "composite", URL: "http://hl7.org/fhir/SearchParameter/Observation-code-value-concept", Composites: []SearchComposite{
 			{Path: "Observation", Repeats: false, Components: []SearchComponent{
 				{Type: "token", Root: false, Branches: []SearchBranch{
-					{Path: "Observation.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}},
+					{Path: "Observation.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}, Single: true},
 				}},
 				{Type: "token", Root: false, Branches: []SearchBranch{
-					{Path: "Observation.value", Leaves: []SearchLeaf{{Name: "valueCodeableConcept", Type: "CodeableConcept"}}},
+					{Path: "Observation.value", Leaves: []SearchLeaf{{Name: "valueCodeableConcept", Type: "CodeableConcept"}}, Single: true},
 				}},
 			}},
 		}},
 		{Code: "code-value-date", Type: "composite", URL: "http://hl7.org/fhir/SearchParameter/Observation-code-value-date", Composites: []SearchComposite{
 			{Path: "Observation", Repeats: false, Components: []SearchComponent{
 				{Type: "token", Root: false, Branches: []SearchBranch{
-					{Path: "Observation.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}},
+					{Path: "Observation.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}, Single: true},
 				}},
 				{Type: "date", Root: false, Branches: []SearchBranch{
-					{Path: "Observation.value", Leaves: []SearchLeaf{{Name: "valueDateTime", Type: "dateTime"}, {Name: "valuePeriod", Type: "Period"}}},
+					{Path: "Observation.value", Leaves: []SearchLeaf{{Name: "valueDateTime", Type: "dateTime"}, {Name: "valuePeriod", Type: "Period"}}, Single: true},
 				}},
 			}},
 		}},
 		{Code: "code-value-quantity", Type: "composite", URL: "http://hl7.org/fhir/SearchParameter/Observation-code-value-quantity", Composites: []SearchComposite{
 			{Path: "Observation", Repeats: false, Components: []SearchComponent{
 				{Type: "token", Root: false, Branches: []SearchBranch{
-					{Path: "Observation.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}},
+					{Path: "Observation.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}, Single: true},
 				}},
 				{Type: "quantity", Root: false, Branches: []SearchBranch{
-					{Path: "Observation.value", Leaves: []SearchLeaf{{Name: "valueQuantity", Type: "Quantity"}}},
+					{Path: "Observation.value", Leaves: []SearchLeaf{{Name: "valueQuantity", Type: "Quantity"}}, Single: true},
 				}},
 			}},
 		}},
 		{Code: "code-value-string", Type: "composite", URL: "http://hl7.org/fhir/SearchParameter/Observation-code-value-string", Composites: []SearchComposite{
 			{Path: "Observation", Repeats: false, Components: []SearchComponent{
 				{Type: "token", Root: false, Branches: []SearchBranch{
-					{Path: "Observation.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}},
+					{Path: "Observation.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}, Single: true},
 				}},
 				{Type: "string", Root: false, Branches: []SearchBranch{
-					{Path: "Observation.value", Leaves: []SearchLeaf{{Name: "valueString", Type: "string"}}},
+					{Path: "Observation.value", Leaves: []SearchLeaf{{Name: "valueString", Type: "string"}}, Single: true},
 				}},
 			}},
 		}},
@@ -5603,10 +5603,10 @@ var searchParameters = [][]SearchParameter{
 		{Code: "combo-code-value-concept", Type: "composite", URL: "http://hl7.org/fhir/SearchParameter/Observation-combo-code-value-concept", Composites: []SearchComposite{
 			{Path: "Observation", Repeats: false, Components: []SearchComponent{
 				{Type: "token", Root: false, Branches: []SearchBranch{
-					{Path: "Observation.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}},
+					{Path: "Observation.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}, Single: true},
 				}},
 				{Type: "token", Root: false, Branches: []SearchBranch{
-					{Path: "Observation.value", Leaves: []SearchLeaf{{Name: "valueCodeableConcept", Type: "CodeableConcept"}}},
+					{Path: "Observation.value", Leaves: []SearchLeaf{{Name: "valueCodeableConcept", Type: "CodeableConcept"}}, Single: true},
 				}},
 			}},
 			{Path: "Observation.component", Steps: []SearchStep{{Name: "component"}}, Repeats: true, Components: []SearchComponent{
@@ -5621,10 +5621,10 @@ var searchParameters = [][]SearchParameter{
 		{Code: "combo-code-value-quantity", Type: "composite", URL: "http://hl7.org/fhir/SearchParameter/Observation-combo-code-value-quantity", Composites: []SearchComposite{
 			{Path: "Observation", Repeats: false, Components: []SearchComponent{
 				{Type: "token", Root: false, Branches: []SearchBranch{
-					{Path: "Observation.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}},
+					{Path: "Observation.code", Leaves: []SearchLeaf{{Name: "code", Type: "CodeableConcept"}}, Single: true},
 				}},
 				{Type: "quantity", Root: false, Branches: []SearchBranch{
-					{Path: "Observation.value", Leaves: []SearchLeaf{{Name: "valueQuantity", Type: "Quantity"}}},
+					{Path: "Observation.value", Leaves: []SearchLeaf{{Name: "valueQuantity", Type: "Quantity"}}, Single: true},
 				}},
 			}},
 			{Path: "Observation.component", Steps: []SearchStep{{Name: "component"}}, Repeats: true, Components: []SearchComponent{
@@ -5693,7 +5693,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Observation.device", Leaves: []SearchLeaf{{Name: "device", Type: "Reference"}}, Single: true},
 		}},
 		{Code: "dna-variant", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/observation-genetic-Observation-dna-variant", Branches: []SearchBranch{
-			{Path: "Observation.extension[http://hl7.org/fhir/StructureDefinition/observation-geneticsDnaVariant].value", Steps: []SearchStep{{Name: "extension", Key: "url", Is: "http://hl7.org/fhir/StructureDefinition/observation-geneticsDnaVariant"}}, Leaves: []SearchLeaf{{Name: "valueMarkdown", Type: "markdown"}, {Name: "valueString", Type: "string"}, {Name: "valueAddress", Type: "Address"}, {Name: "valueHumanName", Type: "HumanName"}}},
+			{Path: "Observation.extension[observation-geneticsDnaVariant].value", Steps: []SearchStep{{Name: "extension", Key: "url", Is: "http://hl7.org/fhir/StructureDefinition/observation-geneticsDnaVariant"}}, Leaves: []SearchLeaf{{Name: "valueMarkdown", Type: "markdown"}, {Name: "valueString", Type: "string"}, {Name: "valueAddress", Type: "Address"}, {Name: "valueHumanName", Type: "HumanName"}}},
 		}},
 		{Code: "encounter", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/clinical-encounter", Targets: []fhir.Type{"Encounter"}, Branches: []SearchBranch{
 			{Path: "Observation.encounter", Leaves: []SearchLeaf{{Name: "encounter", Type: "Reference"}}, Single: true},
@@ -5702,13 +5702,13 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Observation.focus", Leaves: []SearchLeaf{{Name: "focus", Type: "Reference"}}},
 		}},
 		{Code: "gene-amino-acid-change", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/observation-genetic-Observation-gene-amino-acid-change", Branches: []SearchBranch{
-			{Path: "Observation.extension[http://hl7.org/fhir/StructureDefinition/observation-geneticsAminoAcidChangeName].value", Steps: []SearchStep{{Name: "extension", Key: "url", Is: "http://hl7.org/fhir/StructureDefinition/observation-geneticsAminoAcidChangeName"}}, Leaves: []SearchLeaf{{Name: "valueMarkdown", Type: "markdown"}, {Name: "valueString", Type: "string"}, {Name: "valueAddress", Type: "Address"}, {Name: "valueHumanName", Type: "HumanName"}}},
+			{Path: "Observation.extension[observation-geneticsAminoAcidChangeName].value", Steps: []SearchStep{{Name: "extension", Key: "url", Is: "http://hl7.org/fhir/StructureDefinition/observation-geneticsAminoAcidChangeName"}}, Leaves: []SearchLeaf{{Name: "valueMarkdown", Type: "markdown"}, {Name: "valueString", Type: "string"}, {Name: "valueAddress", Type: "Address"}, {Name: "valueHumanName", Type: "HumanName"}}},
 		}},
 		{Code: "gene-dnavariant", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/observation-genetic-Observation-gene-dnavariant", Branches: []SearchBranch{
-			{Path: "Observation.extension[http://hl7.org/fhir/StructureDefinition/observation-geneticsDnaVariant].value", Steps: []SearchStep{{Name: "extension", Key: "url", Is: "http://hl7.org/fhir/StructureDefinition/observation-geneticsDnaVariant"}}, Leaves: []SearchLeaf{{Name: "valueMarkdown", Type: "markdown"}, {Name: "valueString", Type: "string"}, {Name: "valueAddress", Type: "Address"}, {Name: "valueHumanName", Type: "HumanName"}}},
+			{Path: "Observation.extension[observation-geneticsDnaVariant].value", Steps: []SearchStep{{Name: "extension", Key: "url", Is: "http://hl7.org/fhir/StructureDefinition/observation-geneticsDnaVariant"}}, Leaves: []SearchLeaf{{Name: "valueMarkdown", Type: "markdown"}, {Name: "valueString", Type: "string"}, {Name: "valueAddress", Type: "Address"}, {Name: "valueHumanName", Type: "HumanName"}}},
 		}},
 		{Code: "gene-identifier", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/observation-genetic-Observation-gene-identifier", Branches: []SearchBranch{
-			{Path: "Observation.extension[http://hl7.org/fhir/StructureDefinition/observation-geneticsGene].value", Steps: []SearchStep{{Name: "extension", Key: "url", Is: "http://hl7.org/fhir/StructureDefinition/observation-geneticsGene"}}, Leaves: []SearchLeaf{{Name: "valueBoolean", Type: "boolean"}, {Name: "valueCanonical", Type: "canonical"}, {Name: "valueCode", Type: "code"}, {Name: "valueId", Type: "id"}, {Name: "valueString", Type: "string"}, {Name: "valueUri", Type: "uri"}, {Name: "valueCodeableConcept", Type: "CodeableConcept"}, {Name: "valueCoding", Type: "Coding"}, {Name: "valueContactPoint", Type: "ContactPoint"}, {Name: "valueIdentifier", Type: "Identifier"}}},
+			{Path: "Observation.extension[observation-geneticsGene].value", Steps: []SearchStep{{Name: "extension", Key: "url", Is: "http://hl7.org/fhir/StructureDefinition/observation-geneticsGene"}}, Leaves: []SearchLeaf{{Name: "valueBoolean", Type: "boolean"}, {Name: "valueCanonical", Type: "canonical"}, {Name: "valueCode", Type: "code"}, {Name: "valueId", Type: "id"}, {Name: "valueString", Type: "string"}, {Name: "valueUri", Type: "uri"}, {Name: "valueCodeableConcept", Type: "CodeableConcept"}, {Name: "valueCoding", Type: "Coding"}, {Name: "valueContactPoint", Type: "ContactPoint"}, {Name: "valueIdentifier", Type: "Identifier"}}},
 		}},
 		{Code: "has-member", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/Observation-has-member", Targets: []fhir.Type{"MolecularSequence", "Observation", "QuestionnaireResponse"}, Branches: []SearchBranch{
 			{Path: "Observation.hasMember", Leaves: []SearchLeaf{{Name: "hasMember", Type: "Reference"}}},
@@ -6107,7 +6107,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "Patient.link.other", Steps: []SearchStep{{Name: "link"}}, Leaves: []SearchLeaf{{Name: "other", Type: "Reference"}}},
 		}},
 		{Code: "mothersMaidenName", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/patient-extensions-Patient-mothersMaidenName", Branches: []SearchBranch{
-			{Path: "Patient.extension[http://hl7.org/fhir/StructureDefinition/patient-extensions-Patient-mothersMaidenName].value", Steps: []SearchStep{{Name: "extension", Key: "url", Is: "http://hl7.org/fhir/StructureDefinition/patient-extensions-Patient-mothersMaidenName"}}, Leaves: []SearchLeaf{{Name: "valueMarkdown", Type: "markdown"}, {Name: "valueString", Type: "string"}, {Name: "valueAddress", Type: "Address"}, {Name: "valueHumanName", Type: "HumanName"}}},
+			{Path: "Patient.extension[patient-extensions-Patient-mothersMaidenName].value", Steps: []SearchStep{{Name: "extension", Key: "url", Is: "http://hl7.org/fhir/StructureDefinition/patient-extensions-Patient-mothersMaidenName"}}, Leaves: []SearchLeaf{{Name: "valueMarkdown", Type: "markdown"}, {Name: "valueString", Type: "string"}, {Name: "valueAddress", Type: "Address"}, {Name: "valueHumanName", Type: "HumanName"}}},
 		}},
 		{Code: "name", Type: "string", URL: "http://hl7.org/fhir/SearchParameter/Patient-name", Branches: []SearchBranch{
 			{Path: "Patient.name", Leaves: []SearchLeaf{{Name: "name", Type: "HumanName"}}},
@@ -6768,7 +6768,7 @@ var searchParameters = [][]SearchParameter{
 			{Path: "QuestionnaireResponse.identifier", Leaves: []SearchLeaf{{Name: "identifier", Type: "Identifier"}}, Single: true},
 		}},
 		{Code: "item-subject", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/questionnaireresponse-extensions-QuestionnaireResponse-item-subject", Branches: []SearchBranch{
-			{Path: "QuestionnaireResponse.item[http://hl7.org/fhir/StructureDefinition/questionnaireresponse-isSubject].answer.value", Steps: []SearchStep{{Name: "item", Key: "extension", Is: "http://hl7.org/fhir/StructureDefinition/questionnaireresponse-isSubject"}, {Name: "answer"}}, Leaves: []SearchLeaf{{Name: "valueReference", Type: "Reference"}}},
+			{Path: "QuestionnaireResponse.item[questionnaireresponse-isSubject].answer.value", Steps: []SearchStep{{Name: "item", Key: "extension", Is: "http://hl7.org/fhir/StructureDefinition/questionnaireresponse-isSubject"}, {Name: "answer"}}, Leaves: []SearchLeaf{{Name: "valueReference", Type: "Reference"}}},
 		}},
 		{Code: "part-of", Type: "reference", URL: "http://hl7.org/fhir/SearchParameter/QuestionnaireResponse-part-of", Targets: []fhir.Type{"Observation", "Procedure"}, Branches: []SearchBranch{
 			{Path: "QuestionnaireResponse.partOf", Leaves: []SearchLeaf{{Name: "partOf", Type: "Reference"}}},

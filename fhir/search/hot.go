@@ -4,17 +4,9 @@ import "github.com/cordon-fhir/cordon/fhir"
 
 // hotPairs are the token parameters that clients ask for together with the
 // patient. The index holds each pair joined: a row more for each code, and a
-// search that reads only its answers.
-var hotPairs = map[fhir.Type][]string{
-	"CarePlan":          {"category"},
-	"Condition":         {"category", "code"},
-	"DiagnosticReport":  {"category", "code"},
-	"DocumentReference": {"category", "type"},
-	"MedicationRequest": {"code"},
-	"Observation":       {"category", "code"},
-	"Procedure":         {"code"},
-	"ServiceRequest":    {"code"},
-}
+// search that reads only its answers. It pays for a type of which a patient
+// has thousands; of the others, a patient's are soon looked through.
+var hotPairs = map[fhir.Type][]string{"Observation": {"code", "category"}}
 
 // hotNumbers are the number parameters that clients ask for together with the
 // code. Both elements must be single.

@@ -335,7 +335,12 @@ func (x *indexer) coding(l *leaf, v value) bool {
 	system, code, display := member(o, "system"), member(o, "code"), member(o, "display")
 	x.string(l.text, display)
 	x.string(l.sys, system)
-	if code != "" {
+	switch {
+	case code == "":
+	case isTag(l.path):
+		x.token(l.path, alone(code))
+		x.string(l.full, full(system, code))
+	default:
 		x.systemCode(l.path, system, code)
 	}
 	return code != "" || system != "" || display != ""
@@ -574,7 +579,7 @@ func (x *indexer) quantity(l *leaf, v value) bool {
 	case ">=":
 		hi = math.Inf(1)
 	}
-	x.extent(l.path, lo, hi, v)
+	x.extent(l, lo, hi, v)
 	return true
 }
 
@@ -590,9 +595,9 @@ func (x *indexer) quantities(l *leaf, v value) bool {
 	}
 	switch {
 	case begins:
-		x.extent(l.path, lo, hi, v.Get("low"))
+		x.extent(l, lo, hi, v.Get("low"))
 	case ends:
-		x.extent(l.path, lo, hi, v.Get("high"))
+		x.extent(l, lo, hi, v.Get("high"))
 	}
 	return begins || ends
 }
@@ -606,26 +611,33 @@ func (x *indexer) money(l *leaf, v value) bool {
 	}
 	x.terms.Numbers = append(x.terms.Numbers, NumberRange{l.path, "", f, f})
 	if currency := text(v.Get("currency")); currency != "" {
-		x.terms.Numbers = append(x.terms.Numbers,
-			NumberRange{l.path, unitOf("urn:iso:std:iso:4217", currency), f, f}, NumberRange{l.path, unitOf("", currency), f, f})
+		x.unit(l, f, f, unitOf("urn:iso:std:iso:4217", currency))
+		x.unit(l, f, f, unitOf("", currency))
 	}
 	return true
 }
 
 // extent indexes an extent without and with the unit of the Quantity q.
-func (x *indexer) extent(path Path, lo, hi float64, q value) {
+func (x *indexer) extent(l *leaf, lo, hi float64, q value) {
 	system, code, unit := text(q.Get("system")), text(q.Get("code")), text(q.Get("unit"))
-	row := func(unit string) {
-		x.terms.Numbers = append(x.terms.Numbers, NumberRange{path, unit, lo, hi})
-	}
-	row("")
+	x.terms.Numbers = append(x.terms.Numbers, NumberRange{l.path, "", lo, hi})
 	if code != "" && system != "" {
-		row(x.compose(escape(system), "|", escape(code)))
+		x.unit(l, lo, hi, x.compose(escape(system), "|", escape(code)))
 	}
 	if code != "" && system != ucum {
-		row(x.compose("|", escape(code)))
+		x.unit(l, lo, hi, x.compose("|", escape(code)))
 	}
 	if unit != "" && unit != code {
-		row(x.compose("|", escape(unit)))
+		x.unit(l, lo, hi, x.compose("|", escape(unit)))
 	}
+}
+
+// unit indexes an extent with a unit. Where there is but one extent, its unit
+// is checked on the opened body: the number alone has found few by then.
+func (x *indexer) unit(l *leaf, lo, hi float64, unit string) {
+	if l.single {
+		x.string(l.unit, unit)
+		return
+	}
+	x.terms.Numbers = append(x.terms.Numbers, NumberRange{l.path, unit, lo, hi})
 }

@@ -120,7 +120,14 @@ func (e element) quantity(name, text string) (Expr, error) {
 	if err != nil {
 		return nil, err
 	}
-	return e.inNumber(e.path, units, r), nil
+	if !e.single || units[0] == "" {
+		return e.inNumber(e.path, units, r), nil
+	}
+	or := Or{}
+	for _, u := range units {
+		or = append(or, HasText{e.path + unitSuffix, Equals, u})
+	}
+	return And{e.inNumber(e.path, []string{""}, r), or.simple()}, nil
 }
 
 // readQuantity also returns the spellings that the unit has in the index.

@@ -12,6 +12,7 @@ import (
 const (
 	maxParams = 64
 	maxValues = 500
+	maxLeaves = 5000
 	maxDepth  = 4
 	maxLength = 4096
 )

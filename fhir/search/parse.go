@@ -89,6 +89,8 @@ type reader struct {
 	query *Query
 	types []fhir.Type
 	o     Options
+	// values counts the values of all parameters, once for each type.
+	values int
 }
 
 // param reads one parameter. The condition is nil if it sets none.
@@ -99,14 +101,13 @@ func (r *reader) param(p Param) (Expr, error) {
 	if passedOver[p.Name] {
 		return nil, nil
 	}
-	base, _, _ := strings.Cut(p.Name, ":")
-	control := controls[base]
-	if p.Value == "" && (control != nil || base != "") {
+	if p.Value == "" {
 		return nil, nil
 	}
+	base, _, _ := strings.Cut(p.Name, ":")
 	var e Expr
 	var err error
-	if control != nil {
+	if control := controls[base]; control != nil {
 		err = control(r, p)
 	} else {
 		e, err = r.condition(p)
@@ -120,8 +121,12 @@ func (r *reader) param(p Param) (Expr, error) {
 // condition reads a parameter that filters. In a search of several types it
 // must be one of each, and means the same for all.
 func (r *reader) condition(p Param) (Expr, error) {
-	if strings.Count(p.Value, ",") >= maxValues {
+	values := 1 + strings.Count(p.Value, ",")
+	if values > maxValues {
 		return nil, tooCostly(p.Name, "has more than %d values", maxValues)
+	}
+	if r.values += values * len(r.types); r.values > maxLeaves {
+		return nil, tooCostly(p.Name, "is one too many: the values of a search, times its types, are more than %d", maxLeaves)
 	}
 	if len(r.types) == 1 {
 		return readParam(tableOf(r.types[0]), p.Name, p.Value, r.o, maxDepth)
@@ -195,16 +200,19 @@ func (p *parameter) chain(modifier, rest, value string, o Options, depth int) (E
 		if err != nil {
 			return nil, err
 		}
-		or = append(or, Chain{Paths: p.paths(t), Type: t, X: e})
+		if or = append(or, Chain{Paths: p.paths(t), Type: t, X: e}); len(or) > 1 && !common[rest] {
+			return nil, invalid(p.Code, "can refer to several types; the chain must say which, as in subject:Patient.name")
+		}
 	}
 	if len(or) == 0 {
 		return nil, unsupported(p.Code, "is chained with what is no search parameter of its targets")
 	}
-	if len(or) > 1 && !strings.HasPrefix(rest, "_") {
-		return nil, invalid(p.Code, "can refer to several types; the chain must say which, as in subject:Patient.name")
-	}
 	return or.simple(), nil
 }
+
+// common are the parameters that mean the same for every type, so that a chain
+// to them need not say the type.
+var common = map[string]bool{"_id": true, "_lastUpdated": true, "_profile": true, "_security": true, "_source": true, "_tag": true}
 
 // readHas reads what follows "_has:", as in Observation:patient:code.
 // https://hl7.org/fhir/R4/search.html#has

@@ -15,8 +15,11 @@ func (o Or) simple() Expr {
 	return o
 }
 
+// maxCompared bounds the lists that are searched for what they hold already.
+const maxCompared = 32
+
 // appendOnce appends e, or its members if it is an Or, without what list holds
-// already.
+// already as long as that is quickly seen.
 func appendOnce(list Or, e Expr) Or {
 	if members, ok := e.(Or); ok {
 		for _, m := range members {
@@ -30,7 +33,7 @@ func appendOnce(list Or, e Expr) Or {
 			return list
 		}
 	}
-	if slices.ContainsFunc(list, func(m Expr) bool { return Equal(m, e) }) {
+	if len(list) <= maxCompared && slices.ContainsFunc(list, func(m Expr) bool { return Equal(m, e) }) {
 		return list
 	}
 	return append(list, e)
@@ -167,25 +170,28 @@ func Pairs(a And) And {
 	a = mergeBounds(a)
 	for i, m := range a {
 		refs, ok := alternatives[HasReference](m)
-		if !ok || refs[0].Pair != (Token{}) {
+		if !ok {
 			continue
 		}
-		tb := tableOf(refs[0].Path.of())
+		best, joins := len(a), []HasToken(nil)
 		for j, n := range a {
 			toks, ok := alternatives[HasToken](n)
-			if !ok || len(refs)*len(toks) > maxPairs || !tb.paired(refs, toks) {
-				continue
+			if ok && paired(refs, toks) && (joins == nil || rankPair(refs[0], toks[0]) < rankPair(refs[0], joins[0])) {
+				best, joins = j, toks
 			}
-			or := Or{}
-			for _, r := range refs {
-				for _, tok := range toks {
-					or = append(or, HasReference{r.Path, r.Target, Token(tok)})
-				}
-			}
-			a = slices.Clone(a)
-			a[i] = or.simple()
-			return slices.Delete(a, j, j+1)
 		}
+		if joins == nil {
+			continue
+		}
+		or := Or{}
+		for _, r := range refs {
+			for _, tok := range joins {
+				or = append(or, HasReference{r.Path, r.Target, Token(tok)})
+			}
+		}
+		a = slices.Clone(a)
+		a[i] = or.simple()
+		return slices.Delete(a, best, best+1)
 	}
 	return joinNumbers(a)
 }
@@ -211,18 +217,28 @@ func alternatives[T Expr](e Expr) ([]T, bool) {
 }
 
 // paired reports whether the index holds each reference joined with each token.
-func (tb *table) paired(refs []HasReference, toks []HasToken) bool {
-	if tb == nil {
+func paired(refs []HasReference, toks []HasToken) bool {
+	if len(refs)*len(toks) > maxPairs {
 		return false
 	}
 	for _, r := range refs {
 		for _, t := range toks {
-			if r.Pair != (Token{}) || !strings.HasPrefix(r.Target, "Patient/") || !isFull(t.Value) || !slices.Contains(tb.pairs[r.Path], t.Path) {
+			if r.Pair != (Token{}) || !strings.HasPrefix(r.Target, "Patient/") || !isFull(t.Value) || rankPair(r, t) < 0 {
 				return false
 			}
 		}
 	}
 	return true
+}
+
+// rankPair returns the place of the pair among those that the index holds
+// joined, the most selective first; -1 if it does not.
+func rankPair(r HasReference, t HasToken) int {
+	tb := tableOf(r.Path.of())
+	if tb == nil {
+		return -1
+	}
+	return slices.Index(tb.pairs[r.Path], t.Path)
 }
 
 // of returns the type that the element is of.

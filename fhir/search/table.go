@@ -84,9 +84,13 @@ type leaf struct {
 	text  Path // what :text looks at
 	of    Path // what :of-type looks at
 	sys   Path // systems of tokens
+	full  Path // tokens whose full spelling is not in the index
+	unit  Path // units that are not in the index
 	ident Path // identifiers of references
 	kind  kind
-	emit  func(*indexer, *leaf, value) bool
+	// single says that a resource has the element once at most.
+	single bool
+	emit   func(*indexer, *leaf, value) bool
 	// bits are those of the parameters that read any value, only those of
 	// the parameters that read some.
 	bits    uint64
@@ -187,7 +191,7 @@ func (n *node) add(sp *r4.SearchParameter, bit int) []element {
 			for _, name := range names {
 				part := r4.SearchLeaf{Name: name, Type: "string"}
 				path := Path(b.Path + "." + name)
-				at.child(r4.SearchStep{Name: l.Name}).child(r4.SearchStep{Name: name}).read(path, k, part, bit, "", sp.Targets)
+				at.child(r4.SearchStep{Name: l.Name}).child(r4.SearchStep{Name: name}).read(path, k, part, bit, r4.SearchBranch{}, sp.Targets)
 				list = append(list, element{path: path, kind: k, types: []r4.SearchLeaf{part}})
 			}
 		}
@@ -196,7 +200,7 @@ func (n *node) add(sp *r4.SearchParameter, bit int) []element {
 		}
 		path := Path(b.Path)
 		for _, l := range plain {
-			at.child(r4.SearchStep{Name: l.Name}).read(path, k, l, bit, b.Only, sp.Targets)
+			at.child(r4.SearchStep{Name: l.Name}).read(path, k, l, bit, b, sp.Targets)
 		}
 		list = append(list, element{path: path, kind: k, only: b.Only, single: b.Single, types: plain})
 	}
@@ -217,31 +221,31 @@ func (n *node) child(s r4.SearchStep) *node {
 
 // read makes n index its value as one of the type at the path, and tells the
 // parameter with the bit when there is one.
-func (n *node) read(path Path, k kind, of r4.SearchLeaf, bit int, only string, targets []fhir.Type) {
+func (n *node) read(path Path, k kind, of r4.SearchLeaf, bit int, b r4.SearchBranch, targets []fhir.Type) {
 	i := slices.IndexFunc(n.leaves, func(l *leaf) bool { return l.path == path && l.kind == k })
 	if i < 0 {
 		i = len(n.leaves)
 		n.leaves = append(n.leaves, &leaf{
-			path: path, kind: k, emit: emitterOf(k, of.Type), targets: targets,
+			path: path, kind: k, emit: emitterOf(k, of.Type), targets: targets, single: b.Single,
 			start: startPath(path), gram: gramPath(path), text: path + textSuffix, of: path + typeSuffix,
-			sys: path + systemSuffix, ident: path + identifierSuffix,
+			sys: path + systemSuffix, full: path + fullSuffix, unit: path + unitSuffix, ident: path + identifierSuffix,
 		})
 	}
 	if bit < 0 {
 		return
 	}
 	l := n.leaves[i]
-	if only == "" {
+	if b.Only == "" {
 		l.bits |= 1 << bit
 		return
 	}
 	for j := range l.only {
-		if l.only[j].value == only {
+		if l.only[j].value == b.Only {
 			l.only[j].bits |= 1 << bit
 			return
 		}
 	}
-	l.only = append(l.only, onlyBits{only, 1 << bit})
+	l.only = append(l.only, onlyBits{b.Only, 1 << bit})
 }
 
 // close works out what is read below each node.

@@ -10,7 +10,9 @@ import (
 
 // Tokens are indexed in two spellings: the code alone, and system|code, where
 // the system is empty if there is none. In both, | and \ within a part are
-// escaped, so that no code alone reads like a code with a system. Codes are
+// escaped, so that no code alone reads like a code with a system. Tags have the
+// full spelling checked on the opened body instead: they tell few resources
+// apart, and a row of the index for each resource is too much for that. Codes are
 // compared without regard to case, as the standard advises where a system
 // does not say, and systems exactly.
 // https://hl7.org/fhir/R4/search.html#token
@@ -21,6 +23,8 @@ const (
 	textSuffix       Path = ":text"
 	systemSuffix     Path = ":system"
 	typeSuffix       Path = ":of-type"
+	fullSuffix       Path = ":full"
+	unitSuffix       Path = ":unit"
 	identifierSuffix Path = ":identifier"
 )
 
@@ -137,6 +141,9 @@ func (e element) systemCode(system, code string) Expr {
 	for _, l := range e.types {
 		switch l.Type {
 		case "Coding", "CodeableConcept", "Identifier":
+			if isTag(e.path) {
+				return And{HasToken{e.path, alone(code)}, HasText{e.path + fullSuffix, Equals, full(system, code)}}
+			}
 			or = appendOnce(or, HasToken{e.path, full(system, code)})
 		case "ContactPoint":
 			if e.only == "" || e.only == system {
@@ -150,6 +157,8 @@ func (e element) systemCode(system, code string) Expr {
 	}
 	return or.simple()
 }
+
+func isTag(p Path) bool { return strings.HasSuffix(string(p), ".meta.tag") }
 
 // ofSystem returns the condition for system|. Only identifiers are indexed by
 // their system: codes of one system are too many to be worth it.

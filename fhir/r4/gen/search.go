@@ -217,10 +217,11 @@ func (c *searchCompiler) composite(out *r4.SearchParameter, sp searchParameter, 
 				component.Branches = append(component.Branches, branches...)
 			}
 			component.Branches = merge(component.Branches)
-			if !sc.Repeats && from != t {
-				for i, b := range component.Branches {
+			for i, b := range component.Branches {
+				if !sc.Repeats && from != t {
 					component.Branches[i].Steps = append(slices.Clone(sc.Steps), b.Steps...)
 				}
+				component.Branches[i].Single = !sc.Repeats && c.single(b.Path)
 			}
 			sc.Components = append(sc.Components, component)
 		}
@@ -362,7 +363,7 @@ func (c *searchCompiler) branch(ops []op, skip int, kind string, targets map[str
 		}
 		b.Path += "." + o.name
 		if o.is != "" {
-			b.Path += "[" + o.is + "]"
+			b.Path += "[" + o.is[strings.LastIndexByte(o.is, '/')+1:] + "]"
 		}
 		if o.only != "" {
 			b.Only = o.only
