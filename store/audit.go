@@ -11,7 +11,6 @@ import (
 
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
-	"github.com/cordon-fhir/cordon/fhir/search"
 	"github.com/cordon-fhir/cordon/keys"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store/internal/gate"
@@ -265,5 +264,3 @@ func (v *View) scanEntry(rows pgx.CollectableRow) (audit.Entry, error) {
 	}
 	return e, nil
 }
-
-var _ = search.And{}

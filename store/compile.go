@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/search"
@@ -45,7 +46,7 @@ func (c *compiler) cond(ctx context.Context, s scope, e search.Expr) (gate.Claus
 	case search.Or:
 		return c.or(ctx, s, e)
 	case search.Not:
-		if !search.Exact(e.X) {
+		if !answered(e.X) {
 			return always, nil // what only an opened body can deny, nothing here may exclude
 		}
 		x, err := c.cond(ctx, s, e.X)
@@ -189,7 +190,8 @@ func oneOf(col gate.Clause, keys []int64) gate.Clause {
 func (c *compiler) date(s scope, e search.InDate) gate.Clause {
 	x := c.row()
 	out := from(gate.SQL(`EXISTS (SELECT 1 FROM ~idx_date`), x).With(x.Col("key"), gate.SQL(`= ?`, c.v.dateKey(e.Path)))
-	main := e.Path == search.MainDate(s.on)
+	path, _ := search.MainDate(s.on)
+	main := e.Path == path
 	for _, b := range e.Bounds {
 		out = out.With(gate.SQL(`AND`), compare(end(x, b.End), b.Op, stamp(b.T)))
 		if main && b.End == search.Lo { // the same of ts, which the index is in order of
@@ -288,7 +290,7 @@ func (c *compiler) reverse(ctx context.Context, s scope, e search.ReverseChain) 
 	for i, path := range e.Paths {
 		keys[i] = c.v.refKey(path, e.Pair)
 	}
-	if !search.Exact(inner) {
+	if !answered(inner) {
 		return c.reverseOpened(ctx, s, p, e, inner)
 	}
 	x, y := c.row(), c.row()
@@ -324,6 +326,23 @@ func (c *compiler) reverseOpened(ctx context.Context, s scope, p smart.Permit, e
 		return gate.Clause{}, err
 	}
 	return s.res.Col("self").With(gate.SQL(`= ANY(?::bigint[])`, selves)), nil
+}
+
+// answered reports whether the SQL for e decides it, so that no body need be
+// held against it. Chains are always decided: what an index cannot tell of
+// their targets is looked up first.
+func answered(e search.Expr) bool {
+	switch e := e.(type) {
+	case search.And:
+		return !slices.ContainsFunc(e, func(x search.Expr) bool { return !answered(x) })
+	case search.Or:
+		return !slices.ContainsFunc(e, func(x search.Expr) bool { return !answered(x) })
+	case search.Not:
+		return answered(e.X)
+	case search.Chain, search.ReverseChain:
+		return true
+	}
+	return search.Exact(e)
 }
 
 // and joins two conditions without nesting where one of them is none.

@@ -220,9 +220,6 @@ func patients(r fhir.Resource) []fhir.Ref {
 	if r.Deleted {
 		return nil
 	}
-	if r.Ref.Type == "Patient" {
-		return []fhir.Ref{r.Ref}
-	}
 	d, err := fhir.Reopen(r.Body)
 	if err != nil {
 		return nil

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -116,7 +117,7 @@ func applied(q *search.Query) string {
 		if i > 0 {
 			b.WriteByte('&')
 		}
-		b.WriteString(escape(p.Name) + "=" + escape(p.Value))
+		b.WriteString(p.String())
 	}
 	return b.String()
 }
@@ -179,8 +180,8 @@ func (v *View) plans(do fhir.Interaction, q *search.Query) ([]plan, error) {
 		if err != nil {
 			return nil, err
 		}
-		where := and(search.Pairs(t, q.Where), p.Where())
-		plans = append(plans, plan{on: t, permit: p, where: where, exact: search.Exact(where)})
+		where := search.Simplify(and(q.Where, p.Where()))
+		plans = append(plans, plan{on: t, permit: p, where: where, exact: answered(where)})
 	}
 	return plans, nil
 }
@@ -205,9 +206,9 @@ func indexOrder(q *search.Query) (order, bool) {
 	case search.ByID, search.ByUpdated:
 		return order{by: k.Kind, asc: !k.Desc}, true
 	case search.ByDate:
-		main := search.MainDate(q.Type)
+		main, only := search.MainDate(q.Type)
 		// Rising, those without a date would come first and not last.
-		return order{by: search.ByDate}, k.Desc && len(k.Paths) == 1 && k.Paths[0] == main
+		return order{by: search.ByDate}, only && k.Desc && len(k.Paths) == 1 && k.Paths[0] == main
 	}
 	return order{}, false
 }
@@ -284,7 +285,7 @@ func (v *View) check(e search.Expr, r *fhir.Resource, t *search.Terms) (bool, er
 		}
 		return true, nil
 	}
-	if search.Exact(e) {
+	if answered(e) {
 		return true, nil // the index has answered it
 	}
 	return search.Match(e, r, t)
@@ -459,7 +460,7 @@ func (v *View) total(ctx context.Context, plans []plan) (*int, error) {
 // scan calls fn for every resource of the type for which where holds, opened.
 // It is bounded.
 func (v *View) scan(ctx context.Context, p smart.Permit, on fhir.Type, where search.Expr, fn func(row, fhir.Resource) error) error {
-	pl := plan{on: on, permit: p, where: where, exact: search.Exact(where)}
+	pl := plan{on: on, permit: p, where: where, exact: answered(where)}
 	const batch = 500
 	at := position{}
 	for examined := 0; ; {
@@ -491,7 +492,7 @@ func (v *View) scan(ctx context.Context, p smart.Permit, on fhir.Type, where sea
 // targets returns the keys by which references find the resources of the type
 // for which where holds. complete is false if there are more than maxTargets.
 func (v *View) targets(ctx context.Context, p smart.Permit, on fhir.Type, where search.Expr) (keys []int64, complete bool, err error) {
-	if !search.Exact(where) {
+	if !answered(where) {
 		err := v.scan(ctx, p, on, where, func(r row, _ fhir.Resource) error {
 			keys = append(keys, v.self(r.ref))
 			return nil
@@ -528,9 +529,10 @@ func (v *View) sorted(ctx context.Context, plans []plan, sort []search.SortKey, 
 			if err != nil {
 				return err
 			}
+			terms := search.Index(d)
 			it := item{res, r.rid, make([]string, len(sort))}
 			for i, k := range sort {
-				it.keys[i] = search.SortText(&res, d, k)
+				it.keys[i] = sortText(&res, terms, k)
 			}
 			items = append(items, it)
 			if len(items) > maxExamined {
@@ -565,6 +567,38 @@ func (v *View) sorted(ctx context.Context, plans []plan, sort []search.SortKey, 
 	}
 	return found, nil, nil
 }
+
+// sortText is what a key orders by, as text that compares in the same order;
+// "" if it is missing.
+func sortText(r *fhir.Resource, t *search.Terms, k search.SortKey) string {
+	switch k.Kind {
+	case search.ByID:
+		return r.Ref.ID
+	case search.ByUpdated:
+		return timeText(r.Updated)
+	case search.ByDate:
+		if at, ok := search.SortTime(t, k); ok {
+			return timeText(at)
+		}
+	case search.ByNumber:
+		if v, ok := search.SortNumber(t, k); ok {
+			bits := math.Float64bits(v)
+			if v < 0 { // more negative is less
+				bits = ^bits
+			} else {
+				bits |= 1 << 63
+			}
+			return fmt.Sprintf("%016x", bits)
+		}
+	case search.ByText:
+		if s, ok := search.SortText(t, k); ok {
+			return s
+		}
+	}
+	return ""
+}
+
+func timeText(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000000") }
 
 // compareText orders two sort texts; "" is a missing value and comes last
 // either way.

@@ -242,7 +242,7 @@ func (tx *Tx) put(p smart.Permit, do fhir.Interaction, ref fhir.Ref, d *fhir.Doc
 	}
 	tx.store(p, next, old, terms.Present, oldKeys, tx.hash(next.rid, terms), op)
 	e := audit.Entry{Interaction: do, Type: ref.Type, Entity: ref, Version: r.Version}
-	if ps := search.Patients(ref, terms); len(ps) > 0 {
+	if ps := search.PatientsOf(stored); len(ps) > 0 {
 		e.Patient = ps[0]
 	}
 	tx.note(e)

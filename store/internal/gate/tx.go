@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -266,10 +268,18 @@ func translate(err error) error {
 			return fhir.Errorf(fhir.Transient, "the server cannot reach its database, try again")
 		}
 	}
-	if pgconn.Timeout(err) || pgconn.SafeToRetry(err) {
+	if lost(err) {
 		return fhir.Errorf(fhir.Transient, "the server cannot reach its database, try again")
 	}
 	return errors.New(Scrub(err))
+}
+
+// lost reports whether the connection broke. What was sent before a commit is
+// undone; whether a commit took place nobody can tell.
+func lost(err error) bool {
+	var op *net.OpError
+	return pgconn.Timeout(err) || pgconn.SafeToRetry(err) || errors.As(err, &op) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
 }
 
 // Scrub returns what may be logged of a database error: never its Detail or
