@@ -1,0 +1,204 @@
+package rest
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+
+	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/search"
+)
+
+// capabilities answers with the CapabilityStatement of the tenant's API. It is
+// made of the tables that serve, and holds nothing of the tenant but its URLs.
+// https://hl7.org/fhir/R4/http.html#capabilities
+// https://hl7.org/fhir/R4/capabilitystatement.html
+func capabilities(s *server, req *request) (*response, error) {
+	body, ok := s.capabilities.Load(req.base)
+	if !ok {
+		body, _ = s.capabilities.LoadOrStore(req.base, s.statement(req.base))
+	}
+	return &response{status: http.StatusOK, body: body.([]byte)}, nil
+}
+
+// smartConfiguration answers with what a SMART app needs to know to ask for a
+// token.
+// https://hl7.org/fhir/smart-app-launch/conformance.html
+func smartConfiguration(s *server, req *request) (*response, error) {
+	return &response{status: http.StatusOK, body: s.SmartConfiguration(req.slug), contentType: "application/json"}, nil
+}
+
+// A statement is the CapabilityStatement, so far as it is claimed.
+type statement struct {
+	ResourceType   string           `json:"resourceType"`
+	URL            string           `json:"url"`
+	Version        string           `json:"version"`
+	Name           string           `json:"name"`
+	Status         string           `json:"status"`
+	Date           string           `json:"date"`
+	Kind           string           `json:"kind"`
+	Software       software         `json:"software"`
+	Implementation implementation   `json:"implementation"`
+	FHIRVersion    string           `json:"fhirVersion"`
+	Format         []string         `json:"format"`
+	PatchFormat    []string         `json:"patchFormat"`
+	Rest           [1]restComponent `json:"rest"`
+}
+
+type software struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+}
+
+type implementation struct {
+	Description string `json:"description"`
+	URL         string `json:"url"`
+}
+
+type restComponent struct {
+	Mode        string        `json:"mode"`
+	Security    security      `json:"security"`
+	Resource    []capability  `json:"resource"`
+	Interaction []coded       `json:"interaction"`
+	SearchParam []searchParam `json:"searchParam,omitempty"`
+	Compartment []string      `json:"compartment"`
+}
+
+type security struct {
+	Extension   []json.RawMessage `json:"extension,omitempty"`
+	CORS        bool              `json:"cors"`
+	Service     []json.RawMessage `json:"service"`
+	Description string            `json:"description"`
+}
+
+type coded struct {
+	Code fhir.Interaction `json:"code"`
+}
+
+// A capability is what is claimed of one type.
+type capability struct {
+	Type              fhir.Type     `json:"type"`
+	Profile           string        `json:"profile"`
+	Interaction       []coded       `json:"interaction"`
+	Versioning        string        `json:"versioning,omitempty"`
+	ReadHistory       bool          `json:"readHistory"`
+	UpdateCreate      bool          `json:"updateCreate"`
+	ConditionalCreate bool          `json:"conditionalCreate"`
+	ConditionalRead   string        `json:"conditionalRead"`
+	ConditionalUpdate bool          `json:"conditionalUpdate"`
+	ConditionalDelete string        `json:"conditionalDelete"`
+	ReferencePolicy   []string      `json:"referencePolicy,omitempty"`
+	SearchInclude     []string      `json:"searchInclude,omitempty"`
+	SearchRevInclude  []string      `json:"searchRevInclude,omitempty"`
+	SearchParam       []searchParam `json:"searchParam,omitempty"`
+}
+
+type searchParam struct {
+	Name       string `json:"name"`
+	Definition string `json:"definition,omitempty"`
+	Type       string `json:"type"`
+}
+
+// statement makes the CapabilityStatement of the API at base.
+func (s *server) statement(base string) []byte {
+	st := statement{
+		ResourceType: "CapabilityStatement", URL: base + "/metadata", Version: s.Version, Name: "Cordon",
+		Status: "active", Date: s.Now().UTC().Format(instant), Kind: "instance",
+		Software:       software{"Cordon", s.Version},
+		Implementation: implementation{"the FHIR R4 API of one tenant", base},
+		FHIRVersion:    "4.0.1",
+		Format:         []string{"application/fhir+json", "json"},
+		PatchFormat:    []string{"application/json-patch+json"},
+	}
+	r := &st.Rest[0]
+	r.Mode = "server"
+	r.Security = s.security(base)
+	for _, c := range []fhir.Type{"Patient", "Encounter", "RelatedPerson", "Practitioner", "Device"} {
+		r.Compartment = append(r.Compartment, "http://hl7.org/fhir/CompartmentDefinition/"+lower(c))
+	}
+	for _, p := range search.Parameters("") {
+		r.SearchParam = append(r.SearchParam, searchParam{p.Name, p.Definition, p.Type})
+	}
+	for _, does := range served("") {
+		r.Interaction = append(r.Interaction, coded{does})
+	}
+	r.Interaction = append(r.Interaction, coded{fhir.Batch}) // has the route of transaction
+	for _, t := range fhir.Types {
+		r.Resource = append(r.Resource, claim(t))
+	}
+	b, _ := json.Marshal(st) // there is nothing in it that cannot be written
+	return b
+}
+
+// served lists the interactions of the routes on the system, or on a type.
+func served(t fhir.Type) []fhir.Interaction {
+	var list []fhir.Interaction
+	for _, rt := range table() {
+		onType := len(rt.path) > 5 && rt.path[:6] == "/:type"
+		if rt.public != nil || rt.does == fhir.Operation || onType != (t != "") || slices.Contains(list, rt.does) {
+			continue
+		}
+		if t == auditEvent && rt.does != fhir.Read && rt.does != fhir.SearchType {
+			continue
+		}
+		list = append(list, rt.does)
+	}
+	return list
+}
+
+// claim says what can be done with resources of a type.
+func claim(t fhir.Type) capability {
+	c := capability{
+		Type: t, Profile: "http://hl7.org/fhir/StructureDefinition/" + string(t),
+		ConditionalRead: "full-support", ConditionalDelete: "not-supported",
+	}
+	for _, does := range served(t) {
+		c.Interaction = append(c.Interaction, coded{does})
+	}
+	if t == auditEvent {
+		c.Versioning = "no-version"
+		for _, p := range search.Parameters(t) {
+			if slices.Contains(auditParameters, p.Name) {
+				c.SearchParam = append(c.SearchParam, searchParam{p.Name, p.Definition, p.Type})
+			}
+		}
+		return c
+	}
+	c.Versioning, c.ReadHistory, c.UpdateCreate = "versioned", true, true
+	c.ConditionalCreate, c.ConditionalUpdate, c.ConditionalDelete = true, true, "single"
+	c.ReferencePolicy = []string{"literal", "logical", "local"}
+	c.SearchInclude, c.SearchRevInclude = search.Includes(t), search.RevIncludes(t)
+	for _, p := range search.Parameters(t) {
+		c.SearchParam = append(c.SearchParam, searchParam{p.Name, p.Definition, p.Type})
+	}
+	return c
+}
+
+// security tells where tokens come from.
+// https://hl7.org/fhir/smart-app-launch/conformance.html
+func (s *server) security(base string) security {
+	out := security{
+		CORS:        true,
+		Service:     []json.RawMessage{json.RawMessage(`{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/restful-security-service","code":"SMART-on-FHIR"}]}`)},
+		Description: "Access tokens and scopes of SMART App Launch; see " + base + "/.well-known/smart-configuration",
+	}
+	slug, _ := s.ours(base)
+	var conf struct {
+		Token     string `json:"token_endpoint"`
+		Authorize string `json:"authorization_endpoint"`
+	}
+	if json.Unmarshal(s.SmartConfiguration(slug), &conf) != nil || conf.Token == "" {
+		return out
+	}
+	// SMART 1 clients look for the endpoints here.
+	ext := append([]byte(nil), `{"url":"http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris","extension":[{"url":"token","valueUri":`...)
+	ext = append(quote(ext, conf.Token), '}')
+	if conf.Authorize != "" {
+		ext = append(quote(append(ext, `,{"url":"authorize","valueUri":`...), conf.Authorize), '}')
+	}
+	out.Extension = []json.RawMessage{append(ext, `]}`...)}
+	return out
+}
+
+// lower returns the name of a type as the URLs of compartments spell it.
+func lower(t fhir.Type) string { return string(t[0]+'a'-'A') + string(t[1:]) }

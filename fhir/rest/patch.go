@@ -1,0 +1,160 @@
+package rest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+
+	jsonpatch "github.com/evanphx/json-patch/v5"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/validate"
+	"github.com/cordon-fhir/cordon/store"
+)
+
+// patch changes a resource by a JSON Patch.
+// https://hl7.org/fhir/R4/http.html#patch
+func patch(ctx context.Context, tx *store.Tx, req *request) (*response, error) {
+	if err := current(ctx, tx, req, fhir.Patch); err != nil {
+		return nil, err
+	}
+	old, err := tx.Current(ctx, fhir.Patch, req.ref)
+	if err != nil {
+		return nil, err
+	}
+	d, err := applyPatch(req.ops, old, req.limits.Body)
+	if err != nil {
+		return nil, err
+	}
+	r, err := tx.Patch(ctx, req.ref, d, old.Version)
+	if err != nil {
+		return nil, err
+	}
+	return written(req, r, false), nil
+}
+
+// parsePatch reads the body of a patch.
+func parsePatch(req *request) (err error) {
+	req.ops, err = decodePatch(req.patch, req.limits.PatchOp)
+	return err
+}
+
+// decodePatch reads a JSON Patch of at most max operations, and refuses those
+// that would change what a patch may not: which resource it is, and its
+// version, tags and security labels.
+// https://www.rfc-editor.org/rfc/rfc6902
+func decodePatch(body []byte, max int) (jsonpatch.Patch, error) {
+	// The library would take the last of two members with one name.
+	if !jsontext.Value(body).IsValid() || deeper(body, 64) {
+		return nil, fhir.Errorf(fhir.Structure, "the body is not a JSON Patch")
+	}
+	ops, err := jsonpatch.DecodePatch(body)
+	if err != nil {
+		return nil, fhir.Errorf(fhir.Structure, "the body is not a JSON Patch")
+	}
+	if len(ops) > max {
+		return nil, fhir.Errorf(fhir.TooCostly, "a patch has at most %d operations", max)
+	}
+	for _, op := range ops {
+		path, err := op.Path()
+		if err != nil {
+			return nil, fhir.Errorf(fhir.Structure, "an operation of the patch has no path")
+		}
+		touched := []string{path}
+		switch op.Kind() {
+		case "test":
+			continue
+		case "move":
+			from, err := op.From()
+			if err != nil {
+				return nil, fhir.Errorf(fhir.Structure, "an operation of the patch has no from")
+			}
+			touched = append(touched, from)
+		case "add", "remove", "replace", "copy":
+		default:
+			return nil, fhir.Errorf(fhir.Structure, "the patch has an operation that RFC 6902 does not have")
+		}
+		for _, p := range touched {
+			if untouchable(p) {
+				return nil, fhir.Errorf(fhir.BusinessRule, "a patch cannot change the id, type, version, tags or security labels of a resource")
+			}
+		}
+	}
+	return ops, nil
+}
+
+// deeper reports whether arrays and objects nest more than max times in b.
+func deeper(b []byte, max int) bool {
+	depth := 0
+	for i := 0; i < len(b); i++ {
+		switch b[i] {
+		case '"':
+			i = skipString(b, i) - 1
+		case '{', '[':
+			if depth++; depth > max {
+				return true
+			}
+		case '}', ']':
+			depth--
+		}
+	}
+	return false
+}
+
+// untouchable reports whether the JSON Pointer leads to what a patch may not
+// change. Of meta that is everything but what tells about the content.
+func untouchable(pointer string) bool {
+	switch below, _ := strings.CutPrefix(pointer, "/meta/"); {
+	case pointer == "", pointer == "/meta":
+		return true
+	case below != pointer:
+		name, _, _ := strings.Cut(below, "/")
+		return name != "profile" && name != "source" && name != "extension"
+	}
+	name, _, _ := strings.Cut(pointer[1:], "/")
+	return pointer[0] != '/' || name == "id" || name == "resourceType" || name == "_id"
+}
+
+// applyOps applies a JSON Patch. The copies in it may add limit bytes.
+func applyOps(ops jsonpatch.Patch, body []byte, limit int) ([]byte, error) {
+	patched, err := ops.ApplyWithOptions(body, &jsonpatch.ApplyOptions{AccumulatedCopySizeLimit: int64(limit)})
+	var grown *jsonpatch.AccumulatedCopySizeError
+	switch {
+	case errors.As(err, &grown):
+		return nil, fhir.Errorf(fhir.TooCostly, "the copies of the patch are too large")
+	case errors.Is(err, jsonpatch.ErrTestFailed):
+		return nil, fhir.Errorf(fhir.BusinessRule, "a test of the patch failed")
+	case err != nil:
+		return nil, fhir.Errorf(fhir.BusinessRule, "an operation of the patch does not fit the resource")
+	}
+	return patched, nil
+}
+
+// applyPatch returns the document that the patch makes of a resource.
+func applyPatch(ops jsonpatch.Patch, old fhir.Resource, limit int) (*fhir.Document, error) {
+	patched, err := applyOps(ops, old.Body, limit)
+	if err != nil {
+		return nil, err
+	}
+	d, err := fhir.Parse(patched, fhir.Limits{Bytes: limit})
+	if err != nil {
+		// It was the patch that made it so: the request was well-formed.
+		return nil, clientError(err).WithStatus(http.StatusUnprocessableEntity)
+	}
+	was, is := member(old.Body, "meta"), member(d.JSON, "meta")
+	for _, label := range []string{"security", "tag"} {
+		if !bytes.Equal(member(was, label), member(is, label)) {
+			return nil, fhir.Errorf(fhir.BusinessRule, "a patch cannot change tags or security labels")
+		}
+	}
+	if d.Type != old.Ref.Type || d.ID != old.Ref.ID {
+		return nil, fhir.Errorf(fhir.BusinessRule, "a patch cannot change the id or type of a resource")
+	}
+	if err := validate.Resource(d); err != nil {
+		return nil, clientError(err).WithStatus(http.StatusUnprocessableEntity)
+	}
+	return d, nil
+}

@@ -1,0 +1,237 @@
+// Package rest serves the RESTful API of FHIR R4 over HTTP, one interaction or
+// operation per file.
+//
+// https://hl7.org/fhir/R4/http.html
+package rest
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/smart"
+	"github.com/cordon-fhir/cordon/store"
+	"github.com/cordon-fhir/cordon/tenant"
+)
+
+// Config is what the API needs to run.
+type Config struct {
+	DB       *store.DB        // required
+	Verifier *smart.Verifier  // required
+	Tenants  *tenant.Registry // required
+
+	// Base returns the FHIR base URL of the tenant with the slug, without a
+	// slash at its end: "https://host/fhir/harbor". Required. Whatever Host a
+	// client sends, this is what answers say.
+	Base func(slug string) string
+	// SmartConfiguration returns the discovery document of the tenant's
+	// authorization server. Required.
+	SmartConfiguration func(slug string) []byte
+
+	// Version of this software, for the CapabilityStatement. Default "dev".
+	Version string
+	// Log gets one line per request. Default slog.Default().
+	Log *slog.Logger
+	// Alert is told of attempts to reach another tenant. Default: nobody is.
+	Alert func(smart.Alert)
+	// Observe is told of each request that was answered: the pattern of its
+	// route, the tenant's slug ("" if no tenant was proven), the status and
+	// the time it took. Default: nobody is.
+	Observe func(route, tenant string, status int, took time.Duration)
+	// Now tells the time. Default time.Now.
+	Now func() time.Time
+
+	// TrustedProxies may say in X-Forwarded-For whom they speak for. Default
+	// none: the client is who holds the connection.
+	TrustedProxies []netip.Prefix
+	// Origins may call from a browser, "https://app.example". Default none;
+	// the public documents are open to every origin.
+	Origins []string
+
+	Limits Limits
+}
+
+// Limits bound what one request may ask for.
+type Limits struct {
+	Body    int           // bytes of a body, decoded; default 16 MiB
+	Entries int           // entries of a batch or transaction; default 5,000
+	Page    int           // resources on a page unless _count asks otherwise; default 20
+	MaxPage int           // resources on a page at most; default 1,000
+	PatchOp int           // operations of a JSON Patch; default 1,000
+	Timeout time.Duration // of a whole request; default 60s
+}
+
+func (l Limits) orDefault() Limits {
+	return Limits{
+		Body:    cmp.Or(l.Body, 16<<20),
+		Entries: cmp.Or(l.Entries, 5000),
+		Page:    cmp.Or(l.Page, 20),
+		MaxPage: cmp.Or(l.MaxPage, 1000),
+		PatchOp: cmp.Or(l.PatchOp, 1000),
+		Timeout: cmp.Or(l.Timeout, time.Minute),
+	}
+}
+
+// New returns the handler of everything below /fhir. It panics if Config lacks
+// what is required.
+func New(cfg Config) http.Handler {
+	if cfg.DB == nil || cfg.Verifier == nil || cfg.Tenants == nil || cfg.Base == nil || cfg.SmartConfiguration == nil {
+		panic("rest: Config lacks DB, Verifier, Tenants, Base or SmartConfiguration")
+	}
+	return newServer(cfg)
+}
+
+// A server answers requests.
+type server struct {
+	Config
+	routes       *router
+	capabilities sync.Map // slug → CapabilityStatement
+}
+
+func newServer(cfg Config) *server {
+	cfg.Version = cmp.Or(cfg.Version, "dev")
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	if cfg.Alert == nil {
+		cfg.Alert = func(smart.Alert) {}
+	}
+	if cfg.Observe == nil {
+		cfg.Observe = func(string, string, int, time.Duration) {}
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	cfg.Limits = cfg.Limits.orDefault()
+	return &server{Config: cfg, routes: newRouter()}
+}
+
+// A route is a line of the table of what is served.
+type route struct {
+	method string
+	path   string // below the base of a tenant
+	does   fhir.Interaction
+
+	// parse reads what the request says before the door opens; nil if there
+	// is nothing to read but what every request has.
+	parse func(*request) error
+	// One of these answers.
+	public func(*server, *request) (*response, error)
+	look   func(context.Context, *store.View, *request) (*response, error)
+	change func(context.Context, *store.Tx, *request) (*response, error)
+	whole  func(context.Context, *server, *request) (*response, error)
+}
+
+// table is the RESTful API: what is not in it is not served, and the
+// CapabilityStatement claims what is.
+func table() []route {
+	return []route{
+		{method: "GET", path: "/metadata", does: fhir.Capabilities, public: capabilities},
+		{method: "GET", path: "/.well-known/smart-configuration", does: fhir.Capabilities, public: smartConfiguration},
+
+		{method: "GET", path: "/:type/:id", does: fhir.Read, look: read},
+		{method: "GET", path: "/:type/:id/_history/:version", does: fhir.Vread, look: vread},
+		{method: "PUT", path: "/:type/:id", does: fhir.Update, parse: parseUpdate, change: update},
+		{method: "PUT", path: "/:type", does: fhir.Update, parse: parseConditional, change: conditionalUpdate},
+		{method: "PATCH", path: "/:type/:id", does: fhir.Patch, parse: parsePatch, change: patch},
+		{method: "PATCH", path: "/:type", does: fhir.Patch, parse: parseConditional, change: conditionalPatch},
+		{method: "DELETE", path: "/:type/:id", does: fhir.Delete, change: remove},
+		{method: "DELETE", path: "/:type", does: fhir.Delete, parse: parseConditional, change: conditionalDelete},
+		{method: "POST", path: "/:type", does: fhir.Create, parse: parseCreate, change: create},
+
+		{method: "GET", path: "/:type/:id/_history", does: fhir.HistoryInstance, parse: parseHistory, look: history},
+		{method: "GET", path: "/:type/_history", does: fhir.HistoryType, parse: parseHistory, look: history},
+		{method: "GET", path: "/_history", does: fhir.HistorySystem, parse: parseHistory, look: history},
+
+		{method: "GET", path: "/:type", does: fhir.SearchType, parse: parseSearch, look: searchResources},
+		{method: "POST", path: "/:type/_search", does: fhir.SearchType, parse: parseSearch, look: searchResources},
+		{method: "GET", path: "", does: fhir.SearchSystem, parse: parseSearch, look: searchResources},
+		{method: "POST", path: "/_search", does: fhir.SearchSystem, parse: parseSearch, look: searchResources},
+		{method: "GET", path: "/:type/:id/:of", does: fhir.SearchType, parse: parseCompartment, look: searchCompartment},
+		{method: "POST", path: "/:type/:id/:of/_search", does: fhir.SearchType, parse: parseCompartment, look: searchCompartment},
+
+		{method: "POST", path: "", does: fhir.Transaction, whole: batchOrTransaction},
+
+		{method: "GET", path: "/$:op", does: fhir.Operation, whole: operation},
+		{method: "POST", path: "/$:op", does: fhir.Operation, whole: operation},
+		{method: "GET", path: "/:type/$:op", does: fhir.Operation, whole: operation},
+		{method: "POST", path: "/:type/$:op", does: fhir.Operation, whole: operation},
+		{method: "GET", path: "/:type/:id/$:op", does: fhir.Operation, whole: operation},
+		{method: "POST", path: "/:type/:id/$:op", does: fhir.Operation, whole: operation},
+	}
+}
+
+// root is what the paths of the API begin with.
+const root = "/fhir/:tenant"
+
+// A router finds the route of a method and path, for requests and for the
+// entries of Bundles.
+type router struct {
+	echo  *echo.Echo
+	table map[string]*route // by method and pattern
+}
+
+func newRouter() *router {
+	r := &router{echo: echo.New(), table: map[string]*route{}}
+	for _, rt := range table() {
+		r.echo.Add(rt.method, root+rt.path, func(echo.Context) error { return nil })
+		r.table[rt.method+" "+root+rt.path] = &rt
+	}
+	return r
+}
+
+// A place is where a path leads: a route and the names in the path.
+type place struct {
+	route               *route
+	pattern             string
+	tenant, typ, id, of string
+	version             string
+	op                  string
+}
+
+// errNoRoute says that a path leads nowhere. A *fhir.Error with status 405
+// says that it does, by other methods.
+var errNoRoute = errors.New("rest: no such route")
+
+// find returns the place of a path, which begins with /fhir/ and holds no
+// escapes.
+func (r *router) find(method, path string) (place, string, error) {
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	if len(path) > 1 {
+		path = strings.TrimSuffix(path, "/")
+	}
+	c := r.echo.AcquireContext()
+	defer r.echo.ReleaseContext(c)
+	c.Reset(nil, nil)
+	r.echo.Router().Find(method, path, c)
+	p := place{
+		pattern: c.Path(), tenant: c.Param("tenant"), typ: c.Param("type"), id: c.Param("id"),
+		of: c.Param("of"), version: c.Param("version"), op: c.Param("op"),
+	}
+	p.route = r.table[method+" "+p.pattern]
+	if p.route != nil {
+		return p, "", nil
+	}
+	if p.tenant == "" {
+		// Without a route there are no names, but whose path it is decides
+		// who may learn that.
+		p.tenant, _, _ = strings.Cut(strings.TrimPrefix(path, "/fhir/"), "/")
+	}
+	allow, _ := c.Get(echo.ContextKeyHeaderAllow).(string)
+	if allow == "" {
+		p.pattern = "none"
+		return p, "", errNoRoute
+	}
+	return p, allow, fhir.Errorf(fhir.NotSupported, "this interaction is not supported here").WithStatus(http.StatusMethodNotAllowed)
+}
