@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"iter"
+	"log/slog"
 	"strconv"
 	"strings"
 	"time"
@@ -26,6 +27,10 @@ type Document struct {
 	// it at a time.
 	Tree *fastjson.Value
 }
+
+// LogValue keeps clinical content out of logs: only the type of d is shown, as
+// even its id is still what a client wrote.
+func (d *Document) LogValue() slog.Value { return slog.StringValue(string(d.Type)) }
 
 // Limits bound what Parse accepts. The zero Limits are the defaults.
 type Limits struct {
@@ -169,7 +174,7 @@ func bound(body []byte, lim Limits) error {
 				i++
 			}
 			if i-start > maxNumber {
-				return Errorf(Structure, "a number is longer than %d characters", maxNumber)
+				return Errorf(Structure, "a number or literal is longer than %d characters", maxNumber)
 			}
 		}
 		if nodes++; nodes > lim.Nodes {
@@ -329,41 +334,51 @@ func malformed(body []byte, err error) *Error {
 	return e.At(place(body, syntax.JSONPointer))
 }
 
-// place turns a JSON pointer into the FHIRPath of the nearest element whose
-// name R4 defines: any other name may be clinical text.
+// place turns the JSON pointer of a fault in body into the FHIRPath of the
+// nearest element whose name R4 defines: any other name may be clinical text.
 func place(body []byte, p jsontext.Pointer) string {
+	typ, arrays := retrace(body)
 	var b strings.Builder
-	b.WriteString(string(sniffType(body)))
+	b.WriteString(string(typ))
+	depth := 0
 	for token := range p.Tokens() {
-		if _, err := strconv.ParseUint(token, 10, 32); err == nil {
+		depth++
+		switch {
+		case depth < len(arrays) && arrays[depth]:
 			b.WriteString("[" + token + "]")
-			continue
+		case IsElementName(token):
+			b.WriteString("." + strings.TrimPrefix(token, "_"))
+		default:
+			return b.String()
 		}
-		if !IsElementName(token) {
-			break
-		}
-		b.WriteString("." + strings.TrimPrefix(token, "_"))
 	}
 	return b.String()
 }
 
-// sniffType returns the resourceType in a body that may be malformed, or
-// Resource if it has none or comes too late.
-func sniffType(body []byte) Type {
+// retrace reads body up to its fault. It returns the resourceType seen by
+// then, or Resource, and for each depth whether an array is open there; a
+// pointer alone does not tell the index of an array from the name 7.
+func retrace(body []byte) (typ Type, arrays []bool) {
+	typ = "Resource"
 	dec := jsontext.NewDecoder(bytes.NewReader(body))
-	for {
+	for isType := false; ; {
 		tok, err := dec.ReadToken()
 		if err != nil {
-			return "Resource"
+			break
 		}
-		if dec.StackDepth() != 1 || tok.Kind() != '"' || tok.String() != "resourceType" {
-			continue
+		if tok.Kind() == '"' && dec.StackDepth() == 1 {
+			if text := tok.String(); isType && Type(text).Known() {
+				typ = Type(text)
+			}
+			_, n := dec.StackIndex(1)
+			isType = n%2 == 1 && tok.String() == "resourceType"
 		}
-		if tok, err = dec.ReadToken(); err == nil && tok.Kind() == '"' && Type(tok.String()).Known() {
-			return Type(tok.String())
-		}
-		return "Resource"
 	}
+	for i := range dec.StackDepth() + 1 {
+		kind, _ := dec.StackIndex(i)
+		arrays = append(arrays, kind == '[')
+	}
+	return typ, arrays
 }
 
 // IsElementName reports whether R4 has an element that JSON spells so, alone
