@@ -1,0 +1,321 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/cordon-fhir/cordon/control"
+)
+
+// controlFlags say which control API to speak to, and as whom: that of a
+// development server, or one given by its URL.
+type controlFlags struct {
+	Dir         devDir `default:"dev" env:"CORDON_DIR" placeholder:"DIR" help:"Directory of the development server. Default: dev."`
+	ControlURL  string `env:"CORDON_CONTROL_URL" placeholder:"URL" help:"Origin of the control API, if it is not a development server's."`
+	Operator    string `env:"CORDON_OPERATOR" placeholder:"ID" help:"Operator to act as there."`
+	OperatorKey string `env:"CORDON_OPERATOR_KEY" placeholder:"FILE" help:"Private JWK of the operator."`
+}
+
+func (f controlFlags) api() (*controlAPI, error) {
+	if f.ControlURL == "" {
+		s, err := f.Dir.server()
+		if err != nil {
+			return nil, err
+		}
+		return s.control()
+	}
+	if f.Operator == "" || f.OperatorKey == "" {
+		return nil, errors.New("--control-url needs --operator and --operator-key")
+	}
+	key, err := readKey(f.OperatorKey)
+	if err != nil {
+		return nil, err
+	}
+	return &controlAPI{url: f.ControlURL, operator: f.Operator, key: key}, nil
+}
+
+// control returns the control API of the development server.
+func (s *devServer) control() (*controlAPI, error) {
+	key, err := readKey(s.OperatorKeyFile)
+	if err != nil {
+		return nil, err
+	}
+	return &controlAPI{url: s.Control, operator: s.Operator, key: key}, nil
+}
+
+// A controlAPI is a control plane, and who speaks to it.
+type controlAPI struct {
+	url      string
+	operator string
+	key      *jose.JSONWebKey
+}
+
+// newTenant is the body that makes a tenant.
+type newTenant struct {
+	Slug   string `json:"slug"`
+	Name   string `json:"name,omitempty"`
+	Mode   string `json:"mode"`
+	Region string `json:"region,omitempty"`
+}
+
+// tenantRow is a tenant as the control API shows it.
+type tenantRow struct {
+	newTenant
+	Status string `json:"status"`
+}
+
+func (a *controlAPI) createTenant(ctx context.Context, t newTenant) error {
+	return a.do(ctx, http.MethodPost, "/tenants", t, nil)
+}
+
+func (a *controlAPI) tenants(ctx context.Context) (list []tenantRow, err error) {
+	err = a.do(ctx, http.MethodGet, "/tenants", nil, &list)
+	return list, err
+}
+
+func (a *controlAPI) setStatus(ctx context.Context, slug, verb string) error {
+	return a.do(ctx, http.MethodPost, "/tenants/"+url.PathEscape(slug)+"/"+verb, nil, nil)
+}
+
+// clientRow is a client as the control API takes and shows it.
+type clientRow struct {
+	ID       string             `json:"id"`
+	Name     string             `json:"name,omitempty"`
+	JWKS     jose.JSONWebKeySet `json:"jwks"`
+	Scopes   []string           `json:"scopes"`
+	User     string             `json:"user,omitempty"`
+	Patient  string             `json:"patient,omitempty"`
+	Purpose  string             `json:"purpose,omitempty"`
+	Disabled bool               `json:"disabled,omitempty"`
+}
+
+// clients returns the clients of the tenant.
+func (a *controlAPI) clients(ctx context.Context, slug string) (list []clientRow, err error) {
+	err = a.do(ctx, http.MethodGet, "/tenants/"+url.PathEscape(slug)+"/clients", nil, &list)
+	return list, err
+}
+
+// putClient registers the client with the public half of key.
+func (a *controlAPI) putClient(ctx context.Context, slug string, c devClient, key *jose.JSONWebKey) error {
+	return a.do(ctx, http.MethodPost, "/tenants/"+url.PathEscape(slug)+"/clients", clientRow{
+		ID: c.ID, JWKS: jose.JSONWebKeySet{Keys: []jose.JSONWebKey{key.Public()}}, Scopes: c.Scopes, User: c.User, Patient: c.Patient,
+	}, nil)
+}
+
+// do sends a request with a token made for it, and decodes the answer into
+// out, if that is not nil.
+func (a *controlAPI) do(ctx context.Context, method, path string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		text, err := json.Marshal(in)
+		if err != nil {
+			return fmt.Errorf("asking the control plane: %w", err)
+		}
+		body = bytes.NewReader(text)
+	}
+	token, err := control.Token(a.key, a.operator, a.url)
+	if err != nil {
+		return fmt.Errorf("asking the control plane: %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, a.url+"/control/v1"+path, body)
+	if err != nil {
+		return fmt.Errorf("asking the control plane: %w", err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := (&http.Client{Timeout: 2 * time.Minute}).Do(req)
+	if err != nil {
+		return fmt.Errorf("asking the control plane: %w", err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
+	if err != nil {
+		return fmt.Errorf("asking the control plane: %w", err)
+	}
+	if resp.StatusCode >= 300 {
+		return fmt.Errorf("the control plane answered %s: %s", resp.Status, issues(text))
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(text, out); err != nil {
+		return fmt.Errorf("reading the answer of the control plane: %w", err)
+	}
+	return nil
+}
+
+// tenantCommand speaks to the control API about tenants.
+type tenantCommand struct {
+	Create  tenantCreateCommand  `cmd:"" help:"Make a tenant. The same request may be repeated."`
+	List    tenantListCommand    `cmd:"" help:"List the tenants."`
+	Show    tenantShowCommand    `cmd:"" help:"Show a tenant."`
+	Suspend tenantSuspendCommand `cmd:"" help:"Stop serving a tenant."`
+	Resume  tenantResumeCommand  `cmd:"" help:"Serve a suspended tenant again."`
+}
+
+type tenantCreateCommand struct {
+	controlFlags
+	Slug   string `arg:"" help:"Name in URLs; never changes."`
+	Mode   string `required:"" enum:"shared,schema,database" help:"What isolates it: shared, schema or database."`
+	Name   string `help:"Name for people."`
+	Region string `help:"Where its data may be processed."`
+}
+
+func (t *tenantCreateCommand) Run(ctx context.Context, c console) error {
+	api, err := t.api()
+	if err != nil {
+		return err
+	}
+	if err := api.createTenant(ctx, newTenant{Slug: t.Slug, Name: t.Name, Mode: t.Mode, Region: t.Region}); err != nil {
+		return err
+	}
+	return api.show(ctx, c.out, t.Slug)
+}
+
+type tenantListCommand struct{ controlFlags }
+
+func (t *tenantListCommand) Run(ctx context.Context, c console) error {
+	api, err := t.api()
+	if err != nil {
+		return err
+	}
+	list, err := api.tenants(ctx)
+	if err != nil {
+		return err
+	}
+	return printTenants(c.out, list...)
+}
+
+// tenantSlug is what the commands on one tenant take.
+type tenantSlug struct {
+	controlFlags
+	Slug string `arg:"" help:"Slug of the tenant."`
+}
+
+type tenantShowCommand struct{ tenantSlug }
+
+func (t *tenantShowCommand) Run(ctx context.Context, c console) error {
+	api, err := t.api()
+	if err != nil {
+		return err
+	}
+	return api.show(ctx, c.out, t.Slug)
+}
+
+type tenantSuspendCommand struct{ tenantSlug }
+
+func (t *tenantSuspendCommand) Run(ctx context.Context, c console) error {
+	return t.become(ctx, c, "suspend")
+}
+
+type tenantResumeCommand struct{ tenantSlug }
+
+func (t *tenantResumeCommand) Run(ctx context.Context, c console) error {
+	return t.become(ctx, c, "resume")
+}
+
+func (t *tenantSlug) become(ctx context.Context, c console, verb string) error {
+	api, err := t.api()
+	if err != nil {
+		return err
+	}
+	if err := api.setStatus(ctx, t.Slug, verb); err != nil {
+		return err
+	}
+	return api.show(ctx, c.out, t.Slug)
+}
+
+// show prints a tenant.
+func (a *controlAPI) show(ctx context.Context, w io.Writer, slug string) error {
+	var row tenantRow
+	if err := a.do(ctx, http.MethodGet, "/tenants/"+url.PathEscape(slug), nil, &row); err != nil {
+		return err
+	}
+	return printTenants(w, row)
+}
+
+func printTenants(w io.Writer, list ...tenantRow) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "TENANT\tMODE\tSTATUS\tREGION\tNAME")
+	for _, x := range list {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", x.Slug, x.Mode, x.Status, x.Region, x.Name)
+	}
+	return t.Flush()
+}
+
+// clientCommand speaks to the control API about clients.
+type clientCommand struct {
+	Add  clientAddCommand  `cmd:"" help:"Register a client of a tenant."`
+	List clientListCommand `cmd:"" help:"List the clients of a tenant."`
+}
+
+type clientAddCommand struct {
+	controlFlags
+	Tenant  string   `required:"" help:"Slug of the tenant."`
+	ID      string   `arg:"" help:"client_id."`
+	Scopes  []string `required:"" sep:" " help:"SMART scopes it may have at most, separated by spaces."`
+	User    string   `placeholder:"REF" help:"fhirUser that it acts for: 'Practitioner/dr1'."`
+	Patient string   `placeholder:"ID" help:"Patient in its launch context."`
+	Key     string   `placeholder:"FILE" help:"JWK whose public half proves the client. Default: one that is made and kept in DIR/clients."`
+}
+
+func (a *clientAddCommand) Run(ctx context.Context, c console) error {
+	api, err := a.api()
+	if err != nil {
+		return err
+	}
+	client := devClient{ID: a.ID, Scopes: a.Scopes, User: a.User, Patient: a.Patient, KeyFile: a.Key}
+	if a.Key != "" {
+		key, err := readKey(a.Key)
+		if err != nil {
+			return err
+		}
+		return api.putClient(ctx, a.Tenant, client, key)
+	}
+	key, err := newKey()
+	if err != nil {
+		return err
+	}
+	if err := api.putClient(ctx, a.Tenant, client, key); err != nil {
+		return err
+	}
+	client, err = a.Dir.keep(a.Tenant, client, key)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(c.out, client.KeyFile)
+	return err
+}
+
+type clientListCommand struct {
+	controlFlags
+	Tenant string `required:"" help:"Slug of the tenant."`
+}
+
+func (l *clientListCommand) Run(ctx context.Context, c console) error {
+	api, err := l.api()
+	if err != nil {
+		return err
+	}
+	list, err := api.clients(ctx, l.Tenant)
+	if err != nil {
+		return err
+	}
+	t := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "CLIENT\tSCOPES\tUSER\tPATIENT")
+	for _, x := range list {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", x.ID, strings.Join(x.Scopes, " "), x.User, x.Patient)
+	}
+	return t.Flush()
+}

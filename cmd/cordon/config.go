@@ -1,0 +1,81 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/cordon-fhir/cordon/keys"
+	"github.com/cordon-fhir/cordon/store"
+)
+
+// Addresses, keys and databases, as flags or from the environment. What holds
+// a password is better in the environment: others can see a command line.
+
+// registryFlags say where the record of tenants is and what opens their keys.
+type registryFlags struct {
+	RegistryURL string `required:"" env:"CORDON_REGISTRY_URL" placeholder:"URL" help:"PostgreSQL URL of the registry, as role cordon_registry."`
+	KEKDir      string `name:"kek-dir" required:"" env:"CORDON_KEK_DIR" placeholder:"DIR" help:"Directory of the key-encryption keys."`
+}
+
+// placementFlags say where the tenants without a database of their own are.
+type placementFlags struct {
+	DatabaseURL string `required:"" env:"CORDON_DATABASE_URL" placeholder:"URL" help:"PostgreSQL URL of the clinical database, as role cordon_app."`
+	AuditURL    string `required:"" env:"CORDON_AUDIT_URL" placeholder:"URL" help:"The same, as role cordon_audit."`
+}
+
+// listenFlags say where a plane answers.
+type listenFlags struct {
+	OpsListen string `env:"CORDON_OPS_LISTEN" default:"127.0.0.1:8082" placeholder:"ADDR" help:"Address of health and metrics."`
+	TLSCert   string `name:"tls-cert" env:"CORDON_TLS_CERT" placeholder:"FILE" help:"Certificate chain in PEM. Without it, TLS is for the proxy in front."`
+	TLSKey    string `name:"tls-key" env:"CORDON_TLS_KEY" placeholder:"FILE" help:"Private key in PEM."`
+}
+
+// ownerFlags let a command act as the owner of the databases.
+type ownerFlags struct {
+	OwnerURL string `required:"" env:"CORDON_OWNER_URL" placeholder:"URL" help:"PostgreSQL URL of the role that owns the databases."`
+	KEK      string `name:"kek" default:"file://root" env:"CORDON_KEK" placeholder:"URI" help:"Key-encryption key for new tenants."`
+}
+
+// migratorConfig returns what a Migrator needs. The passwords of the roles are
+// those in the URLs that the servers use.
+func (o ownerFlags) migratorConfig(kms keys.KMS, r registryFlags, p placementFlags) (store.MigratorConfig, error) {
+	cfg := store.MigratorConfig{OwnerURL: o.OwnerURL, KMS: kms, KEK: o.KEK}
+	for _, role := range []struct {
+		url, name string
+		secret    *string
+	}{
+		{p.DatabaseURL, "cordon_app", &cfg.Secrets.App},
+		{p.AuditURL, "cordon_audit", &cfg.Secrets.Audit},
+		{r.RegistryURL, "cordon_registry", &cfg.Secrets.Registry},
+	} {
+		u, err := url.Parse(role.url)
+		if err != nil {
+			return cfg, fmt.Errorf("the URL of role %s is malformed", role.name) // err would repeat the password
+		}
+		secret, ok := u.User.Password()
+		if u.User.Username() != role.name || !ok {
+			return cfg, fmt.Errorf("the URL of role %s needs that user and a password", role.name)
+		}
+		*role.secret = secret
+	}
+	return cfg, nil
+}
+
+// publicURL is the origin that clients use, without a slash at its end.
+type publicURL string
+
+// parsePublicURL reads an origin: http or https and a host, nothing more.
+func parsePublicURL(s string) (publicURL, error) {
+	u, err := url.Parse(s)
+	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" ||
+		strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
+		return "", errors.New("the public URL must be https://HOST, without a path")
+	}
+	return publicURL(u.Scheme + "://" + u.Host), nil
+}
+
+func (p publicURL) fhir(slug string) string   { return string(p) + "/fhir/" + slug }
+func (p publicURL) issuer(slug string) string { return string(p) + "/auth/" + slug }
+func (p publicURL) token(slug string) string  { return p.issuer(slug) + "/token" }

@@ -1,0 +1,371 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// binDir holds the binary under test, "" until one is needed.
+var binDir string
+
+var built = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "cordon-bin-")
+	if err != nil {
+		return "", err
+	}
+	binDir = dir
+	// Others may run it: a test as root starts PostgreSQL as another user.
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return "", err
+	}
+	out, err := exec.Command("go", "build", "-o", dir, ".").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("building: %w: %s", err, out)
+	}
+	return filepath.Join(dir, "cordon"), nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if binDir != "" {
+		os.RemoveAll(binDir)
+	}
+	os.Exit(code)
+}
+
+func binary(t *testing.T) string {
+	t.Helper()
+	bin, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bin
+}
+
+// tempDir returns a directory that the user of PostgreSQL can enter too.
+func tempDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "cordon-dev-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// A devProcess is a running `cordon dev`.
+type devProcess struct {
+	cmd  *exec.Cmd
+	out  *bytes.Buffer
+	done chan error
+	dir  devDir
+	*devServer
+}
+
+// startDev starts `cordon dev` on free ports and waits for dev.json.
+func startDev(t *testing.T, dir string, args ...string) *devProcess {
+	t.Helper()
+	p := &devProcess{out: new(bytes.Buffer), done: make(chan error, 1), dir: devDir(dir)}
+	p.cmd = exec.Command(binary(t), append([]string{"dev", "--dir", dir,
+		"--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--ops", "127.0.0.1:0"}, args...)...)
+	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { p.done <- p.cmd.Wait() }()
+	t.Cleanup(func() { p.cmd.Process.Kill() })
+	deadline := time.After(3 * time.Minute)
+	for {
+		if s, err := p.dir.server(); err == nil {
+			p.devServer = s
+			return p
+		}
+		select {
+		case err := <-p.done:
+			log, _ := os.ReadFile(p.dir.path("cordon.log"))
+			t.Fatalf("cordon dev ended before it was ready: %v\n%s\n%s", err, p.out, tail(log))
+		case <-deadline:
+			t.Fatalf("cordon dev is not ready\n%s", p.out)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func tail(log []byte) []byte {
+	lines := bytes.SplitAfter(log, []byte("\n"))
+	return bytes.Join(lines[max(0, len(lines)-15):], nil)
+}
+
+// stop asks the process to end, and waits for it.
+func (p *devProcess) stop(t *testing.T) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-p.done:
+		if err != nil {
+			t.Errorf("cordon dev ended with %v\n%s", err, p.out)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("cordon dev does not stop")
+	}
+}
+
+// cordon runs the binary and returns what it printed.
+func (p *devProcess) cordon(t *testing.T, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(binary(t), args...)
+	cmd.Env = append(os.Environ(), "CORDON_DIR="+string(p.dir))
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("cordon %s: %v\n%s%s", strings.Join(args, " "), err, out, &stderr)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// do sends a request with the token and returns the status and the body.
+func (p *devProcess) do(t *testing.T, method, url, token, body string) (int, []byte) {
+	t.Helper()
+	req, err := http.NewRequest(method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	if body != "" {
+		req.Header.Set("Content-Type", "application/fhir+json")
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, text
+}
+
+func total(t *testing.T, bundle []byte) int {
+	t.Helper()
+	var b struct{ Total *int }
+	if err := json.Unmarshal(bundle, &b); err != nil || b.Total == nil {
+		t.Fatalf("no total in %.300s", bundle)
+	}
+	return *b.Total
+}
+
+// shared returns a folder of test data outside the repository.
+func shared(t *testing.T, name string) string {
+	t.Helper()
+	root := os.Getenv("CORDON_TEST_DATA")
+	if root == "" {
+		root = filepath.Join("..", "..", "..", "shared", "data")
+	}
+	dir := filepath.Join(root, name)
+	if _, err := os.Stat(dir); err != nil {
+		t.Skipf("no test data at %s; set CORDON_TEST_DATA", dir)
+	}
+	return dir
+}
+
+// smallest returns the n smallest JSON files in the folder.
+func smallest(t *testing.T, dir string, n int) (files []string) {
+	t.Helper()
+	out, err := exec.Command("sh", "-c", `ls -Sr "$1"/*.json | head -n "$2"`, "sh", dir, fmt.Sprint(n)).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for s := bufio.NewScanner(bytes.NewReader(out)); s.Scan(); {
+		files = append(files, s.Text())
+	}
+	return files
+}
+
+// TEN-01, INT-02: the whole way, as a newcomer goes it.
+func TestDev(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts PostgreSQL and a server")
+	}
+	dir := tempDir(t)
+	p := startDev(t, dir, "--demo", "--patients", "3")
+
+	t.Run("five tenants in three modes are ready", func(t *testing.T) {
+		modes := map[string]int{}
+		for _, tn := range p.Tenants {
+			modes[tn.Mode]++
+			if len(tn.Clients) != len(demoClients) {
+				t.Errorf("%s has %d clients", tn.Slug, len(tn.Clients))
+			}
+		}
+		if modes["shared"] != 2 || modes["schema"] != 2 || modes["database"] != 1 {
+			t.Errorf("got %v", modes)
+		}
+		for _, url := range []string{p.Ops + "/healthz", p.Ops + "/readyz"} {
+			if code, body := p.do(t, "GET", url, "", ""); code != 200 {
+				t.Errorf("%s: %d %s", url, code, body)
+			}
+		}
+	})
+	t.Run("each tenant has the same records, and no token of another reaches them", func(t *testing.T) {
+		for i, tn := range p.Tenants {
+			token := p.cordon(t, "token", "--tenant", tn.Slug, "--scope", "system/*.rs")
+			if code, body := p.do(t, "GET", tn.FHIRBase+"/Patient/p3", token, ""); code != 200 {
+				t.Errorf("%s: %d %.300s", tn.Slug, code, body)
+			}
+			code, body := p.do(t, "GET", tn.FHIRBase+"/Patient?_summary=count", token, "")
+			if code != 200 || total(t, body) != 3 {
+				t.Errorf("%s: %d %.300s", tn.Slug, code, body)
+			}
+			other := p.Tenants[(i+1)%len(p.Tenants)]
+			if code, _ := p.do(t, "GET", other.FHIRBase+"/Patient/p3", token, ""); code != 403 {
+				t.Errorf("%s at %s: got %d, want 403", tn.Slug, other.Slug, code)
+			}
+		}
+	})
+	t.Run("the launch context of a token is the one that was asked for", func(t *testing.T) {
+		base := p.Tenants[0].FHIRBase
+		for patient, want := range map[string]int{"p1": 404, "p2": 200} {
+			token := p.cordon(t, "token", "--tenant", "harbor", "--scope", "patient/*.rs", "--patient", patient)
+			if code, body := p.do(t, "GET", base+"/Patient/p2", token, ""); code != want {
+				t.Errorf("in context of %s: got %d %.300s, want %d", patient, code, body, want)
+			}
+		}
+		token := p.cordon(t, "token", "--tenant", "harbor", "--scope", "user/*.rs", "--user", "Practitioner/dr2")
+		if code, body := p.do(t, "GET", base+"/Patient/p2", token, ""); code != 200 {
+			t.Errorf("as a clinician: got %d %.300s", code, body)
+		}
+	})
+	t.Run("real records go into every tenant", func(t *testing.T) {
+		files := smallest(t, shared(t, "synthea"), 2)
+		for _, tn := range p.Tenants {
+			out := p.cordon(t, append([]string{"load", "--tenant", tn.Slug}, files...)...)
+			token := p.cordon(t, "token", "--tenant", tn.Slug, "--scope", "system/*.rs")
+			code, body := p.do(t, "GET", tn.FHIRBase+"/Patient?_summary=count", token, "")
+			if code != 200 || total(t, body) != 3+len(files) {
+				t.Errorf("%s: %d %.300s\n%s", tn.Slug, code, body, out)
+			}
+		}
+	})
+	t.Run("the faults of a file are printed, and the rest of it is stored", func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "mixed.ndjson")
+		lines := "{\"resourceType\":\"Patient\",\"id\":\"good1\"}\n{\"resourceType\":\"Patient\",\"id\":\"bad1\",\"gender\":\"secretword\"}\n{\"resourceType\":\"Patient\",\"id\":\"good2\"}\n"
+		if err := os.WriteFile(file, []byte(lines), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var out, errs bytes.Buffer
+		code := run(t.Context(), []string{"load", "--dir", dir, "--tenant", "harbor", file}, &out, &errs)
+		if code != 1 || !strings.Contains(out.String(), "Patient.gender") || strings.Contains(out.String()+errs.String(), "secretword") {
+			t.Errorf("exit code %d\n%s%s", code, &out, &errs)
+		}
+		token := p.cordon(t, "token", "--tenant", "harbor", "--scope", "system/*.rs")
+		for id, want := range map[string]int{"good1": 200, "good2": 200, "bad1": 404} {
+			if code, _ := p.do(t, "GET", p.Tenants[0].FHIRBase+"/Patient/"+id, token, ""); code != want {
+				t.Errorf("%s: got %d, want %d", id, code, want)
+			}
+		}
+	})
+	t.Run("the figures name tenants by number and no record", func(t *testing.T) {
+		_, body := p.do(t, "GET", p.Ops+"/metrics", "", "")
+		for _, want := range []string{"cordon_requests_total{", `cordon_alerts_total{rule="cross-tenant-token"} `} {
+			if !bytes.Contains(body, []byte(want)) {
+				t.Errorf("no %s", want)
+			}
+		}
+		for _, bad := range []string{"harbor", "p2", "good1"} {
+			if bytes.Contains(body, []byte(`"`+bad)) || bytes.Contains(body, []byte("/"+bad)) {
+				t.Errorf("the metrics name %q", bad)
+			}
+		}
+	})
+	t.Run("a second server in the same directory is refused in one line", func(t *testing.T) {
+		out, err := exec.Command(binary(t), "dev", "--dir", dir).CombinedOutput()
+		if err == nil || bytes.Count(out, []byte("\n")) != 1 || !bytes.Contains(out, []byte("another cordon dev")) {
+			t.Errorf("got %v: %s", err, out)
+		}
+	})
+	t.Run("a port in use is one line", func(t *testing.T) {
+		busy := strings.TrimPrefix(p.Ops, "http://")
+		out, err := exec.Command(binary(t), "dev", "--dir", tempDir(t), "--listen", busy).CombinedOutput()
+		if err == nil || bytes.Count(out, []byte("\n")) != 1 || !bytes.Contains(out, []byte("in use")) {
+			t.Errorf("got %v: %s", err, out)
+		}
+	})
+
+	base := strings.TrimPrefix(p.Tenants[0].FHIRBase, p.FHIR)
+	token := p.cordon(t, "token", "--tenant", "harbor", "--scope", "system/*.cruds")
+	answered := make(chan int, 1)
+	body, send := io.Pipe()
+	go func() { // a request that is half way when the server is told to stop
+		req, err := http.NewRequest("PUT", p.FHIR+base+"/Patient/late", body)
+		if err != nil {
+			answered <- 0
+			return
+		}
+		req.Header.Set("Authorization", "Bearer "+token)
+		req.Header.Set("Content-Type", "application/fhir+json")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Errorf("the request was cut: %v", err)
+			answered <- 0
+			return
+		}
+		resp.Body.Close()
+		answered <- resp.StatusCode
+	}()
+	io.WriteString(send, `{"resourceType":"Patient",`)
+	stopped := make(chan struct{})
+	go func() { p.stop(t); close(stopped) }()
+	time.Sleep(300 * time.Millisecond)
+	io.WriteString(send, `"id":"late"}`)
+	send.Close()
+	if code := <-answered; code != 201 {
+		t.Errorf("a request that ran when the server was stopped: got %d, want 201", code)
+	}
+	<-stopped
+	if _, err := os.Stat(filepath.Join(dir, "dev.json")); !errors.Is(err, os.ErrNotExist) {
+		t.Error("dev.json says that a server is ready that has stopped")
+	}
+
+	again := startDev(t, dir, "--demo", "--patients", "3")
+	defer again.stop(t)
+	for _, tn := range again.Tenants {
+		token := again.cordon(t, "token", "--tenant", tn.Slug, "--scope", "system/*.rs")
+		code, body := again.do(t, "GET", tn.FHIRBase+"/Patient/p3", token, "")
+		if code != 200 || !bytes.Contains(body, []byte(`"versionId":"1"`)) {
+			t.Errorf("after a restart %s: %d %.300s", tn.Slug, code, body)
+		}
+	}
+	token = again.cordon(t, "token", "--tenant", "harbor", "--scope", "system/*.rs")
+	if code, _ := again.do(t, "GET", again.Tenants[0].FHIRBase+"/Patient/late", token, ""); code != 200 {
+		t.Errorf("what was stored last is not there after a restart: %d", code)
+	}
+}
+
+func TestCommandsThatNeedAServerSayHowToStartOne(t *testing.T) {
+	var out, errs bytes.Buffer
+	code := run(context.Background(), []string{"token", "--dir", t.TempDir(), "--tenant", "harbor", "--scope", "system/*.rs"}, &out, &errs)
+	if code != 1 || !strings.Contains(errs.String(), "cordon dev") {
+		t.Errorf("exit code %d: %s", code, &errs)
+	}
+}

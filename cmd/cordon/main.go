@@ -1,0 +1,105 @@
+// Command cordon is the FHIR server and everything that is done to it.
+//
+//	cordon dev        a server with all it needs, for a laptop
+//	cordon serve      the data plane: FHIR and tokens
+//	cordon control    the control plane: tenants and clients
+//	cordon migrate    the databases, as their owner
+//	cordon tenant     make, list, show, suspend and resume tenants
+//	cordon client     register and list clients of a tenant
+//	cordon token      earn an access token
+//	cordon load       send Bundles and NDJSON
+//	cordon healthcheck, version
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+type commands struct {
+	Dev         devCommand         `cmd:"" help:"Start a server with a PostgreSQL of its own, for trying and developing."`
+	Serve       serveCommand       `cmd:"" help:"Serve FHIR and tokens: the data plane."`
+	Control     controlCommand     `cmd:"" help:"Serve the control API: the control plane."`
+	Migrate     migrateCommand     `cmd:"" help:"Make or change the databases, as their owner."`
+	Operator    operatorCommand    `cmd:"" help:"Decide who may use the control API, as the owner of the databases."`
+	Tenant      tenantCommand      `cmd:"" help:"Make, list, show, suspend and resume tenants."`
+	Client      clientCommand      `cmd:"" help:"Register and list clients of a tenant."`
+	Token       tokenCommand       `cmd:"" help:"Print an access token, earned at the token endpoint."`
+	Load        loadCommand        `cmd:"" help:"Send Bundles and NDJSON to a tenant."`
+	Healthcheck healthcheckCommand `cmd:"" help:"Ask a server whether it is ready; for containers."`
+	Version     versionCommand     `cmd:"" help:"Print the version."`
+}
+
+// A console is where a command speaks.
+type console struct{ out, err io.Writer }
+
+// run does what args say and returns the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	exited := -1
+	parser, err := kong.New(&commands{},
+		kong.Name("cordon"),
+		kong.Description("A FHIR R4 server for many tenants, which can prove its boundaries."),
+		kong.UsageOnError(),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(code int) { exited = code }),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(console{stdout, stderr}),
+	)
+	if err != nil {
+		panic(err) // the tags above are wrong
+	}
+	command, err := parser.Parse(args)
+	if exited >= 0 {
+		return exited // --help has been answered
+	}
+	if err == nil {
+		err = command.Run()
+	}
+	var faults *faultsError
+	if errors.As(err, &faults) {
+		return 1 // they have been printed
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "cordon: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+type versionCommand struct{}
+
+func (versionCommand) Run(c console) error {
+	_, err := fmt.Fprintln(c.out, "cordon", version())
+	return err
+}
+
+// version returns what was built: the module's version, else the revision.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return s.Value
+		}
+	}
+	return "devel"
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"strings"
+
+	"github.com/cordon-fhir/cordon/control"
+	"github.com/cordon-fhir/cordon/fhir/rest"
+	"github.com/cordon-fhir/cordon/keys"
+	"github.com/cordon-fhir/cordon/smart"
+	"github.com/cordon-fhir/cordon/smart/launch"
+	"github.com/cordon-fhir/cordon/store"
+	"github.com/cordon-fhir/cordon/tenant"
+)
+
+// A dataPlane serves FHIR and tokens.
+type dataPlane struct {
+	registry *store.Registry
+	db       *store.DB
+	handler  http.Handler
+}
+
+type dataPlaneConfig struct {
+	registryURL, databaseURL, auditURL string
+
+	kms    keys.KMS
+	public publicURL
+	ops    *ops
+	log    *slog.Logger
+}
+
+// openDataPlane opens the databases and puts the API together. It fails if the
+// database would not hold what the server promises.
+func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error) {
+	registry, err := store.OpenRegistry(ctx, cfg.registryURL, cfg.kms)
+	if err != nil {
+		return nil, err
+	}
+	p := &dataPlane{registry: registry}
+	tenants := tenant.NewRegistry(registry)
+	keyring := keys.NewKeyring(registry, cfg.kms)
+	p.db, err = store.Open(ctx, store.Config{
+		DatabaseURL: cfg.databaseURL, AuditURL: cfg.auditURL,
+		Keys: keyring, Platform: registry, Log: cfg.log,
+	})
+	if err != nil {
+		p.close()
+		return nil, err
+	}
+	verifier, err := smart.NewVerifier(smart.Config{
+		Tenants: tenants, Keys: keyring, Base: cfg.public.fhir, Issuer: cfg.public.issuer,
+		IsAdmin: control.IsOperatorToken, Alert: cfg.ops.alert,
+	})
+	if err != nil {
+		p.close()
+		return nil, err
+	}
+	auth, err := launch.New(launch.Config{
+		Clients: registry, Tenants: tenants, Keys: keyring,
+		Base: cfg.public.fhir, Issuer: cfg.public.issuer, Record: p.db.Record, Log: cfg.log,
+	})
+	if err != nil {
+		p.close()
+		return nil, err
+	}
+	api := rest.New(rest.Config{
+		DB: p.db, Verifier: verifier, Tenants: tenants,
+		Base: cfg.public.fhir, SmartConfiguration: auth.Configuration,
+		Version: version(), Log: cfg.log, Alert: cfg.ops.alert, Observe: cfg.ops.observe(tenants),
+	})
+	p.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// No http.ServeMux: it answers odd paths itself, with a redirection
+		// that nobody audits.
+		if strings.HasPrefix(r.URL.Path, "/auth/") {
+			auth.ServeHTTP(w, r)
+		} else {
+			api.ServeHTTP(w, r)
+		}
+	})
+	cfg.ops.check("registry", registry.Ping)
+	cfg.ops.check("database", p.db.Ping)
+	return p, nil
+}
+
+// close waits for running transactions and closes the databases.
+func (p *dataPlane) close() {
+	if p.db != nil {
+		p.db.Close()
+	}
+	p.registry.Close()
+}

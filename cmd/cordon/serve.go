@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/cordon-fhir/cordon/keys"
+)
+
+// serveCommand runs the data plane.
+type serveCommand struct {
+	registryFlags
+	placementFlags
+	listenFlags
+	PublicURL string `required:"" env:"CORDON_PUBLIC_URL" placeholder:"URL" help:"Origin that clients use, https://HOST."`
+	Listen    string `env:"CORDON_LISTEN" default:"127.0.0.1:8080" placeholder:"ADDR" help:"Address of FHIR and tokens."`
+}
+
+// Run serves until ctx is done, lets running requests finish, and closes the
+// databases.
+func (s *serveCommand) Run(ctx context.Context, c console) error {
+	log := slog.New(slog.NewJSONHandler(c.err, nil))
+	public, err := parsePublicURL(s.PublicURL)
+	if err != nil {
+		return err
+	}
+	tls, err := readTLS(s.TLSCert, s.TLSKey)
+	if err != nil {
+		return err
+	}
+	kms, err := keys.NewFileKMS(s.KEKDir)
+	if err != nil {
+		return err
+	}
+	main, err := listen(ctx, "listen", s.Listen)
+	if err != nil {
+		return err
+	}
+	defer main.Close()
+	side, err := listen(ctx, "ops-listen", s.OpsListen)
+	if err != nil {
+		return err
+	}
+	defer side.Close()
+
+	ops := newOps(log)
+	plane, err := openDataPlane(ctx, dataPlaneConfig{
+		registryURL: s.RegistryURL, databaseURL: s.DatabaseURL, auditURL: s.AuditURL,
+		kms: kms, public: public, ops: ops, log: log,
+	})
+	if err != nil {
+		return err
+	}
+	defer plane.close()
+	return serve(ctx, log, ops,
+		endpoint{name: "FHIR", listen: main, handler: plane.handler, tls: tls},
+		endpoint{name: "ops", listen: side, handler: ops.handler()})
+}
