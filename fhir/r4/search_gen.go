@@ -2494,8 +2494,12 @@ var searchParameters = [][]SearchParameter{
 		}},
 		{Code: "relationship", Type: "composite", URL: "http://hl7.org/fhir/SearchParameter/DocumentReference-relationship", Composites: []SearchComposite{
 			{Path: "DocumentReference.relatesTo", Steps: []SearchStep{{Name: "relatesTo"}}, Repeats: true, Components: []SearchComponent{
-				{Type: "reference", Root: false},
-				{Type: "token", Root: false},
+				{Type: "token", Root: false, Branches: []SearchBranch{
+					{Path: "DocumentReference.relatesTo.code", Leaves: []SearchLeaf{{Name: "code", Type: "code", Systems: []string{"http://hl7.org/fhir/document-relationship-type"}}}},
+				}},
+				{Type: "reference", Root: false, Branches: []SearchBranch{
+					{Path: "DocumentReference.relatesTo.target", Leaves: []SearchLeaf{{Name: "target", Type: "Reference"}}},
+				}},
 			}},
 		}},
 		{Code: "security-label", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/DocumentReference-security-label", Branches: []SearchBranch{

@@ -249,18 +249,20 @@ func (p *parameter) read(modifier, value string, o Options) (Expr, error) {
 	if modifier == "missing" {
 		return p.missing(name, value)
 	}
-	var or Or
+	or := Or{}
+	empty := true
 	for _, text := range splitEscaped(value, ',') {
 		if text == "" {
 			continue
 		}
+		empty = false
 		e, err := p.any(name, modifier, text, o)
 		if err != nil {
 			return nil, err
 		}
 		or = appendOnce(or, e)
 	}
-	if len(or) == 0 {
+	if empty {
 		return nil, invalid(name, "has only empty values")
 	}
 	if modifier == "not" {

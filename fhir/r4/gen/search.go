@@ -208,15 +208,25 @@ func (c *searchCompiler) composite(out *r4.SearchParameter, sp searchParameter, 
 			if rest, ok := strings.CutPrefix(expr, "%resource."); ok {
 				from, expr = t, rest
 			}
-			component := r4.SearchComponent{Type: def.Type, Root: from != base && sc.Repeats}
-			for _, branch := range splitOutside(expr, '|') {
-				branches, err := c.union(from+"."+strings.TrimSpace(branch), t, from, def.Type, map[string]bool{})
-				if err != nil {
-					return err
+			component := r4.SearchComponent{Root: from != base && sc.Repeats}
+			// DocumentReference-relationship names its two definitions in
+			// the wrong order, so that the expression has the last word.
+			for _, kind := range []string{def.Type, "token", "reference"} {
+				component.Type = kind
+				for _, branch := range splitOutside(expr, '|') {
+					branches, err := c.union(from+"."+strings.TrimSpace(branch), t, from, kind, map[string]bool{})
+					if err != nil {
+						return err
+					}
+					component.Branches = append(component.Branches, branches...)
 				}
-				component.Branches = append(component.Branches, branches...)
+				if component.Branches = merge(component.Branches); len(component.Branches) > 0 {
+					break
+				}
 			}
-			component.Branches = merge(component.Branches)
+			if len(component.Branches) == 0 {
+				return fmt.Errorf("component %s reads nothing", part.Expression)
+			}
 			for i, b := range component.Branches {
 				if !sc.Repeats && from != t {
 					component.Branches[i].Steps = append(slices.Clone(sc.Steps), b.Steps...)
