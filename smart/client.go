@@ -29,3 +29,18 @@ type Client struct {
 	// Disabled clients get no tokens.
 	Disabled bool
 }
+
+// Allowed returns the scopes that c may be granted at most. Scopes for a user
+// or a patient need one; what cannot be read is not allowed.
+func (c Client) Allowed() []Scope {
+	var allowed []Scope
+	for _, text := range c.Scopes {
+		sc, err := ParseScope(text)
+		switch {
+		case err != nil, sc.whose == ofUser && c.User == "", sc.whose == ofPatient && c.Patient == "":
+			continue
+		}
+		allowed = append(allowed, sc)
+	}
+	return allowed
+}

@@ -1,0 +1,239 @@
+// Package launch is the authorization server of the tenants.
+//
+// It gives access tokens to backend services, which prove who they are with a
+// signed assertion. A registered client with a launch context acts for its
+// user and patient in the same way.
+//
+// https://hl7.org/fhir/smart-app-launch/backend-services.html
+package launch
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/cordon-fhir/cordon/audit"
+	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/keys"
+	"github.com/cordon-fhir/cordon/smart"
+	"github.com/cordon-fhir/cordon/tenant"
+)
+
+// Clients is the record of registered clients. store.Registry is one.
+type Clients interface {
+	// Client returns smart.ErrUnknownClient if the tenant has none of the id.
+	Client(ctx context.Context, t *tenant.Tenant, id string) (smart.Client, error)
+	// UseAssertion notes that the client has used the assertion that expires at
+	// exp. fresh is false if it had used it before, on any process.
+	UseAssertion(ctx context.Context, t *tenant.Tenant, client, jti string, exp time.Time) (fresh bool, err error)
+}
+
+// Config is what a Server needs.
+type Config struct {
+	Clients Clients          // required
+	Tenants *tenant.Registry // required
+	Keys    *keys.Keyring    // required
+
+	// Base returns the FHIR base URL of a tenant, Issuer the URL under which
+	// its endpoints are, both without a slash at the end. Required.
+	Base   func(slug string) string
+	Issuer func(slug string) string
+
+	// Record writes an entry to the audit trail of the Grant's tenant, without
+	// a Grant to that of the platform. Nothing is answered before it returns
+	// nil. store.DB.Record is one. Required.
+	Record func(ctx context.Context, g *smart.Grant, e audit.Entry) error
+
+	// Address returns the IP address of the client. Default: who holds the
+	// connection.
+	Address func(*http.Request) string
+	// Now tells the time. Default time.Now.
+	Now func() time.Time
+	// Log gets a line for each request. Default slog.Default().
+	Log *slog.Logger
+}
+
+// A Server is the authorization server of all tenants.
+type Server struct {
+	cfg    Config
+	router *echo.Echo
+}
+
+// New returns a Server for the paths under /auth/.
+func New(cfg Config) (*Server, error) {
+	if cfg.Clients == nil || cfg.Tenants == nil || cfg.Keys == nil || cfg.Base == nil || cfg.Issuer == nil || cfg.Record == nil {
+		return nil, errors.New("launch: Config needs Clients, Tenants, Keys, Base, Issuer and Record")
+	}
+	if cfg.Address == nil {
+		cfg.Address = connection
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	s := &Server{cfg: cfg, router: echo.New()}
+	s.router.HTTPErrorHandler = func(err error, c echo.Context) {
+		s.serve(c, "none", func(context.Context, *call) error { return noSuchEndpoint(err) })
+	}
+	s.router.POST("/auth/:tenant/token", s.endpoint("token", s.token))
+	s.router.GET("/auth/:tenant/jwks", s.endpoint("jwks", s.jwks))
+	return s, nil
+}
+
+// ServeHTTP answers the requests under /auth/.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.router.ServeHTTP(w, r) }
+
+// A call is one request on its way to its answer.
+type call struct {
+	http   *http.Request
+	slug   string
+	origin audit.Origin
+	// grant names who proved to be who, nil as long as nobody has.
+	grant *smart.Grant
+	// header and answer are what is answered if there is no error.
+	header http.Header
+	answer any
+}
+
+// An endpoint fills in the answer of a call.
+type endpoint func(context.Context, *call) error
+
+func (s *Server) endpoint(name string, do endpoint) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		s.serve(c, name, do)
+		return nil
+	}
+}
+
+// serve answers a request, once that it came is in the audit trail.
+func (s *Server) serve(c echo.Context, name string, do endpoint) {
+	begun := s.cfg.Now()
+	r := c.Request()
+	cl := &call{http: r, slug: c.Param("tenant"), origin: s.origin(r), header: http.Header{}}
+	err := s.do(r.Context(), cl, do)
+	status, body := http.StatusOK, cl.answer
+	entry := audit.Entry{
+		Recorded: begun, Interaction: fhir.Operation, Origin: cl.origin, Status: status, Reason: name,
+	}
+	if err != nil {
+		fault := s.fault(r.Context(), cl, err)
+		status, body = fault.status, fault
+		entry.Status, entry.Outcome = status, outcomeOf(status)
+		entry.Reason = fmt.Sprintf("%s: %s, %s", name, fault.Code, fault.why)
+	}
+	if err := s.record(r.Context(), cl, entry); err != nil {
+		s.cfg.Log.ErrorContext(r.Context(), "auditing a request", "request", cl.origin.RequestID, "err", err)
+		fault := unavailable()
+		status, body, cl.header = fault.status, fault, http.Header{}
+	}
+	write(c.Response(), cl, status, body)
+	s.cfg.Log.InfoContext(r.Context(), "auth", "endpoint", name, "status", status,
+		"request", cl.origin.RequestID, "took", s.cfg.Now().Sub(begun))
+}
+
+// do runs the endpoint. A panic is an error of ours.
+func (s *Server) do(ctx context.Context, c *call, do endpoint) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.grant = nil
+			err = fmt.Errorf("panic of type %T", p) // its text may hold a secret
+		}
+	}()
+	// A tenant has one spelling: nothing in the path is decoded.
+	if r := c.http; r.URL.EscapedPath() != r.URL.Path {
+		return noSuchEndpoint(echo.ErrNotFound)
+	}
+	return do(ctx, c)
+}
+
+// record waits for the audit trail, also when the client does not.
+func (s *Server) record(ctx context.Context, c *call, e audit.Entry) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if c.grant != nil {
+		e.Agent = c.grant.Agent()
+	}
+	return s.cfg.Record(ctx, c.grant, e)
+}
+
+func outcomeOf(status int) audit.Outcome {
+	switch {
+	case status == http.StatusUnauthorized:
+		return audit.Serious
+	case status < http.StatusInternalServerError:
+		return audit.MinorFailure
+	}
+	return audit.MajorFailure
+}
+
+func (s *Server) origin(r *http.Request) audit.Origin {
+	id := r.Header.Get("X-Request-Id")
+	if !wellFormedID(id) || len(r.Header.Values("X-Request-Id")) != 1 {
+		id = rand.Text()
+	}
+	return audit.Origin{
+		RequestID: id, Address: s.cfg.Address(r), Method: shape(r), Trail: audit.NewTrail(),
+	}
+}
+
+// wellFormedID reports whether a client's X-Request-Id is taken: 1 to 64 of
+// letters, digits, dot, hyphen and underscore.
+func wellFormedID(id string) bool {
+	return len(id) > 0 && len(id) <= 64 && !strings.ContainsFunc(id, func(c rune) bool {
+		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '.' && c != '-' && c != '_'
+	})
+}
+
+// shape returns the method and path of a request as far as they have the form
+// of ours.
+func shape(r *http.Request) string {
+	method, path := "other", "/auth/?"
+	switch r.Method {
+	case "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS":
+		method = r.Method
+	}
+	rest, ok := strings.CutPrefix(r.URL.Path, "/auth/")
+	slug, name, _ := strings.Cut(rest, "/")
+	if _, err := tenant.ParseSlug(slug); ok && err == nil {
+		path = "/auth/" + slug + "/?"
+		if name == "token" || name == "jwks" {
+			path = "/auth/" + slug + "/" + name
+		}
+	}
+	return method + " " + path
+}
+
+func connection(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return ""
+	}
+	return host
+}
+
+// tenant returns the tenant of the call and its keys, nil if there is none
+// that is served.
+func (s *Server) tenant(ctx context.Context, c *call) (*tenant.Tenant, *keys.Set, error) {
+	t, err := s.cfg.Tenants.Tenant(ctx, c.slug)
+	if errors.Is(err, tenant.ErrUnknown) || err == nil && t.Status != tenant.Active {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("looking up the tenant: %w", err)
+	}
+	set, err := s.cfg.Keys.Of(ctx, t.ID)
+	if err != nil {
+		return nil, nil, err
+	}
+	return t, set, nil
+}
