@@ -31,6 +31,7 @@ func (d *driver) fill(text string) string {
 	return strings.NewReplacer(
 		"{{schema}}", d.names.Schema,
 		"{{app}}", d.names.App,
+		"{{login}}", d.names.login(),
 		"{{audit}}", d.names.Audit,
 	).Replace(text)
 }

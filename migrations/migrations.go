@@ -8,6 +8,7 @@
 package migrations
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"embed"
@@ -37,6 +38,9 @@ type Names struct {
 	Schema string
 	// App is the role that serves requests.
 	App string
+	// Login is the role that logs in to become App. Default App. It sees that
+	// the objects are there, no more.
+	Login string
 	// Audit is the role that only adds to the audit trail.
 	Audit string
 }
@@ -44,8 +48,10 @@ type Names struct {
 // identifier is a name that needs no quotes.
 var identifier = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
 
+func (n Names) login() string { return cmp.Or(n.Login, n.App) }
+
 func (n Names) check() error {
-	for _, s := range []string{n.Schema, n.App, n.Audit} {
+	for _, s := range []string{n.Schema, n.App, n.login(), n.Audit} {
 		if !identifier.MatchString(s) {
 			return fmt.Errorf("migrations: malformed name of a schema or role")
 		}

@@ -309,7 +309,7 @@ func (m *Migrator) site(mode tenant.Mode, id int32) site {
 	schema := fmt.Sprintf("t%d", id)
 	switch mode {
 	case tenant.Schema:
-		return site{m.database(), migrations.Names{Schema: schema, App: own, Audit: m.auditRole()}}
+		return site{m.database(), migrations.Names{Schema: schema, App: own, Login: m.appRole(), Audit: m.auditRole()}}
 	case tenant.Database:
 		return site{own, migrations.Names{Schema: schema, App: own, Audit: own + "_audit"}}
 	}

@@ -31,5 +31,7 @@ $$;
 COMMENT ON FUNCTION {{schema}}.tenant() IS 'The tenant that the transaction is bound to. Raises 28000 if there is none, or if its signature is wrong.';
 
 REVOKE ALL ON FUNCTION {{schema}}.tenant() FROM PUBLIC;
-GRANT USAGE ON SCHEMA {{schema}} TO {{app}}, {{audit}};
+-- Statements are prepared by the role that logs in, before it becomes the
+-- tenant's: it has to find the tables, and has no right to read them.
+GRANT USAGE ON SCHEMA {{schema}} TO {{app}}, {{login}}, {{audit}};
 GRANT EXECUTE ON FUNCTION {{schema}}.tenant() TO {{app}};

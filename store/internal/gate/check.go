@@ -75,7 +75,7 @@ const faultQuery = `
 	UNION ALL
 	SELECT 'policy ' || p.polname || ' on ' || c.relname || ' does not bind the tenant'
 	FROM   pg_policy p JOIN pg_class c ON c.oid = p.polrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-	WHERE  n.nspname = $2 AND p.polroles && (SELECT array_agg(oid) FROM held) || 0::oid
+	WHERE  n.nspname = $2 AND p.polroles && ((SELECT array_agg(oid) FROM held) || 0::oid)
 	AND    coalesce(pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid))
 	       !~ '^\(tenant_id = \( SELECT ([a-z0-9_]+\.)?tenant\(\) AS tenant\)\)$'
 	UNION ALL
