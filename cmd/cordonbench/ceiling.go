@@ -54,8 +54,10 @@ type ceiling struct {
 func newCeiling(ctx context.Context, b bench, p *postgres, bodies [][]byte) (*ceiling, error) {
 	// Text would be compressed if it is long; Cordon's own bytes cannot be.
 	_, err := p.admin.Exec(ctx, `
-		CREATE TABLE row_written (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body bytea STORAGE EXTERNAL NOT NULL);
-		CREATE TABLE row_read    (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body bytea STORAGE EXTERNAL NOT NULL)`)
+		CREATE TABLE row_written (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body bytea NOT NULL);
+		CREATE TABLE row_read    (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body bytea NOT NULL);
+		ALTER TABLE row_written ALTER COLUMN body SET STORAGE EXTERNAL;
+		ALTER TABLE row_read    ALTER COLUMN body SET STORAGE EXTERNAL`)
 	if err == nil {
 		_, err = p.admin.CopyFrom(ctx, pgx.Identifier{"row_read"}, []string{"body"},
 			pgx.CopyFromSlice(ceilingRows, func(i int) ([]any, error) { return []any{bodies[i%len(bodies)]}, nil }))
