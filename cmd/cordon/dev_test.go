@@ -275,7 +275,7 @@ func TestDev(t *testing.T) {
 		}
 		var out, errs bytes.Buffer
 		code := run(t.Context(), []string{"load", "--dir", dir, "--tenant", "harbor", file}, &out, &errs)
-		if code != 1 || !strings.Contains(out.String(), "Patient.gender") || strings.Contains(out.String()+errs.String(), "secretword") {
+		if code != 1 || !strings.Contains(out.String(), "entry[1].resource.gender") || strings.Contains(out.String()+errs.String(), "secretword") {
 			t.Errorf("exit code %d\n%s%s", code, &out, &errs)
 		}
 		token := p.cordon(t, "token", "--tenant", "harbor", "--scope", "system/*.rs")

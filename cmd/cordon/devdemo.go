@@ -34,6 +34,16 @@ var demoClients = []devClient{
 	{ID: "auditor", Scopes: []string{"system/AuditEvent.rs"}},
 }
 
+// demoOrder says where a client stands among the demo's; one that is not of
+// the demo comes after them.
+func demoOrder(c devClient) int {
+	i := slices.IndexFunc(demoClients, func(d devClient) bool { return d.ID == c.ID })
+	if i < 0 {
+		return len(demoClients)
+	}
+	return i
+}
+
 // demoSeed makes the records of the demo tenants the same everywhere.
 const demoSeed = 1
 

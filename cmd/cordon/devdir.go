@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/go-jose/go-jose/v4"
@@ -82,8 +83,8 @@ func (d devDir) tenant(s *devServer, slug string) (*devTenant, error) {
 	return t, err
 }
 
-// clients returns the clients of the tenant whose keys are in the directory,
-// by id.
+// clients returns the clients of the tenant whose keys are in the directory:
+// those of the demo in their order, then the others by id.
 func (d devDir) clients(slug string) ([]devClient, error) {
 	files, err := filepath.Glob(d.path("clients", slug, "*.json"))
 	if err != nil {
@@ -97,6 +98,7 @@ func (d devDir) clients(slug string) ([]devClient, error) {
 		}
 		list = append(list, c)
 	}
+	slices.SortStableFunc(list, func(a, b devClient) int { return demoOrder(a) - demoOrder(b) })
 	return list, nil
 }
 

@@ -272,8 +272,11 @@ func issues(outcome []byte) string {
 	}
 	var words []string
 	for _, i := range o.Issue {
-		text := strings.TrimSpace(strings.Join(i.Expression, ", ") + " " + i.Diagnostics)
-		words = append(words, i.Code+": "+text)
+		text := i.Code + ": " + i.Diagnostics
+		if len(i.Expression) > 0 {
+			text += " (" + strings.Join(i.Expression, ", ") + ")"
+		}
+		words = append(words, text)
 	}
 	return strings.Join(words, "; ")
 }
