@@ -1,3 +1,3 @@
-REVOKE USAGE ON SCHEMA {{schema}} FROM {{app}}, {{audit}};
+REVOKE USAGE ON SCHEMA {{schema}} FROM {{app}}, {{login}}, {{audit}};
 DROP FUNCTION {{schema}}.tenant();
 DROP TABLE {{schema}}.signer;
