@@ -210,7 +210,7 @@ func anyEntry() *rapid.Generator[audit.Entry] {
 			Outcome:     rapid.SampledFrom([]audit.Outcome{0, 4, 8, 12}).Draw(t, "outcome"), Status: rapid.IntRange(0, 599).Draw(t, "status"),
 			Reason: text("reason"), Query: text("query"), Entity: ref("entity"), Patient: ref("patient"), Version: rapid.Int64Range(0, 9).Draw(t, "version"),
 			Origin: audit.Origin{RequestID: text("id"), Address: text("address"), Method: text("method"), Server: text("server")},
-			Agent: audit.Agent{Client: text("client"), User: text("user"), Issuer: text("issuer"), TokenID: text("token"),
+			Agent: audit.Agent{Client: text("client"), User: text("user"), Issuer: rapid.SampledFrom([]string{"", "https://fhir.example/auth/harbor"}).Draw(t, "issuer"), TokenID: text("token"),
 				Purpose: rapid.SampledFrom([]string{"", "TREAT"}).Draw(t, "purpose"), Policy: rapid.Int64Range(0, 9).Draw(t, "policy")},
 		}
 	})
