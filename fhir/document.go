@@ -269,6 +269,7 @@ const instant = "2006-01-02T15:04:05.000Z"
 
 // Stamp returns the JSON of the document as it is stored and served: with the
 // id, meta.versionId and meta.lastUpdated given and everything else as it was.
+// The id must be a ValidID; it is spliced in as it is.
 func (d *Document) Stamp(id string, version int64, updated time.Time) []byte {
 	var meta []byte
 	var few [32][2][]byte
