@@ -10,27 +10,46 @@ import "strings"
 
 // join indexes the components of one item.
 func (x *indexer) join(j *join, item value) {
-	parts := make([]*Terms, len(j.parts))
+	all := x.terms
+	defer func() { x.terms = all }()
 	for i, p := range j.parts {
-		sub := indexer{terms: &Terms{}, root: x.root, want: every, made: x.made}
+		from := item
 		if p.root {
-			sub.object(p.tree, x.root)
-		} else {
-			sub.object(p.tree, item)
+			from = x.root
 		}
-		sub.terms.dedupe()
-		x.made = sub.made
-		parts[i] = sub.terms
+		x.terms = x.emptyScratch(i)
+		x.object(p.tree, from)
+		if len(x.terms.Tokens)+len(x.terms.Refs)+len(x.terms.Numbers) == 0 {
+			return
+		}
 	}
-	for _, first := range parts[0].spellings() {
-		x.combine(j.path, escapeFirst.Replace(first), parts[1:])
+	x.terms = all
+	first := x.scratch[0]
+	for _, t := range first.Tokens {
+		x.combine(j.path, escapeComponent(t.Value), x.scratch[1:len(j.parts)])
 	}
+	for _, r := range first.Refs {
+		x.combine(j.path, escapeComponent(r.Target), x.scratch[1:len(j.parts)])
+	}
+}
+
+// emptyScratch returns empty terms for the component i.
+func (x *indexer) emptyScratch(i int) *Terms {
+	for len(x.scratch) <= i {
+		x.scratch = append(x.scratch, &Terms{})
+	}
+	t := x.scratch[i]
+	*t = Terms{Tokens: t.Tokens[:0], Refs: t.Refs[:0], Dates: t.Dates[:0], Numbers: t.Numbers[:0], Strings: t.Strings[:0]}
+	return t
 }
 
 // combine indexes what the other components hold, under the first.
 func (x *indexer) combine(path Path, first string, rest []*Terms) {
-	for _, second := range rest[0].spellings() {
-		x.token(path, x.compose(first, "$", second))
+	for _, t := range rest[0].Tokens {
+		x.token(path, x.compose(first, "$", t.Value))
+	}
+	for _, r := range rest[0].Refs {
+		x.token(path, x.compose(first, "$", r.Target))
 	}
 	for _, n := range rest[0].Numbers {
 		switch {
@@ -44,18 +63,6 @@ func (x *indexer) combine(path Path, first string, rest []*Terms) {
 			x.terms.Numbers = append(x.terms.Numbers, NumberRange{path, x.compose(first, "$", n.Unit), n.Lo, n.Hi})
 		}
 	}
-}
-
-// spellings returns the tokens and references of a component.
-func (t *Terms) spellings() []string {
-	var list []string
-	for _, tok := range t.Tokens {
-		list = append(list, tok.Value)
-	}
-	for _, r := range t.Refs {
-		list = append(list, r.Target)
-	}
-	return list
 }
 
 // expr returns the condition that the value a$b or a$b$c sets.
@@ -86,7 +93,7 @@ func (c composite) joinedExpr(name string, values []string, o Options) (Expr, er
 	}
 	var or Or
 	for _, first := range firsts {
-		first = escapeFirst.Replace(first)
+		first = escapeComponent(first)
 		switch kindOf[c.components[1].Type] {
 		case tokens, references:
 			seconds, err := c.components[1].spelled(name, values[1], o)

@@ -21,17 +21,32 @@ type value = *fastjson.Value
 // d, and Index walks the tree of d, which no other goroutine may do meanwhile.
 func Index(d *fhir.Document) *Terms {
 	tb := tableOf(d.Type)
-	x := indexer{terms: &Terms{}, root: d.Tree, want: every}
+	x := indexer{terms: newTerms(), root: d.Tree, want: every}
 	if tb == nil {
 		return x.terms
 	}
-	x.terms.Tokens = make([]Token, 0, 24)
-	x.terms.Refs = make([]Reference, 0, 8)
 	x.object(tb.root, d.Tree)
 	x.pair(tb)
 	x.terms.Time = mainDate(tb, x.terms)
 	x.terms.dedupe()
 	return x.terms
+}
+
+// newTerms returns empty Terms with room for those of a usual resource, in one
+// allocation.
+func newTerms() *Terms {
+	var room struct {
+		terms   Terms
+		tokens  [24]Token
+		refs    [8]Reference
+		dates   [4]DateRange
+		numbers [4]NumberRange
+		strings [16]String
+	}
+	room.terms = Terms{
+		Tokens: room.tokens[:0], Refs: room.refs[:0], Dates: room.dates[:0], Numbers: room.numbers[:0], Strings: room.strings[:0],
+	}
+	return &room.terms
 }
 
 // References returns the resources of this server that d refers to by one of
@@ -69,6 +84,8 @@ type indexer struct {
 	// made holds the strings that are composed. Its bytes are never changed
 	// once a string is made of them.
 	made []byte
+	// scratch holds the components of one item of a composite.
+	scratch []*Terms
 }
 
 // object reads the members of an object.

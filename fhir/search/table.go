@@ -110,8 +110,14 @@ type join struct {
 }
 
 type joinPart struct {
-	root bool // read from the resource
-	tree *node
+	searched string // the type of parameter
+	root     bool   // read from the resource
+	tree     *node
+}
+
+// same reports whether two parameters join the same components.
+func (j *join) same(o *join) bool {
+	return j.path == o.path && slices.EqualFunc(j.parts, o.parts, func(a, b joinPart) bool { return a.searched == b.searched })
 }
 
 var tables = func() []func() *table {
@@ -266,8 +272,8 @@ func (n *node) close() kind {
 // repeats, the index holds the components of each item joined. Where it does
 // not, they need not be joined: a resource has but one of each.
 func (tb *table) composite(code string, c r4.SearchComposite) composite {
-	out := composite{path: Path(c.Path + "." + code), joined: c.Repeats}
-	j := &join{path: out.path}
+	out := composite{joined: c.Repeats}
+	j := &join{}
 	for i := range c.Components {
 		part := &c.Components[i]
 		p := &parameter{bit: -1, SearchParameter: &r4.SearchParameter{Code: code, Type: part.Type, Branches: part.Branches}}
@@ -276,7 +282,11 @@ func (tb *table) composite(code string, c r4.SearchComposite) composite {
 			tree = tb.root
 		}
 		p.elements = tree.add(p.SearchParameter, -1)
-		j.parts = append(j.parts, joinPart{root: part.Root, tree: tree})
+		j.parts = append(j.parts, joinPart{part.Type, part.Root, tree})
+		if i > 0 {
+			out.path += "$"
+		}
+		out.path += p.elements[0].path
 		out.components = append(out.components, p)
 	}
 	if c.Repeats {
@@ -287,7 +297,9 @@ func (tb *table) composite(code string, c r4.SearchComposite) composite {
 		for _, p := range j.parts {
 			p.tree.close()
 		}
-		at.joins = append(at.joins, j)
+		if j.path = out.path; !slices.ContainsFunc(at.joins, j.same) {
+			at.joins = append(at.joins, j)
+		}
 	}
 	return out
 }

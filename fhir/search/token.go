@@ -30,7 +30,7 @@ const (
 
 var (
 	escapePart  = strings.NewReplacer(`\`, `\\`, `|`, `\|`)
-	escapeFirst = strings.NewReplacer(`\`, `\\`, `$`, `\$`)
+	escapeFirst = strings.NewReplacer(`$`, `\$`)
 )
 
 // alone spells a code without its system.
@@ -42,8 +42,14 @@ func full(system, code string) string { return escape(system) + "|" + escape(fol
 // isFull reports whether the value of a token is spelled with a system.
 func isFull(value string) bool { return cut(value, '|') >= 0 }
 
-// joined spells two components of a composite.
-func joined(a, b string) string { return escapeFirst.Replace(a) + "$" + b }
+// escapeComponent spells the first component of a composite, so that it ends
+// at the first $ that is not escaped.
+func escapeComponent(s string) string {
+	if strings.ContainsAny(s, `$`) {
+		return escapeFirst.Replace(s)
+	}
+	return s
+}
 
 func escape(s string) string {
 	if strings.ContainsAny(s, `|\`) {
