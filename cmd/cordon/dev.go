@@ -28,6 +28,7 @@ type devCommand struct {
 	Database string `env:"CORDON_OWNER_URL" placeholder:"URL" help:"PostgreSQL to use, as a role that may make databases and roles. Without it one is started."`
 	Demo     bool   `help:"Make the demo tenants, with the same synthetic records in each."`
 	Patients int    `default:"12" help:"Patients in each demo tenant."`
+	Pprof    bool   `help:"Also serve profiles of this process at the address of health and metrics, under /debug/pprof/."`
 }
 
 // operator is who a development server registers for the control API.
@@ -108,6 +109,7 @@ func (d *devCommand) Run(ctx context.Context, c console) (err error) {
 
 	server := d.server(data, admin, side)
 	ops := newOps(log)
+	ops.profiled = d.Pprof
 	plane, err := openDataPlane(ctx, dataPlaneConfig{
 		registryURL: urls.Registry, databaseURL: urls.App, auditURL: urls.Audit,
 		kms: kms, public: publicURL("http://" + address(data)), ops: ops, log: log,

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"net/http/pprof"
 	"slices"
 	"strconv"
 	"sync"
@@ -29,6 +30,7 @@ type ops struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	alerts   *prometheus.CounterVec
+	profiled bool // whether profiles are served; they show code, not data
 
 	mu     sync.Mutex
 	checks map[string]func(context.Context) error
@@ -90,12 +92,16 @@ func (o *ops) check(name string, fn func(context.Context) error) {
 	o.mu.Unlock()
 }
 
-// handler serves /healthz, /readyz and /metrics.
+// handler serves /healthz, /readyz and /metrics, and /debug/pprof/ if asked to.
 func (o *ops) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "alive") })
 	mux.HandleFunc("GET /readyz", o.ready)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.registry, promhttp.HandlerOpts{}))
+	if o.profiled {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	}
 	return mux
 }
 
