@@ -63,19 +63,24 @@ func decodePatch(body []byte, max int) (jsonpatch.Patch, error) {
 		if err != nil {
 			return nil, fhir.Errorf(fhir.Structure, "an operation of the patch has no path")
 		}
-		touched := []string{path}
+		var touched []string
+		needs := "value"
 		switch op.Kind() {
 		case "test":
-			continue
+		case "add", "replace":
+			touched = []string{path}
+		case "remove":
+			touched, needs = []string{path}, "path"
+		case "copy":
+			touched, needs = []string{path}, "from"
 		case "move":
-			from, err := op.From()
-			if err != nil {
-				return nil, fhir.Errorf(fhir.Structure, "an operation of the patch has no from")
-			}
-			touched = append(touched, from)
-		case "add", "remove", "replace", "copy":
+			from, _ := op.From()
+			touched, needs = []string{path, from}, "from"
 		default:
 			return nil, fhir.Errorf(fhir.Structure, "the patch has an operation that RFC 6902 does not have")
+		}
+		if _, ok := op[needs]; !ok {
+			return nil, fhir.Errorf(fhir.Structure, "an operation of the patch has no %s", needs)
 		}
 		for _, p := range touched {
 			if untouchable(p) {
@@ -119,8 +124,15 @@ func untouchable(pointer string) bool {
 }
 
 // applyOps applies a JSON Patch. The copies in it may add limit bytes.
-func applyOps(ops jsonpatch.Patch, body []byte, limit int) ([]byte, error) {
-	patched, err := ops.ApplyWithOptions(body, &jsonpatch.ApplyOptions{AccumulatedCopySizeLimit: int64(limit)})
+func applyOps(ops jsonpatch.Patch, body []byte, limit int) (patched []byte, err error) {
+	// The library was not written for patches by strangers: what it cannot
+	// handle does not fit the resource.
+	defer func() {
+		if recover() != nil {
+			patched, err = nil, misfit()
+		}
+	}()
+	patched, err = ops.ApplyWithOptions(body, &jsonpatch.ApplyOptions{AccumulatedCopySizeLimit: int64(limit)})
 	var grown *jsonpatch.AccumulatedCopySizeError
 	switch {
 	case errors.As(err, &grown):
@@ -128,9 +140,13 @@ func applyOps(ops jsonpatch.Patch, body []byte, limit int) ([]byte, error) {
 	case errors.Is(err, jsonpatch.ErrTestFailed):
 		return nil, fhir.Errorf(fhir.BusinessRule, "a test of the patch failed")
 	case err != nil:
-		return nil, fhir.Errorf(fhir.BusinessRule, "an operation of the patch does not fit the resource")
+		return nil, misfit()
 	}
 	return patched, nil
+}
+
+func misfit() error {
+	return fhir.Errorf(fhir.BusinessRule, "an operation of the patch does not fit the resource")
 }
 
 // applyPatch returns the document that the patch makes of a resource.
