@@ -1,8 +1,9 @@
 package search
 
 import (
-	"cmp"
+	"hash/maphash"
 	"math"
+	"math/bits"
 	"slices"
 	"strconv"
 	"strings"
@@ -202,37 +203,38 @@ func mainDate(tb *table, t *Terms) time.Time {
 
 // dedupe drops equal terms.
 func (t *Terms) dedupe() {
-	t.Tokens = unique(t.Tokens, func(a, b Token) int {
-		return cmp.Or(strings.Compare(string(a.Path), string(b.Path)), strings.Compare(a.Value, b.Value))
-	})
-	t.Refs = unique(t.Refs, func(a, b Reference) int {
-		return cmp.Or(strings.Compare(string(a.Path), string(b.Path)), strings.Compare(a.Target, b.Target),
-			strings.Compare(string(a.Pair.Path), string(b.Pair.Path)), strings.Compare(a.Pair.Value, b.Pair.Value))
-	})
-	t.Dates = unique(t.Dates, func(a, b DateRange) int {
-		return cmp.Or(strings.Compare(string(a.Path), string(b.Path)), a.Lo.Compare(b.Lo), a.Hi.Compare(b.Hi))
-	})
-	t.Numbers = unique(t.Numbers, func(a, b NumberRange) int {
-		return cmp.Or(strings.Compare(string(a.Path), string(b.Path)), strings.Compare(a.Unit, b.Unit),
-			cmp.Compare(a.Lo, b.Lo), cmp.Compare(a.Hi, b.Hi))
-	})
-	t.Strings = unique(t.Strings, func(a, b String) int {
-		return cmp.Or(strings.Compare(string(a.Path), string(b.Path)), strings.Compare(a.Text, b.Text))
-	})
+	t.Tokens = unique(t.Tokens)
+	t.Refs = unique(t.Refs)
+	t.Dates = unique(t.Dates)
+	t.Numbers = unique(t.Numbers)
+	t.Strings = unique(t.Strings)
 }
 
-// unique drops the members of list that occur earlier in it. A short list
-// keeps its order, a long one is sorted.
-func unique[T comparable](list []T, order func(a, b T) int) []T {
-	if len(list) > 40 {
-		slices.SortFunc(list, order)
-		return slices.Compact(list)
-	}
+var seed = maphash.MakeSeed()
+
+// unique drops the members of list that occur earlier in it.
+func unique[T comparable](list []T) []T {
 	out := list[:0]
-	for _, v := range list {
-		if !slices.Contains(out, v) {
-			out = append(out, v)
+	if len(list) <= 16 {
+		for _, v := range list {
+			if !slices.Contains(out, v) {
+				out = append(out, v)
+			}
 		}
+		return out
+	}
+	// places are where in out a value is, counted from 1, by its hash.
+	places := make([]int32, 1<<bits.Len(uint(2*len(list))))
+next:
+	for _, v := range list {
+		at := maphash.Comparable(seed, v) & uint64(len(places)-1)
+		for ; places[at] != 0; at = (at + 1) & uint64(len(places)-1) {
+			if out[places[at]-1] == v {
+				continue next
+			}
+		}
+		out = append(out, v)
+		places[at] = int32(len(out))
 	}
 	return out
 }
