@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"os"
@@ -10,7 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/keys"
+	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/tenant"
 )
@@ -45,7 +48,18 @@ type Fixture struct {
 	Registry *store.Registry
 	Keyring  *keys.Keyring
 	Tenants  *tenant.Registry
+	DB       *store.DB
+	Verifier *smart.Verifier
 }
+
+// Origin is where a Fixture's tenants are said to be.
+const Origin = "https://cordon.test"
+
+// Base returns the FHIR base URL of a tenant.
+func Base(slug string) string { return Origin + "/fhir/" + slug }
+
+// Issuer returns the issuer of a tenant's tokens.
+func Issuer(slug string) string { return Origin + "/auth/" + slug }
 
 var fixture struct {
 	once sync.Once
@@ -104,12 +118,19 @@ func open(owner string) (*Fixture, error) {
 	}
 	f.Keyring = keys.NewKeyring(f.Registry, f.KMS)
 	f.Tenants = tenant.NewRegistry(f.Registry)
-	return f, nil
+	if f.DB, err = store.Open(ctx, store.Config{
+		DatabaseURL: f.URLs.App, AuditURL: f.URLs.Audit, Keys: f.Keyring, Platform: f.Registry,
+	}); err != nil {
+		return nil, err
+	}
+	f.Verifier, err = smart.NewVerifier(smart.Config{Tenants: f.Tenants, Keys: f.Keyring, Base: Base, Issuer: Issuer})
+	return f, err
 }
 
 // closeFixture closes what New opened.
 func closeFixture() {
 	if f := fixture.f; f != nil {
+		f.DB.Close()
 		f.Registry.Close()
 		f.Migrator.Close()
 	}
@@ -124,4 +145,46 @@ func (f *Fixture) Tenant(t testing.TB, slug string) *tenant.Tenant {
 		t.Fatal(err)
 	}
 	return got
+}
+
+// Token returns an access token of the tenant with the scopes.
+func (f *Fixture) Token(t testing.TB, slug string, scopes ...string) string {
+	t.Helper()
+	return f.Sign(t, slug, smart.Token{Scope: strings.Join(scopes, " ")})
+}
+
+// Sign returns an access token of the tenant with the claims. Those that are
+// not given are those of a good token.
+func (f *Fixture) Sign(t testing.TB, slug string, claims smart.Token) string {
+	t.Helper()
+	set, err := f.Keyring.Of(t.Context(), f.Tenant(t, slug).ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	claims.Issuer = cmp.Or(claims.Issuer, Issuer(slug))
+	claims.Audience = cmp.Or(claims.Audience, Base(slug))
+	claims.Tenant = cmp.Or(claims.Tenant, slug)
+	claims.Client = cmp.Or(claims.Client, "tester")
+	claims.Subject = cmp.Or(claims.Subject, claims.Client)
+	claims.ID = cmp.Or(claims.ID, rand.Text())
+	claims.Issued = cmp.Or(claims.Issued, now.Unix())
+	claims.NotYet = cmp.Or(claims.NotYet, now.Unix())
+	claims.Expires = cmp.Or(claims.Expires, now.Add(5*time.Minute).Unix())
+	bearer, err := claims.Sign(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bearer
+}
+
+// Grant returns a Grant for one request to the tenant with the scopes.
+func (f *Fixture) Grant(t testing.TB, slug string, scopes ...string) *smart.Grant {
+	t.Helper()
+	o := audit.Origin{RequestID: rand.Text(), Method: "TEST", Server: "test", Trail: audit.NewTrail()}
+	g, err := f.Verifier.Grant(t.Context(), slug, f.Token(t, slug, scopes...), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
 }
