@@ -191,7 +191,7 @@ func (v *View) auditWhere(p smart.Permit, q AuditQuery) (gate.Clause, error) {
 		if !ok {
 			return where, fhir.Errorf(fhir.Forbidden, "the token's scope for AuditEvent has a filter that is not supported")
 		}
-		where = where.With(gate.SQL(`AND patient = ?`, v.self(patient)))
+		where = where.With(gate.SQL(`AND patient = ?`, v.rid(patient)))
 	}
 	if q.ID != "" {
 		seq, err := audit.ParseID(q.ID)
@@ -211,10 +211,10 @@ func (v *View) auditWhere(p smart.Permit, q AuditQuery) (gate.Clause, error) {
 		where = where.With(gate.SQL(`AND agent = ?`, v.keys.Hash("a", q.Agent)))
 	}
 	if !q.Patient.IsZero() {
-		where = where.With(gate.SQL(`AND patient = ?`, v.self(q.Patient)))
+		where = where.With(gate.SQL(`AND patient = ?`, v.rid(q.Patient)))
 	}
 	if !q.Entity.IsZero() {
-		where = where.With(gate.SQL(`AND entity = ?`, v.self(q.Entity)))
+		where = where.With(gate.SQL(`AND entity = ?`, v.rid(q.Entity)))
 	}
 	if len(q.Actions) > 0 {
 		var numbers []int16

@@ -96,7 +96,7 @@ func put(schema string, n int32, rid int64) []string {
 			strings.ReplaceAll(values, "RID", fmt.Sprint(rid)))
 	}
 	return []string{
-		row("resource", "rid, self, present, updated, version, type, deleted, id, body", `RID, 1, 0, now(), 1, 103, false, 'RID', ''`),
+		row("resource", "rid, present, updated, version, type, deleted, id, body", `RID, 0, now(), 1, 103, false, 'RID', ''`),
 		row("history", "rid, updated, version, type, deleted, id, body", `RID, now(), 1, 103, false, 'RID', ''`),
 		row("idx_token", "key, ts, rid", `1, now(), RID`),
 		row("idx_ref", "key, target, ts, rid", `1, 1, now(), RID`),

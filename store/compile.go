@@ -63,8 +63,11 @@ func (c *compiler) cond(ctx context.Context, s scope, e search.Expr) (gate.Claus
 		*s.needs = true
 		return gate.SQL(`(`).With(s.res.Col("present"), gate.SQL(`& ?) <> 0`, int64(1)<<e.Bit)), nil
 	case search.HasID:
-		*s.needs = true
-		return s.res.Col("id").With(gate.SQL(`= ANY(?::text[])`, []string(e))), nil
+		rids := make([]int64, len(e))
+		for i, id := range e {
+			rids[i] = c.v.rid(fhir.Ref{Type: s.on, ID: id})
+		}
+		return s.anchor.Col("rid").With(gate.SQL(`= ANY(?::bigint[])`, rids)), nil
 	case search.Updated:
 		*s.needs = true
 		all := always
@@ -271,7 +274,7 @@ func (c *compiler) chain(ctx context.Context, s scope, e search.Chain) (gate.Cla
 		return gate.Clause{}, err
 	}
 	return gate.SQL(`EXISTS (SELECT 1 FROM ~idx_ref`).With(x.Alias(), gate.SQL(`JOIN ~resource`), y.Alias(),
-		gate.SQL(`ON`), y.Col("tenant_id"), gate.SQL(`= $1 AND`), y.Col("self"), gate.SQL(`=`), x.Col("target"),
+		gate.SQL(`ON`), y.Col("tenant_id"), gate.SQL(`= $1 AND`), y.Col("rid"), gate.SQL(`=`), x.Col("target"),
 		gate.SQL(`AND`), y.Col("type"), gate.SQL(`= ? AND NOT`, e.Type.Number()), y.Col("deleted"),
 		gate.SQL(`WHERE`), x.Col("tenant_id"), gate.SQL(`= $1 AND`), oneOf(x.Col("key"), keys), gate.SQL(`AND`), same(x, s),
 		gate.SQL(`AND`), cond, gate.SQL(`)`)), nil
@@ -285,7 +288,6 @@ func (c *compiler) reverse(ctx context.Context, s scope, e search.ReverseChain) 
 		return gate.Clause{}, err
 	}
 	inner := and(e.X, p.Where())
-	*s.needs = true
 	keys := make([]int64, len(e.Paths))
 	for i, path := range e.Paths {
 		keys[i] = c.v.refKey(path, e.Pair)
@@ -305,27 +307,27 @@ func (c *compiler) reverse(ctx context.Context, s scope, e search.ReverseChain) 
 			y.Col("rid"), gate.SQL(`=`), x.Col("rid"))
 	}
 	return out.With(gate.SQL(`WHERE`), x.Col("tenant_id"), gate.SQL(`= $1 AND`), oneOf(x.Col("key"), keys), gate.SQL(`AND`),
-		x.Col("target"), gate.SQL(`=`), s.res.Col("self"), gate.SQL(`AND`), cond, gate.SQL(`)`)), nil
+		x.Col("target"), gate.SQL(`=`), s.anchor.Col("rid"), gate.SQL(`AND`), cond, gate.SQL(`)`)), nil
 }
 
 // reverseOpened is reverse where bodies must be opened to know whether e.X
 // holds: it collects what they refer to.
 func (c *compiler) reverseOpened(ctx context.Context, s scope, p smart.Permit, e search.ReverseChain, inner search.Expr) (gate.Clause, error) {
-	var selves []int64
+	var rids []int64
 	err := c.v.scan(ctx, p, e.Type, inner, func(r row, res fhir.Resource) error {
 		d, err := fhir.Reopen(res.Body)
 		if err != nil {
 			return err
 		}
 		for _, ref := range search.References(d, e.Paths) {
-			selves = append(selves, c.v.self(ref))
+			rids = append(rids, c.v.rid(ref))
 		}
 		return nil
 	})
 	if err != nil {
 		return gate.Clause{}, err
 	}
-	return s.res.Col("self").With(gate.SQL(`= ANY(?::bigint[])`, selves)), nil
+	return s.anchor.Col("rid").With(gate.SQL(`= ANY(?::bigint[])`, rids)), nil
 }
 
 // answered reports whether the SQL for e decides it, so that no body need be

@@ -64,7 +64,7 @@ func (v *View) include(ctx context.Context, q *search.Query, matches []fhir.Reso
 
 // included follows references out of the sources.
 func (v *View) included(ctx context.Context, inc search.Include, sources []fhir.Resource, have map[fhir.Ref]bool) ([]fhir.Resource, error) {
-	wanted := map[fhir.Type][]string{}
+	wanted := map[fhir.Type][]int64{}
 	asked := map[fhir.Ref]bool{}
 	for _, r := range sources {
 		if inc.Source != "" && r.Ref.Type != inc.Source {
@@ -79,13 +79,13 @@ func (v *View) included(ctx context.Context, inc search.Include, sources []fhir.
 				continue
 			}
 			asked[ref] = true
-			wanted[ref.Type] = append(wanted[ref.Type], ref.ID)
+			wanted[ref.Type] = append(wanted[ref.Type], v.rid(ref))
 		}
 	}
 	var all []fhir.Resource
 	for _, t := range fhir.Types {
-		ids := wanted[t]
-		if len(ids) == 0 {
+		rids := wanted[t]
+		if len(rids) == 0 {
 			continue
 		}
 		p, err := v.gate.Permit(fhir.SearchType, t)
@@ -98,8 +98,8 @@ func (v *View) included(ctx context.Context, inc search.Include, sources []fhir.
 		found, err := v.openable(ctx, p, t, gate.SQL(`
 			SELECT rid, id, version, updated, body
 			FROM   ~resource
-			WHERE  tenant_id = $1 AND type = ? AND id = ANY(?::text[]) AND NOT deleted
-			ORDER  BY id`, t.Number(), ids))
+			WHERE  tenant_id = $1 AND type = ? AND rid = ANY(?::bigint[]) AND NOT deleted
+			ORDER  BY id`, t.Number(), rids))
 		if err != nil {
 			return nil, err
 		}
@@ -110,13 +110,13 @@ func (v *View) included(ctx context.Context, inc search.Include, sources []fhir.
 
 // including follows references to the targets, backwards.
 func (v *View) including(ctx context.Context, inc search.Include, targets []fhir.Resource) ([]fhir.Resource, error) {
-	var selves []int64
+	var rids []int64
 	for _, r := range targets {
 		if inc.Target == "" || r.Ref.Type == inc.Target {
-			selves = append(selves, v.self(r.Ref))
+			rids = append(rids, v.rid(r.Ref))
 		}
 	}
-	if len(selves) == 0 {
+	if len(rids) == 0 {
 		return nil, nil
 	}
 	p, err := v.gate.Permit(fhir.SearchType, inc.Source)
@@ -141,7 +141,7 @@ func (v *View) including(ctx context.Context, inc search.Include, targets []fhir
 		        ORDER  BY x.ts DESC, x.rid DESC LIMIT ?) f
 		JOIN   ~resource r ON r.tenant_id = $1 AND r.rid = f.rid
 		WHERE  NOT r.deleted
-		ORDER  BY f.ts DESC, f.rid DESC`, keys, selves, maxIncluded+1))
+		ORDER  BY f.ts DESC, f.rid DESC`, keys, rids, maxIncluded+1))
 }
 
 // openable runs q, which returns rid, id, version, updated and body of

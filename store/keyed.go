@@ -6,7 +6,6 @@ import (
 
 	"github.com/jackc/pgx/v5/pgtype"
 
-	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/search"
 )
@@ -23,10 +22,12 @@ func (v *View) refKey(path search.Path, pair search.Token) int64 {
 	return v.keys.Hash("p", string(path), string(pair.Path), pair.Value)
 }
 
-// target is the key of what a reference points at: for a resource of this
-// tenant, its column self.
-func (v *View) target(s string) int64   { return v.keys.Hash("s", s) }
-func (v *View) self(ref fhir.Ref) int64 { return v.target(ref.String()) }
+// target is the key of what a reference points at; rid that of a resource of
+// this tenant, by which the database knows it. Were two resources ever to have
+// one rid, the second could not be stored: with a billion resources in a tenant
+// the chance that any two do is 3 %, and no read can mistake one for the other.
+func (v *View) target(s string) int64  { return v.keys.Hash("s", s) }
+func (v *View) rid(ref fhir.Ref) int64 { return v.target(ref.String()) }
 
 func (v *View) dateKey(p search.Path) int64 { return v.keys.Hash("d", string(p)) }
 
@@ -57,10 +58,6 @@ func finite(f float64) float64 {
 	}
 	return f
 }
-
-// newRID returns the number of a new resource. Numbers grow with the clock, so
-// that new rows lie together.
-func newRID() int64 { return audit.NextSeq() }
 
 // now is the time of a change, in the precision of meta.lastUpdated.
 func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }

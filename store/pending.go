@@ -31,14 +31,14 @@ type pending struct {
 }
 
 type resourceCols struct {
-	rid, self, present []int64
-	version            []int32
-	types              []int16
-	id                 []string
-	updated            []time.Time
-	ts                 []pgtype.Timestamptz
-	deleted            []bool
-	body               [][]byte
+	rid, present []int64
+	version      []int32
+	types        []int16
+	id           []string
+	updated      []time.Time
+	ts           []pgtype.Timestamptz
+	deleted      []bool
+	body         [][]byte
 }
 
 type changeCols struct {
@@ -69,8 +69,8 @@ type dateCols struct {
 	lo, hi   []pgtype.Timestamptz
 }
 
-func (c *resourceCols) add(r row, self int64, present uint64, ts pgtype.Timestamptz) {
-	c.rid, c.self, c.present = append(c.rid, r.rid), append(c.self, self), append(c.present, int64(present))
+func (c *resourceCols) add(r row, present uint64, ts pgtype.Timestamptz) {
+	c.rid, c.present = append(c.rid, r.rid), append(c.present, int64(present))
 	c.version, c.types, c.id = append(c.version, int32(r.version)), append(c.types, r.ref.Type.Number()), append(c.id, r.ref.ID)
 	c.updated, c.ts = append(c.updated, r.updated), append(c.ts, ts)
 	c.deleted, c.body = append(c.deleted, r.deleted), append(c.body, r.body)
@@ -84,12 +84,11 @@ func (tx *Tx) store(p smart.Permit, next row, old *row, present uint64, was, is 
 		w.rids = map[int64]bool{}
 	}
 	w.rids[next.rid] = true
-	self := tx.self(next.ref)
 	if old == nil {
-		w.inserted.add(next, self, present, is.ts)
+		w.inserted.add(next, present, is.ts)
 	} else {
-		w.updated.add(next, self, present, is.ts)
-		w.history.add(*old, 0, 0, is.ts)
+		w.updated.add(next, present, is.ts)
+		w.history.add(*old, 0, is.ts)
 	}
 	w.change.seq, w.change.rid = append(w.change.seq, audit.NextSeq()), append(w.change.rid, next.rid)
 	w.change.version, w.change.types = append(w.change.version, int32(next.version)), append(w.change.types, next.ref.Type.Number())
@@ -193,10 +192,10 @@ func (w *pending) statements() []gate.Clause {
 	var qs []gate.Clause
 	if c := &w.inserted; len(c.rid) > 0 {
 		qs = append(qs, gate.SQL(`
-			INSERT INTO ~resource (tenant_id, rid, self, type, id, version, updated, ts, deleted, present, body)
-			SELECT $1, * FROM unnest(?::bigint[], ?::bigint[], ?::smallint[], ?::text[], ?::int[], ?::timestamptz[],
+			INSERT INTO ~resource (tenant_id, rid, type, id, version, updated, ts, deleted, present, body)
+			SELECT $1, * FROM unnest(?::bigint[], ?::smallint[], ?::text[], ?::int[], ?::timestamptz[],
 			                         ?::timestamptz[], ?::bool[], ?::bigint[], ?::bytea[])`,
-			c.rid, c.self, c.types, c.id, c.version, c.updated, c.ts, c.deleted, c.present, c.body))
+			c.rid, c.types, c.id, c.version, c.updated, c.ts, c.deleted, c.present, c.body))
 	}
 	if c := &w.updated; len(c.rid) > 0 {
 		qs = append(qs, gate.SQL(`

@@ -88,7 +88,7 @@ func (v *View) current(ctx context.Context, p smart.Permit, ref fhir.Ref) (row, 
 	rows, err := v.query(ctx, p, gate.SQL(`
 		SELECT rid, version, updated, deleted, body
 		FROM   ~resource
-		WHERE  tenant_id = $1 AND type = ? AND id = ?`, ref.Type.Number(), ref.ID))
+		WHERE  tenant_id = $1 AND rid = ? AND type = ? AND id = ?`, v.rid(ref), ref.Type.Number(), ref.ID))
 	if err != nil {
 		return row{}, fmt.Errorf("reading %s: %w", ref, err)
 	}

@@ -494,16 +494,16 @@ func (v *View) scan(ctx context.Context, p smart.Permit, on fhir.Type, where sea
 func (v *View) targets(ctx context.Context, p smart.Permit, on fhir.Type, where search.Expr) (keys []int64, complete bool, err error) {
 	if !answered(where) {
 		err := v.scan(ctx, p, on, where, func(r row, _ fhir.Resource) error {
-			keys = append(keys, v.self(r.ref))
+			keys = append(keys, r.rid)
 			return nil
 		})
 		return keys, true, err
 	}
-	from, cond, _, err := v.statement(ctx, plan{on: on, permit: p, where: where, exact: true}, true)
+	from, cond, s, err := v.statement(ctx, plan{on: on, permit: p, where: where, exact: true}, false)
 	if err != nil {
 		return nil, false, err
 	}
-	rows, err := v.query(ctx, p, gate.SQL(`SELECT r.self FROM`).With(from, gate.SQL(`WHERE`), cond, gate.SQL(`LIMIT ?`, maxTargets+1)))
+	rows, err := v.query(ctx, p, gate.SQL(`SELECT`).With(s.anchor.Col("rid"), gate.SQL(`FROM`), from, gate.SQL(`WHERE`), cond, gate.SQL(`LIMIT ?`, maxTargets+1)))
 	if err != nil {
 		return nil, false, fmt.Errorf("following a chain to %s: %w", on, err)
 	}

@@ -47,8 +47,7 @@ func (tx *Tx) Fetch(ctx context.Context, refs ...fhir.Ref) error {
 	if tx.fetched == nil {
 		tx.fetched = map[fhir.Ref]*row{}
 	}
-	var types []int16
-	var ids []string
+	var rids []int64
 	var p smart.Permit
 	for _, ref := range refs {
 		if _, ok := tx.fetched[ref]; ok {
@@ -59,9 +58,9 @@ func (tx *Tx) Fetch(ctx context.Context, refs ...fhir.Ref) error {
 		if p, err = tx.writePermit(ref.Type); err != nil {
 			return err
 		}
-		types, ids = append(types, ref.Type.Number()), append(ids, ref.ID)
+		rids = append(rids, tx.rid(ref))
 	}
-	if len(ids) == 0 {
+	if len(rids) == 0 {
 		return nil
 	}
 	// The rows are locked in one order by everybody, so that two Bundles
@@ -69,9 +68,9 @@ func (tx *Tx) Fetch(ctx context.Context, refs ...fhir.Ref) error {
 	rows, err := tx.query(ctx, p, gate.SQL(`
 		SELECT rid, type, id, version, updated, deleted, body
 		FROM   ~resource
-		WHERE  tenant_id = $1 AND (type, id) IN (SELECT * FROM unnest(?::smallint[], ?::text[]))
+		WHERE  tenant_id = $1 AND rid = ANY(?::bigint[])
 		ORDER  BY rid
-		FOR    UPDATE`, types, ids))
+		FOR    UPDATE`, rids))
 	if err != nil {
 		return fmt.Errorf("locking resources: %w", err)
 	}
@@ -205,13 +204,12 @@ func (tx *Tx) Current(ctx context.Context, do fhir.Interaction, ref fhir.Ref) (f
 // put writes the version after old.
 func (tx *Tx) put(p smart.Permit, do fhir.Interaction, ref fhir.Ref, d *fhir.Document, old *row) (fhir.Resource, error) {
 	r := fhir.Resource{Ref: ref, Version: 1, Updated: now()}
-	next := row{rid: newRID(), ref: ref}
+	next := row{rid: tx.rid(ref), ref: ref}
 	if old != nil {
 		r.Version = old.version + 1
 		if !r.Updated.After(old.updated) { // the clock went back; time in a resource does not
 			r.Updated = old.updated.UTC().Add(time.Millisecond)
 		}
-		next.rid = old.rid
 	}
 	r.Body = d.Stamp(ref.ID, r.Version, r.Updated)
 	stored, err := fhir.Reopen(r.Body)

@@ -2,7 +2,6 @@
 -- that no tuple is padded; tenant_id leads every key all the same.
 CREATE TABLE {{schema}}.resource (
     rid       bigint      NOT NULL,
-    self      bigint      NOT NULL,
     present   bigint      NOT NULL,
     updated   timestamptz NOT NULL,
     ts        timestamptz NOT NULL DEFAULT '-infinity',
@@ -12,17 +11,14 @@ CREATE TABLE {{schema}}.resource (
     deleted   boolean     NOT NULL,
     id        text        COLLATE "C" NOT NULL,
     body      bytea       NOT NULL,
-    PRIMARY KEY (tenant_id, rid),
-    CONSTRAINT resource_type_id UNIQUE (tenant_id, type, id)
+    PRIMARY KEY (tenant_id, rid)
 ) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.02);
 ALTER TABLE {{schema}}.resource ALTER COLUMN body SET STORAGE EXTERNAL;
 CREATE INDEX resource_ts      ON {{schema}}.resource (tenant_id, type, ts, rid) WHERE NOT deleted;
 CREATE INDEX resource_updated ON {{schema}}.resource (tenant_id, type, updated, rid);
-CREATE INDEX resource_self    ON {{schema}}.resource (tenant_id, self);
 
 COMMENT ON TABLE  {{schema}}.resource         IS 'The current version of each resource, also of deleted ones.';
-COMMENT ON COLUMN {{schema}}.resource.rid     IS 'What the index tables call the resource. Never shown outside.';
-COMMENT ON COLUMN {{schema}}.resource.self    IS 'Keyed hash of Type/id: what references to it are indexed by.';
+COMMENT ON COLUMN {{schema}}.resource.rid     IS 'Keyed hash of Type/id: what the index tables call the resource, also as the target of references. Never shown outside.';
 COMMENT ON COLUMN {{schema}}.resource.present IS 'A set of bits: what the resource has, for :missing.';
 COMMENT ON COLUMN {{schema}}.resource.type    IS 'The number of the resource type.';
 COMMENT ON COLUMN {{schema}}.resource.updated IS 'meta.lastUpdated.';

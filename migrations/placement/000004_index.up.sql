@@ -40,7 +40,7 @@ COMMENT ON COLUMN {{schema}}.idx_token.key IS 'Keyed hash of type, parameter and
 COMMENT ON COLUMN {{schema}}.idx_token.ts  IS 'The main date of the resource, by which results are sorted.';
 COMMENT ON TABLE  {{schema}}.idx_ref       IS 'References, for chains, _has, _include and _revinclude.';
 COMMENT ON COLUMN {{schema}}.idx_ref.key   IS 'Keyed hash of type and parameter.';
-COMMENT ON COLUMN {{schema}}.idx_ref.target IS 'resource.self of what is referred to.';
+COMMENT ON COLUMN {{schema}}.idx_ref.target IS 'resource.rid of what is referred to.';
 COMMENT ON TABLE  {{schema}}.idx_num       IS 'Numbers and quantities, each as the range that its precision means.';
 COMMENT ON COLUMN {{schema}}.idx_num.key   IS 'Keyed hash of type and parameter; for quantities also of unit, for composites of code.';
 COMMENT ON TABLE  {{schema}}.idx_date      IS 'Dates and periods, each as the range that its precision means.';
