@@ -130,9 +130,12 @@ func TestAWrappedKeyOpensInNoOtherRow(t *testing.T) {
 	}{
 		{"moved to another tenant", func(w *world) { *w.row(w.south, keys.Clinical) = *w.row(w.north, keys.Clinical) }},
 		{"all moved to another tenant", func(w *world) { w.rows[w.south.Int()] = w.rows[w.north.Int()] }},
-		{"moved to another class", func(w *world) {
+		{"swapped with another class", func(w *world) {
+			a, b := w.row(w.south, keys.Audit), w.row(w.south, keys.Clinical)
+			a.Class, b.Class = b.Class, a.Class
+		}},
+		{"the same for two classes", func(w *world) {
 			*w.row(w.south, keys.Audit) = *w.row(w.south, keys.Clinical)
-			w.rows[w.south.Int()][1].Class = keys.Audit
 		}},
 		{"the fingerprint of another key", func(w *world) {
 			w.row(w.south, keys.Clinical).Fingerprint = w.row(w.north, keys.Clinical).Fingerprint

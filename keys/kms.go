@@ -12,7 +12,7 @@ import (
 )
 
 // A KMS wraps and unwraps data keys. Tink's clients for HashiCorp Vault, AWS
-// and Google Cloud are KMSs; FileKMS is the one for development.
+// and Google Cloud are KMSs; NewFileKMS makes the one for development.
 type KMS = registry.KMSClient
 
 // A Class is a class of data with keys of its own.

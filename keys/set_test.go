@@ -10,7 +10,10 @@ import (
 	"testing"
 
 	"github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/aead/aesgcm"
+	"github.com/tink-crypto/tink-go/v2/insecuresecretdataaccess"
 	"github.com/tink-crypto/tink-go/v2/keyset"
+	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
 	"pgregory.net/rapid"
 
 	"github.com/cordon-fhir/cordon/keys"
@@ -47,22 +50,31 @@ func TestWhatIsSealedOpensUnchanged(t *testing.T) {
 
 // KMS-02: a weaker key in a keyset is refused although Tink would use it.
 func TestOnlyAES256IsTaken(t *testing.T) {
-	w := newWorld(t)
-	wrapping, err := w.kms.GetAEAD(kek)
-	if err != nil {
-		t.Fatal(err)
-	}
-	weak, err := keyset.NewHandle(aead.AES128GCMKeyTemplate())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var data bytes.Buffer
-	if err := weak.WriteWithAssociatedData(keyset.NewBinaryWriter(&data), wrapping, []byte("cordon|tenant|1|clinical")); err != nil {
-		t.Fatal(err)
-	}
-	w.row(w.north, keys.Clinical).Data = data.Bytes()
-	if s, err := w.ring.Of(t.Context(), w.north); err == nil {
-		t.Errorf("%v opened with AES-128", s)
+	for template, ok := range map[*tinkpb.KeyTemplate]bool{aead.AES128GCMKeyTemplate(): false, aead.AES256GCMKeyTemplate(): true} {
+		w := newWorld(t)
+		wrapping, err := w.kms.GetAEAD(kek)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, err := keyset.NewHandle(template)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var data bytes.Buffer
+		if err := h.WriteWithAssociatedData(keyset.NewBinaryWriter(&data), wrapping, []byte("cordon|tenant|1|clinical")); err != nil {
+			t.Fatal(err)
+		}
+		primary, err := h.Primary()
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := primary.Key().(*aesgcm.Key).KeyBytes().Data(insecuresecretdataaccess.Token{})
+		sum := sha256.Sum256(append([]byte("cordon|fingerprint|"), key...))
+		row := w.row(w.north, keys.Clinical)
+		row.Data, row.Fingerprint = data.Bytes(), sum[:]
+		if s, err := w.ring.Of(t.Context(), w.north); (err == nil) != ok {
+			t.Errorf("with a key of %d bytes: %v, %v", len(key), s, err)
+		}
 	}
 }
 
