@@ -143,7 +143,8 @@ func (e *endpoint) authorize(ctx context.Context) error {
 	if time.Now().Before(e.until) {
 		return nil
 	}
-	cmd := exec.CommandContext(ctx, e.server.binary, "token", "--dir", e.server.dir, "--tenant", e.slug, "--scope", "system/*.cruds")
+	cmd := exec.CommandContext(ctx, e.server.binary, "token", "--dir", e.server.dir, "--tenant", e.slug,
+		"--client", "backend", "--scope", "system/*.cruds")
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	out, err := cmd.Output()

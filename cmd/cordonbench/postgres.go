@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -186,7 +187,25 @@ func (p *postgres) plans(ctx context.Context, fn func() error) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the log of PostgreSQL: %w", err)
 	}
-	return log[before.Size():], nil
+	return p.ofOthers(log[before.Size():]), nil
+}
+
+// ofOthers returns the messages in a log that are neither the postmaster's nor
+// about our own session. The lines of a message after its first begin with a
+// tab.
+func (p *postgres) ofOthers(log []byte) []byte {
+	postmaster, own := fmt.Appendf(nil, " [%d] ", p.PID()), fmt.Appendf(nil, " [%d] ", p.admin.PgConn().PID())
+	var kept []byte
+	keep := false
+	for line := range bytes.Lines(log) {
+		if line[0] != '\t' {
+			keep = !bytes.Contains(line, postmaster) && !bytes.Contains(line, own)
+		}
+		if keep {
+			kept = append(kept, line...)
+		}
+	}
+	return kept
 }
 
 // explain sets from which duration plans are written to the log.

@@ -30,7 +30,7 @@ var searches = []search{
 	{"Observation?patient", func(c *catalog) string { return "Observation?patient=" + pick(c.pairs).patient }},
 	{"Observation?patient&code", func(c *catalog) string { return observed(pick(c.pairs)) }},
 	{"Observation?patient&code&date newest", func(c *catalog) string {
-		return observed(pick(c.pairs)) + "&date=ge1990-01-01&_sort=-date"
+		return observed(pick(c.pairs)) + "&date=ge1900-01-01&_sort=-date"
 	}},
 	{"Observation?code", byCode},
 	{"Observation?code _total", func(c *catalog) string { return byCode(c) + "&_total=accurate" }},
