@@ -32,7 +32,7 @@ func init() { // the members refer to controls through Parse
 
 // typed passes _type, which readTypes has read.
 func (r *reader) typed(p Param) error {
-	if r.query.Type != "" || p.Name != "_type" {
+	if r.query.Type != "" {
 		return errUnknown
 	}
 	return nil
@@ -93,9 +93,6 @@ func (r *reader) elements(p Param) error {
 // sort reads _sort.
 // https://hl7.org/fhir/R4/search.html#sort
 func (r *reader) sort(p Param) error {
-	if p.Name != "_sort" {
-		return unsupported(p.Name, "has a modifier; the order is descending by a leading minus")
-	}
 	for code := range strings.SplitSeq(p.Value, ",") {
 		code, desc := strings.CutPrefix(strings.TrimSpace(code), "-")
 		key := SortKey{Desc: desc}

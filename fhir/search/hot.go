@@ -18,8 +18,8 @@ var hotNumbers = map[fhir.Type]string{"Observation": "value-quantity"}
 var mainDates = map[fhir.Type][]string{
 	"Account":               {"period"},
 	"AllergyIntolerance":    {"onset", "date"},
-	"AuditEvent":            {"date"},
-	"ClinicalImpression":    {"period", "date"},
+	"Bundle":                {"timestamp"},
+	"ChargeItem":            {"occurrence", "entered-date"},
 	"Communication":         {"sent", "received"},
 	"CommunicationRequest":  {"occurrence", "authored"},
 	"Condition":             {"onset-date", "recorded-date"},
@@ -33,6 +33,7 @@ var mainDates = map[fhir.Type][]string{
 	"MedicationDispense":    {"whenhandedover", "whenprepared"},
 	"MedicationRequest":     {"authoredon"},
 	"MedicationStatement":   {"effective"},
+	"NutritionOrder":        {"datetime"},
 	"Patient":               {"birthdate"},
 	"Person":                {"birthdate"},
 	"Provenance":            {"when", "recorded"},

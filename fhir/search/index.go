@@ -282,31 +282,30 @@ func (x *indexer) string(path Path, s string) {
 	}
 }
 
-// emitterOf returns what indexes values of the datatype as the kind. All that
-// the generated tables hold is here; a test says so.
-func emitterOf(k kind, datatype string) func(*indexer, *leaf, value) bool {
-	return emitters[k][datatype]
-}
-
-var emitters = map[kind]map[string]func(*indexer, *leaf, value) bool{
-	tokens: {
+// emitters index the values of each datatype, for each type of search
+// parameter. All that the generated tables hold is here; a test says so.
+var emitters = map[string]map[string]func(*indexer, *leaf, value) bool{
+	"token": {
 		"Coding": (*indexer).coding, "CodeableConcept": (*indexer).concept, "Identifier": (*indexer).identifier,
 		"ContactPoint": (*indexer).contact, "boolean": (*indexer).boolean, "exists": (*indexer).exists,
-		"code": (*indexer).code, "id": (*indexer).code, "string": (*indexer).code,
-		"uri": (*indexer).uri, "url": (*indexer).uri, "oid": (*indexer).uri, "uuid": (*indexer).uri,
-		"canonical": (*indexer).canonical,
+		"code": (*indexer).code, "id": (*indexer).code, "string": (*indexer).code, "uri": (*indexer).code, "canonical": (*indexer).code,
 	},
-	texts: {"string": (*indexer).words, "markdown": (*indexer).words},
-	references: {
+	"uri": {
+		"uri": (*indexer).uri, "url": (*indexer).uri, "oid": (*indexer).uri, "uuid": (*indexer).uri, "canonical": (*indexer).canonical,
+	},
+	"string": {"string": (*indexer).words, "markdown": (*indexer).words},
+	"reference": {
 		"Reference": (*indexer).reference, "Resource": (*indexer).inline,
 		"canonical": (*indexer).canonical, "uri": (*indexer).uri,
 	},
-	dates: {
+	"date": {
 		"date": (*indexer).date, "dateTime": (*indexer).date, "instant": (*indexer).date,
 		"Period": (*indexer).period, "Timing": (*indexer).timing,
 	},
-	numbers: {
+	"number": {
 		"integer": (*indexer).number, "positiveInt": (*indexer).number, "unsignedInt": (*indexer).number, "decimal": (*indexer).number,
+	},
+	"quantity": {
 		"Quantity": (*indexer).quantity, "Age": (*indexer).quantity, "Duration": (*indexer).quantity,
 		"Money": (*indexer).money, "Range": (*indexer).quantities,
 	},
@@ -504,10 +503,10 @@ func (x *indexer) reference(l *leaf, v value) bool {
 // inline indexes a resource that is the value itself, in a Bundle.
 func (x *indexer) inline(l *leaf, v value) bool {
 	t, id := text(v.Get("resourceType")), text(v.Get("id"))
-	x.only(l, t)
-	if id == "" || !slices.Contains(l.targets, fhir.Type(t)) {
+	if id == "" || !slices.ContainsFunc(l.only, func(o onlyBits) bool { return o.value == t }) {
 		return false
 	}
+	x.only(l, t)
 	x.terms.Refs = append(x.terms.Refs, Reference{Path: l.path, Target: x.compose(t, "/", id)})
 	return true
 }

@@ -12,9 +12,11 @@ import (
 const (
 	maxParams = 64
 	maxValues = 500
-	maxLeaves = 5000
+	maxLeaves = 2000
 	maxDepth  = 4
 	maxLength = 4096
+	// maxTargets is how many types a chain may lead to without saying which.
+	maxTargets = 16
 )
 
 // ParseQuery reads the parameters of a URL's query or of a form, in order. A

@@ -108,6 +108,9 @@ func (r *reader) param(p Param) (Expr, error) {
 	var e Expr
 	var err error
 	if control := controls[base]; control != nil {
+		if p.Name != base && !strings.Contains(base, "include") {
+			return nil, unsupportedModifier(p.Name)
+		}
 		err = control(r, p)
 	} else {
 		e, err = r.condition(p)
@@ -200,7 +203,7 @@ func (p *parameter) chain(modifier, rest, value string, o Options, depth int) (E
 		if err != nil {
 			return nil, err
 		}
-		if or = append(or, Chain{Paths: p.paths(t), Type: t, X: e}); len(or) > 1 && !common[rest] {
+		if or = append(or, Chain{Paths: p.paths(t), Type: t, X: e}); len(or) > 1 && (!common[rest] || len(targets) > maxTargets) {
 			return nil, invalid(p.Code, "can refer to several types; the chain must say which, as in subject:Patient.name")
 		}
 	}

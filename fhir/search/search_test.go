@@ -275,3 +275,16 @@ func TestMissing(t *testing.T) { // S-04
 func TestAndOfRepeatsMayBeMetByDifferentRepetitions(t *testing.T) { // S-04
 	check(t, patient, []string{"given=peter&given=james", "given=peter&family=obrien&birthdate=1974"}, []string{"given=peter&given=john"})
 }
+
+func TestTheFirstEntryOfABundleIsReferredTo(t *testing.T) { // S-18
+	d := func(on string) string {
+		return `{"resourceType":"Bundle","id":"b","entry":[{"resource":{"resourceType":"` + on + `","id":"1"}},{"resource":{"resourceType":"Composition","id":"2"}}]}`
+	}
+	check(t, d("Composition"), []string{"composition=1", "composition=Composition/1", "message:missing=true"}, []string{"composition=2", "message=1", "composition:missing=true"})
+	check(t, d("MessageHeader"), []string{"message=1", "composition:missing=true"}, []string{"composition=1", "composition=2"})
+}
+
+func TestTokensOfURIsAreCodes(t *testing.T) { // S-11
+	check(t, `{"resourceType":"MessageDefinition","id":"m","eventUri":"http://x.org/Event|1"}`,
+		[]string{`event=http://x.org/event\|1`}, []string{"event=http://x.org/event"})
+}

@@ -27,14 +27,14 @@ func appendOnce(list Or, e Expr) Or {
 		}
 		return list
 	}
+	if len(list) <= maxCompared && slices.ContainsFunc(list, func(m Expr) bool { return Equal(m, e) }) {
+		return list
+	}
 	if ids, ok := e.(HasID); ok && len(list) > 0 {
 		if had, ok := list[len(list)-1].(HasID); ok {
 			list[len(list)-1] = append(slices.Clone(had), ids...)
 			return list
 		}
-	}
-	if len(list) <= maxCompared && slices.ContainsFunc(list, func(m Expr) bool { return Equal(m, e) }) {
-		return list
 	}
 	return append(list, e)
 }

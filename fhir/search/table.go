@@ -62,6 +62,8 @@ const (
 	every kind = 0xff
 )
 
+// kindOf is how each type of search parameter is indexed. What is not here is
+// not read from an element.
 var kindOf = map[string]kind{
 	"token": tokens, "uri": tokens, "string": texts, "reference": references,
 	"date": dates, "number": numbers, "quantity": numbers,
@@ -93,9 +95,8 @@ type leaf struct {
 	emit   func(*indexer, *leaf, value) bool
 	// bits are those of the parameters that read any value, only those of
 	// the parameters that read some.
-	bits    uint64
-	only    []onlyBits
-	targets []fhir.Type // of inline resources
+	bits uint64
+	only []onlyBits
 }
 
 type onlyBits struct {
@@ -183,6 +184,9 @@ func (n *node) add(sp *r4.SearchParameter, bit int) []element {
 	var list []element
 	k := kindOf[sp.Type]
 	for _, b := range sp.Branches {
+		if b.Leaves[0].Type == "Resource" && len(sp.Targets) == 1 {
+			b.Only = string(sp.Targets[0])
+		}
 		at := n
 		for _, s := range b.Steps {
 			at = at.child(s)
@@ -197,7 +201,7 @@ func (n *node) add(sp *r4.SearchParameter, bit int) []element {
 			for _, name := range names {
 				part := r4.SearchLeaf{Name: name, Type: "string"}
 				path := Path(b.Path + "." + name)
-				at.child(r4.SearchStep{Name: l.Name}).child(r4.SearchStep{Name: name}).read(path, k, part, bit, r4.SearchBranch{}, sp.Targets)
+				at.child(r4.SearchStep{Name: l.Name}).child(r4.SearchStep{Name: name}).read(path, sp.Type, part, bit, r4.SearchBranch{})
 				list = append(list, element{path: path, kind: k, types: []r4.SearchLeaf{part}})
 			}
 		}
@@ -206,7 +210,7 @@ func (n *node) add(sp *r4.SearchParameter, bit int) []element {
 		}
 		path := Path(b.Path)
 		for _, l := range plain {
-			at.child(r4.SearchStep{Name: l.Name}).read(path, k, l, bit, b, sp.Targets)
+			at.child(r4.SearchStep{Name: l.Name}).read(path, sp.Type, l, bit, b)
 		}
 		list = append(list, element{path: path, kind: k, only: b.Only, single: b.Single, types: plain})
 	}
@@ -225,14 +229,15 @@ func (n *node) child(s r4.SearchStep) *node {
 	return c
 }
 
-// read makes n index its value as one of the type at the path, and tells the
-// parameter with the bit when there is one.
-func (n *node) read(path Path, k kind, of r4.SearchLeaf, bit int, b r4.SearchBranch, targets []fhir.Type) {
+// read makes n index its value as one of the datatype at the path, for a type
+// of search parameter, and tells the parameter with the bit when there is one.
+func (n *node) read(path Path, searched string, of r4.SearchLeaf, bit int, b r4.SearchBranch) {
+	k := kindOf[searched]
 	i := slices.IndexFunc(n.leaves, func(l *leaf) bool { return l.path == path && l.kind == k })
 	if i < 0 {
 		i = len(n.leaves)
 		n.leaves = append(n.leaves, &leaf{
-			path: path, kind: k, emit: emitterOf(k, of.Type), targets: targets, single: b.Single,
+			path: path, kind: k, emit: emitters[searched][of.Type], single: b.Single,
 			start: startPath(path), gram: gramPath(path), text: path + textSuffix, of: path + typeSuffix,
 			sys: path + systemSuffix, full: path + fullSuffix, unit: path + unitSuffix, ident: path + identifierSuffix,
 		})
