@@ -26,14 +26,19 @@ type Permit struct {
 // each type that is reached needs one of its own.
 // https://hl7.org/fhir/smart-app-launch/scopes-and-launch-context.html
 func (g *Grant) Permit(do fhir.Interaction, on fhir.Type) (Permit, error) {
-	if g == nil || g.tenant == nil || g.access == nil {
-		return Permit{}, notInScopes(do, on)
-	}
-	where := g.access.ask(question{letterOf(do), on})
+	where := g.where(do, on)
 	if where == nil {
 		return Permit{}, notInScopes(do, on)
 	}
 	return Permit{grant: g, interaction: do, on: on, where: where}, nil
+}
+
+// where returns the condition of a Permit, nil if there is none to be had.
+func (g *Grant) where(do fhir.Interaction, on fhir.Type) search.Expr {
+	if g == nil || g.tenant == nil || g.access == nil {
+		return nil
+	}
+	return g.access.ask(question{letterOf(do), on})
 }
 
 // Types returns the types on which Permit allows the interaction, in order of
@@ -41,7 +46,7 @@ func (g *Grant) Permit(do fhir.Interaction, on fhir.Type) (Permit, error) {
 func (g *Grant) Types(do fhir.Interaction) []fhir.Type {
 	var types []fhir.Type
 	for _, t := range fhir.Types {
-		if _, err := g.Permit(do, t); err == nil {
+		if g.where(do, t) != nil {
 			types = append(types, t)
 		}
 	}
@@ -90,7 +95,7 @@ func (p Permit) Where() search.Expr {
 }
 
 func notInScopes(do fhir.Interaction, on fhir.Type) error {
-	if on == "" {
+	if !on.Known() { // then it is none, or the client's own text
 		return fhir.Errorf(fhir.Forbidden, "no scope of the token allows %s", do)
 	}
 	return fhir.Errorf(fhir.Forbidden, "no scope of the token allows %s on %s", do, on)
