@@ -24,6 +24,7 @@ func batchOrTransaction(ctx context.Context, s *server, req *request) (*response
 	if kind != "batch" && kind != "transaction" {
 		return nil, fhir.Errorf(fhir.Invalid, "the Bundle must be of type batch or transaction").At("Bundle.type")
 	}
+	req.document.Tree = nil // large, and not needed: its bytes are cut
 	entries := parseEntries(member(req.document.JSON, "entry"))
 	if len(entries) > s.Limits.Entries {
 		return nil, fhir.Errorf(fhir.TooLong, "a Bundle has at most %d entries", s.Limits.Entries)
@@ -186,7 +187,7 @@ func (s *server) request(ctx context.Context, outer *request, e *entry, g *smart
 		prefer: outer.prefer, grant: g, slug: outer.slug, base: outer.base, limits: outer.limits, now: outer.now, entry: true,
 	}
 	e.req = r
-	path, query, err := s.entryPath(outer.base, e.url, g)
+	path, query, err := s.entryPath(outer, e.url)
 	if err != nil {
 		return clientError(err).At(e.place() + ".request.url")
 	}
@@ -262,16 +263,16 @@ func (e *entry) setDocument(resource []byte) error {
 
 // entryPath returns the path and the query of the URL of an entry. It must be
 // below the base of the tenant.
-func (s *server) entryPath(base, url string, g *smart.Grant) (path, query string, err error) {
-	below, own := strings.CutPrefix(url, base+"/")
+func (s *server) entryPath(outer *request, url string) (path, query string, err error) {
+	below, own := strings.CutPrefix(url, outer.base+"/")
 	if !own && (strings.Contains(url, ":") && !strings.ContainsAny(before(url, ":"), "/?") || strings.HasPrefix(url, "//")) {
 		if slug, ok := s.ours(url); ok {
-			s.alert(g, smart.Alert{Rule: "other-tenant-url", Addressed: slug})
+			s.alert(outer.grant, smart.Alert{Rule: otherInBundle, Addressed: slug})
 		}
 		return "", "", fhir.Errorf(fhir.Invalid, "the URL is not below the base of this tenant")
 	}
 	below, query, _ = strings.Cut(below, "?")
-	path = "/fhir/" + g.Tenant().Slug.String() + "/" + strings.TrimPrefix(below, "/")
+	path = "/fhir/" + outer.slug + "/" + strings.TrimPrefix(below, "/")
 	path, plain := plainPath(path)
 	if below == "" || !plain {
 		return "", "", fhir.Errorf(fhir.Invalid, "the URL is not the path of an interaction")

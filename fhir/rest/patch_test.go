@@ -146,7 +146,7 @@ func TestTheStandardsPatchCasesHold(t *testing.T) {
 }
 
 // testData returns the folder with the test data, or skips the test.
-func testData(t *testing.T) string {
+func testData(t testing.TB) string {
 	t.Helper()
 	if dir := os.Getenv("CORDON_TEST_DATA"); dir != "" {
 		return dir

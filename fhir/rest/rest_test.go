@@ -2,8 +2,10 @@ package rest
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -12,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store"
@@ -446,6 +449,54 @@ func TestNoTenantIsReachedByATokenOfAnother(t *testing.T) {
 		t.Errorf("X-Tenant-Id: alerts %v", a.alerts)
 	}
 	c.must(200, "GET", "/Patient", "", "X-Tenant-Id", storetest.A1, "X-Forwarded-Host", storetest.A2, "X-Original-URL", "/fhir/"+storetest.A2+"/Patient")
+}
+
+// A slip in a path is no attack: the client is told so, and nobody is alarmed.
+func TestAMalformedPathBelowTheOwnTenantIsTheClientsFault(t *testing.T) {
+	a := newAPI(t)
+	c := a.client(t, storetest.A1, all)
+	c.must(400, "GET", "/Patient/M%C3%BCller", "")
+	c.must(400, "GET", "/Patient/a%7Cb", "")
+	if len(a.alerts) != 0 {
+		t.Errorf("alerts %v", a.alerts)
+	}
+}
+
+// brokenLog is a platform log that cannot be written.
+type brokenLog struct{}
+
+func (brokenLog) AppendPlatform(context.Context, []audit.Entry) error { return io.ErrClosedPipe }
+
+// AUD-02: without an audit entry there is no answer, not even to strangers.
+func TestNothingIsAnsweredThatCannotBeAudited(t *testing.T) {
+	a := newAPI(t, func(c *Config) {
+		f := storetest.New(t)
+		db, err := store.Open(t.Context(), store.Config{DatabaseURL: f.URLs.App, AuditURL: f.URLs.Audit, Keys: f.Keyring, Platform: brokenLog{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(db.Close)
+		c.DB = db
+	})
+	c := &client{a, t, storetest.A1, "nonsense"}
+	for _, path := range []string{"/metadata", "/Patient/1"} {
+		if w := c.must(503, "GET", path, "", "Authorization", ""); strings.Contains(w.Body.String(), "CapabilityStatement") || w.Header().Get("Retry-After") == "" {
+			t.Errorf("%s: got %v %s", path, w.Header(), w.Body)
+		}
+	}
+}
+
+// T265, OBS-05
+func TestAPanicIsAnsweredAndItsValueIsNotShown(t *testing.T) {
+	a := newAPI(t, func(c *Config) { c.SmartConfiguration = func(string) []byte { panic("CANARY") } })
+	c := &client{a, t, storetest.A1, ""}
+	w := c.must(500, "GET", "/.well-known/smart-configuration", "", "Authorization", "")
+	if strings.Contains(w.Body.String()+a.logged.String(), "CANARY") {
+		t.Errorf("got %s\n%s", w.Body, a.logged)
+	}
+	if !strings.Contains(a.logged.String(), "panic with a string") {
+		t.Errorf("the log does not tell of it: %s", a.logged)
+	}
 }
 
 // INT-03: only the public documents are served to strangers.

@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -36,6 +37,9 @@ func searchQuery(on fhir.Type, req *request) (*search.Query, error) {
 	q, err := search.Parse(on, req.params, search.Options{Lenient: lenient, Base: req.base})
 	if err != nil {
 		return nil, err
+	}
+	if slices.Contains(q.Types, auditEvent) {
+		return nil, fhir.Errorf(fhir.NotSupported, "the audit trail is searched by itself, at /AuditEvent")
 	}
 	req.summary, req.elements = q.Summary, q.Elements
 	switch {
@@ -122,9 +126,8 @@ func (req *request) setCursor(ctx context.Context, db *store.DB) error {
 	if err != nil {
 		return err
 	}
-	// A page of one thing is not a page of another. What a compartment is of
-	// is in the query, not in the cursor: it only ever narrows.
-	if c.Interaction != req.does || c.Ref.Type != req.ref.Type && req.of == "" {
+	// A page of one thing is not a page of another.
+	if does, of := req.paged(); c.Interaction != does || c.Ref != of {
 		return wrong
 	}
 	if req.params, err = search.ParseQuery(c.Query); err != nil {
@@ -132,6 +135,18 @@ func (req *request) setCursor(ctx context.Context, db *store.DB) error {
 	}
 	req.cursor = &c
 	return nil
+}
+
+// paged returns what a cursor says of the pages of req. Which compartment is
+// searched is in the path alone: it only ever narrows.
+func (req *request) paged() (fhir.Interaction, fhir.Ref) {
+	switch {
+	case req.of == "*":
+		return fhir.SearchSystem, fhir.Ref{}
+	case req.of != "":
+		return fhir.SearchType, fhir.Ref{Type: fhir.Type(req.of)}
+	}
+	return req.does, req.ref
 }
 
 // pages returns the links of a page.

@@ -142,6 +142,8 @@ func (c *call) run(ctx context.Context) (*response, error) {
 			method = http.MethodGet
 		}
 		c.place, c.allow, noRoute = c.routes.find(method, path)
+	} else {
+		c.place.tenant = tenantOf(c.http.URL.EscapedPath())
 	}
 	if c.http.Method == http.MethodOptions {
 		return &response{status: http.StatusNoContent}, nil
@@ -192,7 +194,7 @@ func (c *call) tenantHeader() error {
 	if len(named) == 0 || len(named) == 1 && named[0] == c.place.tenant {
 		return nil
 	}
-	a := smart.Alert{Rule: "tenant-header", Addressed: c.place.tenant}
+	a := smart.Alert{Rule: otherInHeader, Addressed: c.place.tenant}
 	for _, n := range named {
 		if s, err := tenant.ParseSlug(n); err == nil && n != c.place.tenant {
 			a.Addressed = s.String()
@@ -201,6 +203,12 @@ func (c *call) tenantHeader() error {
 	c.alert(a)
 	return fhir.Errorf(fhir.Invalid, "X-Tenant-Id and the path name different tenants")
 }
+
+// The rules of this package's alerts.
+const (
+	otherInHeader smart.Rule = "other-tenant-in-header" // X-Tenant-Id
+	otherInBundle smart.Rule = "other-tenant-in-bundle" // the URL of an entry
+)
 
 // alert tells of what the holder of the call's Grant tried.
 func (c *call) alert(a smart.Alert) { c.server.alert(c.grant, a) }
@@ -460,6 +468,9 @@ func (c *call) record(ctx context.Context, resp *response) error {
 	if c.req.ref.ID == "" {
 		e.Entity = fhir.Ref{}
 	}
+	if e.Interaction == "" && c.place.route != nil {
+		e.Interaction = c.place.route.does
+	}
 	if c.grant != nil {
 		e.Agent = c.grant.Agent()
 	}
@@ -707,6 +718,25 @@ func plainPath(escaped string) (string, bool) {
 		}
 	}
 	return path, true
+}
+
+// tenantOf returns the slug in a path that is not plain, so that a slip in the
+// rest of it is answered as one. It is "" if the rest could be meant to lead
+// out of the tenant.
+func tenantOf(escaped string) string {
+	rest, _ := strings.CutPrefix(escaped, "/fhir/")
+	text, below, _ := strings.Cut(rest, "/")
+	slug, err := tenant.ParseSlug(text)
+	if err != nil {
+		return ""
+	}
+	below = "/" + strings.ToLower(below)
+	for _, trick := range []string{"..", "/./", "//", "%2e", "%2f", "%5c", ";"} {
+		if strings.Contains(below, trick) {
+			return ""
+		}
+	}
+	return slug.String()
 }
 
 // encode is the inverse of search.ParseQuery.

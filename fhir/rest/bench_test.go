@@ -1,0 +1,51 @@
+package rest
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/smart"
+	"github.com/cordon-fhir/cordon/store/storetest"
+)
+
+// BenchmarkPlan is what a transaction costs before it reaches the database, by
+// resource.
+func BenchmarkPlan(b *testing.B) {
+	files, _ := filepath.Glob(filepath.Join(testData(b), "synthea", "*.json"))
+	if len(files) == 0 {
+		b.Skip("there are no Synthea records: set CORDON_TEST_DATA")
+	}
+	raw, err := os.ReadFile(files[0])
+	if err != nil {
+		b.Fatal(err)
+	}
+	s := &server{routes: newRouter(), Config: Config{Base: baseOf, Limits: Limits{}.orDefault()}}
+	resources := 0
+	for b.Loop() {
+		d, err := fhir.Parse(raw, fhir.Limits{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		entries := parseEntries(member(d.JSON, "entry"))
+		req := &request{slug: storetest.A1, base: baseOf(storetest.A1), grant: &smart.Grant{}, limits: &s.Limits, now: time.Now, document: d}
+		p := plan{server: s, outer: req, entries: entries}
+		if err := p.make(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		resources += len(entries)
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(resources), "µs/resource")
+}
+
+// BenchmarkRead is a read of one resource, through the handler and back.
+func BenchmarkRead(b *testing.B) {
+	c := newAPI(b).client(b, storetest.A1, all)
+	id := fresh()
+	c.must(201, "PUT", "/Patient/"+id, patient(id, "x"))
+	for b.Loop() {
+		c.must(200, "GET", "/Patient/"+id, "")
+	}
+}
