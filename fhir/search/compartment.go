@@ -55,21 +55,3 @@ func rank(code string) int {
 	}
 	return 100
 }
-
-// Patients returns the patients in whose compartment a resource of the type
-// with the terms is, the one whom it is about first. A Patient's own name is
-// not in its terms, so for type Patient there are none.
-func Patients(t fhir.Type, terms *Terms) []fhir.Ref {
-	if t == "Patient" {
-		return nil
-	}
-	var list []fhir.Ref
-	for _, path := range membership("Patient", t) {
-		for _, r := range terms.refs(func(r Reference) bool { return r.Path == path && r.Pair == Token{} }) {
-			if r.Type == "Patient" && !slices.Contains(list, r) {
-				list = append(list, r)
-			}
-		}
-	}
-	return list
-}

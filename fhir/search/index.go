@@ -185,17 +185,14 @@ func (x *indexer) pair(tb *table) {
 	}
 }
 
-// mainDate returns the main clinical date of a resource with the terms.
+// mainDate returns the beginning of the main clinical date of a resource with
+// the terms. MainDate promises that it is that, also where it is open.
 func mainDate(tb *table, t *Terms) time.Time {
 	for _, path := range tb.mainDate {
 		for _, d := range t.Dates {
-			if d.Path != path {
-				continue
+			if d.Path == path {
+				return d.Lo
 			}
-			if d.Lo.IsZero() {
-				return d.Hi
-			}
-			return d.Lo
 		}
 	}
 	return time.Time{}

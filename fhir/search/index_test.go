@@ -93,13 +93,25 @@ func TestTheMainDateIsWhenItHappened(t *testing.T) {
 		`{"resourceType":"Condition","onsetDateTime":"2001","recordedDate":"2002-03-04"}`:                      "2001-01-01",
 		`{"resourceType":"Condition","recordedDate":"2002-03-04"}`:                                             "2002-03-04",
 		`{"resourceType":"Encounter","period":{"start":"2003-01-01","end":"2004-01-01"}}`:                      "2003-01-01",
-		`{"resourceType":"Procedure","performedPeriod":{"end":"2004-01-01"}}`:                                  "2004-01-02",
+		`{"resourceType":"Procedure","performedPeriod":{"end":"2004-01-01"}}`:                                  "0001-01-01",
 		`{"resourceType":"Observation","issued":"2005-01-01T00:00:00Z"}`:                                       "0001-01-01",
 		`{"resourceType":"MedicationRequest","authoredOn":"2006-01-01"}`:                                       "2006-01-01",
 		`{"resourceType":"DiagnosticReport","effectiveDateTime":"2006-01-01","issued":"2007-01-01T00:00:00Z"}`: "2006-01-01",
 	} {
 		if got := search.Index(document(t, json)).Time.Format(time.DateOnly); got != want {
 			t.Errorf("%s: got %s, want %s", json, got, want)
+		}
+	}
+}
+
+func TestTheMainDateIsTheBeginningOfItsElement(t *testing.T) {
+	for _, d := range examples(t) {
+		path, _ := search.MainDate(d.Type)
+		terms := search.Index(d)
+		for _, r := range terms.Dates {
+			if r.Path == path && !r.Lo.Equal(terms.Time) {
+				t.Errorf("%s/%s: the time is %v, its element begins %v", d.Type, d.ID, terms.Time, r.Lo)
+			}
 		}
 	}
 }

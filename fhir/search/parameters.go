@@ -1,6 +1,7 @@
 package search
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/cordon-fhir/cordon/fhir"
@@ -14,8 +15,12 @@ type Parameter struct {
 	Targets    []fhir.Type
 }
 
-// Parameters returns the search parameters of t, in order of name.
+// Parameters returns the search parameters of t, in order of name; for the
+// whole system those that all types have.
 func Parameters(t fhir.Type) []Parameter {
+	if t == "" {
+		return slices.DeleteFunc(Parameters("Basic"), func(p Parameter) bool { return !common[p.Name] })
+	}
 	tb := tableOf(t)
 	if tb == nil {
 		return nil

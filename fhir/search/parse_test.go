@@ -293,10 +293,18 @@ func TestCompartments(t *testing.T) { // H-55
 }
 
 func TestPatientsOfAResource(t *testing.T) {
-	d := document(t, `{"resourceType":"Observation","performer":[{"reference":"Patient/2"},{"reference":"Practitioner/3"}],"subject":{"reference":"Patient/1"}}`)
-	want := []fhir.Ref{{Type: "Patient", ID: "1"}, {Type: "Patient", ID: "2"}}
-	if diff := cmp.Diff(want, search.Patients("Observation", search.Index(d))); diff != "" {
-		t.Error(diff)
+	for json, want := range map[string][]fhir.Ref{
+		`{"resourceType":"Observation","performer":[{"reference":"Patient/2"},{"reference":"Practitioner/3"}],"subject":{"reference":"Patient/1"}}`: {
+			{Type: "Patient", ID: "1"}, {Type: "Patient", ID: "2"}},
+		`{"resourceType":"Patient","id":"3","link":[{"other":{"reference":"Patient/4"}}]}`: {{Type: "Patient", ID: "3"}},
+		`{"resourceType":"Coverage","beneficiary":{"reference":"Patient/5"}}`:              {{Type: "Patient", ID: "5"}},
+		`{"resourceType":"Observation","subject":{"reference":"Group/1"}}`:                 nil,
+		`{"resourceType":"Organization","partOf":{"reference":"Patient/1"}}`:               nil,
+		`{"resourceType":"Observation","subject":{"reference":"http://x.org/Patient/1"}}`:  nil,
+	} {
+		if diff := cmp.Diff(want, search.PatientsOf(document(t, json))); diff != "" {
+			t.Errorf("%s: %s", json, diff)
+		}
 	}
 }
 
@@ -380,6 +388,9 @@ func TestParametersAreListed(t *testing.T) { // S-18, H-52
 	}
 	if diff := cmp.Diff(want, list[i]); diff != "" {
 		t.Error(diff)
+	}
+	if got := search.Parameters(""); len(got) != 6 {
+		t.Errorf("got %v for the system", got)
 	}
 	if !slices.Contains(search.Includes("MedicationRequest"), "MedicationRequest:medication") || !slices.Contains(search.RevIncludes("Patient"), "Provenance:target") {
 		t.Error("includes are missing")
