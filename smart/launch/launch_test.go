@@ -21,7 +21,6 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
@@ -30,8 +29,6 @@ import (
 	"github.com/cordon-fhir/cordon/smart/launch"
 	"github.com/cordon-fhir/cordon/tenant"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func base(slug string) string   { return "https://fhir.example/fhir/" + slug }
 func issuer(slug string) string { return "https://fhir.example/auth/" + slug }
