@@ -40,28 +40,22 @@ func (db *DB) sealEntry(ctx context.Context, t *tenant.Tenant, e *audit.Entry) (
 		Recorded:    e.Recorded,
 		Interaction: int16(slices.Index(interactions, e.Interaction) + 1),
 		Outcome:     int16(e.Outcome),
-	}
-	if e.Parent != 0 {
-		r.Parent = &e.Parent
-	}
-	if n := e.Type.Number(); n != 0 {
-		r.Type = &n
+		Parent:      e.Parent,
+		Type:        e.Type.Number(),
 	}
 	if a := agentName(e.Agent); a != "" {
-		r.Agent = pointer(set.Hash("a", a))
+		r.Agent = set.Hash("a", a)
 	}
 	if !e.Patient.IsZero() {
-		r.Patient = pointer(set.Hash("s", e.Patient.String()))
+		r.Patient = set.Hash("s", e.Patient.String())
 	}
 	if e.Entity.ID != "" {
-		r.Entity = pointer(set.Hash("s", e.Entity.String()))
-		r.Version = pointer(int32(e.Version))
+		r.Entity = set.Hash("s", e.Entity.String())
+		r.Version = int32(e.Version)
 	}
 	r.Sealed, err = set.Seal(nil, keys.Audit, e.MarshalSealed(), entryPlace(r.Tenant, r.Seq))
 	return r, err
 }
-
-func pointer[T any](v T) *T { return &v }
 
 // agentName is what AuditEvent?agent finds an entry by: the user, or for a
 // backend service the client.
@@ -156,9 +150,7 @@ func (v *View) AuditEvents(ctx context.Context, q AuditQuery, c Cursor) (*AuditP
 		count = DefaultCount
 	}
 	count = min(count, MaxCount)
-	rows, err := v.query(ctx, p, gate.SQL(`
-		SELECT seq, coalesce(parent, 0), recorded, interaction, outcome, coalesce(type, 0), coalesce(version, 0), sealed
-		FROM   ~audit`).With(where, gate.SQL(`ORDER BY seq DESC LIMIT ?`, count+1)))
+	rows, err := v.query(ctx, p, auditColumns.With(where, gate.SQL(`ORDER BY seq DESC LIMIT ?`, count+1)))
 	if err != nil {
 		return nil, fmt.Errorf("reading the audit trail: %w", err)
 	}
@@ -166,6 +158,9 @@ func (v *View) AuditEvents(ctx context.Context, q AuditQuery, c Cursor) (*AuditP
 	page.Entries, err = pgx.CollectRows(rows, v.scanEntry)
 	if err != nil {
 		return nil, fmt.Errorf("reading the audit trail: %w", err)
+	}
+	if err := v.completeLinked(ctx, p, page.Entries); err != nil {
+		return nil, err
 	}
 	if len(page.Entries) > count {
 		page.Entries = page.Entries[:count]
@@ -181,6 +176,40 @@ func (v *View) AuditEvents(ctx context.Context, q AuditQuery, c Cursor) (*AuditP
 	v.note(entry)
 	return page, nil
 }
+
+// completeLinked gives linked entries what their parents say for them.
+func (v *View) completeLinked(ctx context.Context, p smart.Permit, entries []audit.Entry) error {
+	var seqs []int64
+	for _, e := range entries {
+		if e.Parent != 0 && !slices.Contains(seqs, e.Parent) {
+			seqs = append(seqs, e.Parent)
+		}
+	}
+	if len(seqs) == 0 {
+		return nil
+	}
+	rows, err := v.query(ctx, p, auditColumns.With(gate.SQL(`WHERE tenant_id = $1 AND seq = ANY(?::bigint[])`, seqs)))
+	if err != nil {
+		return fmt.Errorf("reading the audit trail: %w", err)
+	}
+	parents, err := pgx.CollectRows(rows, v.scanEntry)
+	if err != nil {
+		return fmt.Errorf("reading the audit trail: %w", err)
+	}
+	for i := range entries {
+		e := &entries[i]
+		at := slices.IndexFunc(parents, func(p audit.Entry) bool { return p.Seq == e.Parent })
+		if at >= 0 {
+			e.Origin, e.Agent = parents[at].Origin, parents[at].Agent
+		}
+	}
+	return nil
+}
+
+// auditColumns begins a statement whose rows scanEntry reads.
+var auditColumns = gate.SQL(`
+	SELECT seq, coalesce(parent, 0), recorded, interaction, outcome, coalesce(type, 0), coalesce(version, 0), sealed
+	FROM   ~audit`)
 
 func (v *View) auditWhere(p smart.Permit, q AuditQuery) (gate.Clause, error) {
 	where := gate.SQL(`WHERE tenant_id = $1`)

@@ -60,6 +60,7 @@ func query[T any](t testing.TB, conn *pgx.Conn, sql string, args ...any) []T {
 // newMigrator returns a Migrator for a system of its own on the test's server.
 func newMigrator(t testing.TB, name string) *store.Migrator {
 	t.Helper()
+	storetest.Server(t) // what it makes is removed with the server
 	f := storetest.New(t)
 	m, err := store.OpenMigrator(t.Context(), store.MigratorConfig{
 		OwnerURL: f.OwnerURL, KMS: f.KMS, KEK: storetest.KEK, Name: name,
@@ -474,6 +475,56 @@ func TestMigrationsLeadUpAndDown(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// T309: whoever looks while migrations run finds no table of tenants open.
+func TestNoTableIsEverOpen(t *testing.T) {
+	f := storetest.New(t)
+	m := newMigrator(t, "probed")
+	if err := m.Bootstrap(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	url := in(f.OwnerURL, "probed")
+	ctx, stop := context.WithCancel(t.Context())
+	var probes, seen int
+	var wg sync.WaitGroup
+	prober := connect(t, url)
+	wg.Go(func() {
+		for ctx.Err() == nil {
+			var open, tables int
+			if err := prober.QueryRow(t.Context(), `
+				SELECT count(*) FILTER (WHERE NOT (c.relrowsecurity AND c.relforcerowsecurity)
+				                        OR NOT EXISTS (SELECT FROM pg_policy WHERE polrelid = c.oid)), count(*)
+				FROM   pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id'
+				WHERE  c.relkind = 'r' AND c.relnamespace IN (SELECT oid FROM pg_namespace WHERE nspname = 'trial')`).Scan(&open, &tables); err != nil {
+				t.Error(err)
+				return
+			}
+			if open > 0 {
+				t.Errorf("%d tables are open", open)
+				return
+			}
+			probes++
+			seen = max(seen, tables)
+		}
+	})
+	conn, closeConn := ownerConn(t, url)
+	defer closeConn()
+	names := migrations.Names{Schema: "trial", App: "probed_app", Audit: "probed_audit"}
+	for range 10 {
+		if _, err := migrations.Up(t.Context(), conn, migrations.Placement, names); err != nil {
+			t.Error(err)
+		}
+		if _, err := migrations.To(t.Context(), conn, migrations.Placement, names, 0); err != nil {
+			t.Error(err)
+		}
+	}
+	stop()
+	wg.Wait()
+	t.Logf("%d probes", probes)
+	if probes < 50 || seen == 0 {
+		t.Errorf("only %d probes, which saw %d tables", probes, seen)
 	}
 }
 

@@ -42,8 +42,11 @@ func (t *Trail) settle(g *smart.Grant, err error) []*audit.Entry {
 		if e.Seq == 0 {
 			e.Seq = audit.NextSeq()
 		}
-		e.Parent = main.Seq
-		e.Recorded, e.Origin, e.Agent = now, origin, main.Agent
+		// Who asked and from where is said by the parent; what an entry is
+		// found by is its own.
+		e.Parent, e.Recorded = main.Seq, now
+		e.Origin = audit.Origin{RequestID: origin.RequestID}
+		e.Agent = audit.Agent{Client: main.Agent.Client, User: main.Agent.User}
 		entries = append(entries, e)
 	}
 	return entries
@@ -68,19 +71,20 @@ func OutcomeOf(err error) (audit.Outcome, string) {
 }
 
 // An AuditRow is an entry as the database keeps it: numbers and keyed hashes
-// to find it by, and the rest sealed. A nil column is SQL's NULL.
+// to find it by, and the rest sealed. Of Parent, Type, Agent, Patient, Entity
+// and Version 0 is SQL's NULL.
 type AuditRow struct {
 	Tenant      int32
 	Seq         int64
-	Parent      *int64
+	Parent      int64
 	Recorded    time.Time
 	Interaction int16
 	Outcome     int16
-	Type        *int16
-	Agent       *int64
-	Patient     *int64
-	Entity      *int64
-	Version     *int32
+	Type        int16
+	Agent       int64
+	Patient     int64
+	Entity      int64
+	Version     int32
 	Sealed      []byte
 }
 
@@ -90,15 +94,15 @@ func insertAudit(rows []AuditRow) Clause {
 	var (
 		tenants     = make([]int32, n)
 		seqs        = make([]int64, n)
-		parents     = make([]*int64, n)
+		parents     = make([]int64, n)
 		recorded    = make([]time.Time, n)
 		interaction = make([]int16, n)
 		outcome     = make([]int16, n)
-		types       = make([]*int16, n)
-		agents      = make([]*int64, n)
-		patients    = make([]*int64, n)
-		entities    = make([]*int64, n)
-		versions    = make([]*int32, n)
+		types       = make([]int16, n)
+		agents      = make([]int64, n)
+		patients    = make([]int64, n)
+		entities    = make([]int64, n)
+		versions    = make([]int32, n)
 		sealed      = make([][]byte, n)
 	)
 	for i, r := range rows {
@@ -110,7 +114,7 @@ func insertAudit(rows []AuditRow) Clause {
 	// groups, which is bound to none, passes 0 and may append for any.
 	return SQL(`
 		INSERT INTO ~audit (tenant_id, seq, parent, recorded, interaction, outcome, type, agent, patient, entity, version, sealed)
-		SELECT t, s, p, r, i, o, ty, a, pa, e, v, se
+		SELECT t, s, nullif(p, 0), r, i, o, nullif(ty, 0), nullif(a, 0), nullif(pa, 0), nullif(e, 0), nullif(v, 0), se
 		FROM   unnest(?::int[], ?::bigint[], ?::bigint[], ?::timestamptz[], ?::smallint[], ?::smallint[], ?::smallint[],
 		              ?::bigint[], ?::bigint[], ?::bigint[], ?::int[], ?::bytea[])
 		       AS x (t, s, p, r, i, o, ty, a, pa, e, v, se)
