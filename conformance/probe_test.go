@@ -229,7 +229,7 @@ func (p *probe) of(own *party, id, method, path string, body ...string) *call {
 	case c.body == "":
 	case method == "PATCH":
 		c.header.Set("Content-Type", "application/json-patch+json")
-	case strings.HasSuffix(path, "_search"):
+	case strings.Contains(path, "/_search"):
 		c.header.Set("Content-Type", "application/x-www-form-urlencoded")
 	default:
 		c.header.Set("Content-Type", "application/fhir+json")
