@@ -28,8 +28,9 @@ var cluster struct {
 }
 
 // Postgres returns the URL of a PostgreSQL for a role that can make databases
-// and roles: CORDON_TEST_DATABASE_URL, or one of its own that this test binary
-// starts for all its tests. A package that uses it has
+// and roles: CORDON_TEST_DATABASE_URL (it should take 300 connections), or one
+// of its own that this test binary starts for all its tests. A package that
+// uses it has
 //
 //	func TestMain(m *testing.M) { storetest.Main(m) }
 func Postgres(t testing.TB) (ownerURL string) {
