@@ -63,6 +63,9 @@ func parseDate(s string) (lo, hi time.Time, ok bool) {
 	default:
 		hi = lo.Add(precision)
 	}
+	if hi.After(Forever) {
+		hi = Forever
+	}
 	return lo, hi, true
 }
 
@@ -80,14 +83,15 @@ func digits(s string, at, width int) (n int, ok bool) {
 	return n, true
 }
 
-// fraction reads the fraction of a second at s[at], if there is one.
+// fraction reads the fraction of a second at s[at], if there is one. What is
+// finer than a microsecond is dropped: an index keeps no more.
 func fraction(s string, at int) (nanos int, precision time.Duration, end int, ok bool) {
 	precision = time.Second
 	if at == len(s) || s[at] != '.' {
 		return 0, precision, at, true
 	}
 	for at++; at < len(s) && s[at] >= '0' && s[at] <= '9'; at++ {
-		if precision > 1 {
+		if precision > time.Microsecond {
 			precision /= 10
 			nanos += int(s[at]-'0') * int(precision)
 		}

@@ -467,6 +467,9 @@ func (x *indexer) words(l *leaf, v value) bool {
 	if slices.Contains(prefixes[:], n) {
 		x.token(l.start, prefix(folded, n))
 	}
+	if gramless[l.path] {
+		return true
+	}
 	grams(folded, func(g string) { x.token(l.gram, g) })
 	if len(prefix(folded, grammed)) < len(folded) {
 		x.token(l.gram, beyond)

@@ -186,6 +186,11 @@ func TestTextBeyondTheGrammedRunesIsContained(t *testing.T) { // S-10
 	}
 }
 
+func TestResultsInWordsAreFoundByAnyPart(t *testing.T) { // S-10
+	check(t, `{"resourceType":"Observation","id":"1","valueCodeableConcept":{"text":"Never smoker"}}`,
+		[]string{"value-string=never", "value-string:contains=smoke", "value-string:exact=Never smoker"}, []string{"value-string=smoker", "value-string:contains=smokes"})
+}
+
 func TestTokens(t *testing.T) { // S-11
 	check(t, pressure, []string{
 		"code=85354-9", "code=http://loinc.org|85354-9", "code=|BP", "code=bp", "combo-code=8480-6", "component-code=http://loinc.org|8480-6",

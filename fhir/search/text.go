@@ -21,6 +21,10 @@ var prefixes = [...]int{1, 2, 3, 4, 6, 8, 12}
 // text within them, and ContainsBeyond in all of what is longer.
 const grammed = 64
 
+// gramless are the strings without trigrams: results in words. There are as many
+// as there are observations, and who looks for a part of one says whose.
+var gramless = map[Path]bool{"Observation.value": true, "Observation.value.text": true}
+
 // maxKeys bounds the Keys of one HasText. Eight trigrams narrow as well as
 // more do.
 const maxKeys = 8
@@ -36,6 +40,9 @@ const beyond = ">"
 func (h HasText) Keys() []Token {
 	if strings.IndexByte(string(h.Path), ':') >= 0 {
 		return nil // looked at on the opened body only
+	}
+	if gramless[h.Path] && (h.Op == Contains || h.Op == ContainsBeyond) {
+		return nil
 	}
 	folded := fold(h.Text)
 	switch h.Op {
