@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store/storetest"
 )
@@ -216,6 +217,7 @@ func TestATransactionDoesAllOrNothing(t *testing.T) {
 		{"a name twice", []string{called(urn, asking("POST", "Patient", patient("", "x"))), called(urn, asking("POST", "Patient", patient("", "x")))}, 400, "Bundle.entry[21].fullUrl"},
 		{"a resource twice", []string{asking("PUT", "Patient/7", patient("7", "x")), asking("DELETE", "Patient/7", "")}, 400, "Bundle.entry[21].request.url"},
 		{"a resource twice, once by criteria", []string{asking("DELETE", "Patient/"+stored, ""), asking("PUT", "Patient?_id="+stored, patient(stored, "x"))}, 400, ""},
+		{"a resource twice, first by criteria", []string{asking("DELETE", "Patient?_id="+stored, ""), asking("PUT", "Patient/"+stored, patient(stored, "x"))}, 400, "Bundle.entry[20]"},
 		{"an update without a resource", []string{asking("PUT", "Patient/7", "")}, 400, "Bundle.entry[20]"},
 		{"an unknown type", []string{asking("GET", "Nonsense/7", "")}, 404, "Bundle.entry[20].request.url"},
 		{"another tenant", []string{asking("GET", baseOf(storetest.A1)+"/Patient/7", "")}, 400, "Bundle.entry[20].request.url"},
@@ -382,4 +384,25 @@ func TestRealRecordsAreLoadedAndFound(t *testing.T) {
 		}
 	}
 	t.Logf("%d resources in %v: %.0f/s", resources, took.Round(time.Millisecond), float64(resources)/took.Seconds())
+}
+
+// FuzzBundle holds that a transaction that any Bundle asks for is planned or
+// refused with an error for the client.
+func FuzzBundle(f *testing.F) {
+	f.Add([]byte(posting("transaction", called(urn, asking("POST", "Patient", patient("", "x"))), asking("POST", "Observation", observation(urn)))))
+	f.Add([]byte(posting("transaction", asking("PUT", "Patient?_id=7", patient("7", "x"), `"ifMatch":"W/\"1\""`), asking("DELETE", "Patient/8", ""))))
+	f.Add([]byte(posting("transaction", asking("GET", "Patient?_page=x", ""), asking("PATCH", "Patient/8", `{"resourceType":"Binary","contentType":"application/json-patch+json","data":"W10="}`))))
+	f.Add([]byte(`{"resourceType":"Bundle","entry":[null,1,[],{"request":[],"resource":null},{"request":{"url":1,"method":{}}}]}`))
+	s := &server{routes: newRouter(), Config: Config{Base: baseOf, Alert: func(smart.Alert) {}, Limits: Limits{}.orDefault()}}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		d, err := fhir.Parse(body, fhir.Limits{Bytes: 1 << 16})
+		if err != nil {
+			return
+		}
+		req := &request{slug: storetest.A1, base: baseOf(storetest.A1), grant: &smart.Grant{}, limits: &s.Limits, now: time.Now, document: d}
+		p := plan{server: s, outer: req, entries: parseEntries(member(d.JSON, "entry"))}
+		if err := p.make(t.Context()); err != nil && !isClientError(err) {
+			t.Errorf("got %v", err)
+		}
+	})
 }

@@ -96,10 +96,9 @@ func (w *rewriter) each(b []byte, i int, one func(i int) int) int {
 	if b[i] != '[' {
 		return one(i)
 	}
-	for i++; i < len(b) && b[i] != ']'; {
-		i = one(i)
-		if i < len(b) && b[i] == ',' {
-			i++
+	for i++; i < len(b) && b[i] != ']'; i++ {
+		if i = one(i); i >= len(b) || b[i] != ',' {
+			break
 		}
 	}
 	return i + 1

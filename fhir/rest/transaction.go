@@ -327,7 +327,23 @@ func (r *run) deletes(ctx context.Context) error {
 		if err := r.do(ctx, e); err != nil {
 			return err
 		}
+		deleted := r.answers[e.index].version.Ref
+		if e.req.ref.ID != "" || deleted.IsZero() {
+			continue // it was taken before, or there was none
+		}
+		if err := r.claim(e, deleted); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// claim notes that an entry writes what its criteria found.
+func (r *run) claim(e *entry, ref fhir.Ref) error {
+	if _, ok := r.taken[ref]; ok {
+		return named(e, fhir.Errorf(fhir.Invalid, "two entries write the same resource"))
+	}
+	r.taken[ref] = e.index
 	return nil
 }
 
@@ -394,12 +410,8 @@ func (r *run) concrete(e *entry, ref, name fhir.Ref) (fhir.Ref, error) {
 		}
 		e.route = r.route("PUT")
 	}
-	if _, ok := r.taken[ref]; ok {
-		return ref, fhir.Errorf(fhir.Invalid, "two entries write the same resource")
-	}
-	r.taken[ref] = e.index
 	e.req.ref = ref
-	return ref, nil
+	return ref, r.claim(e, ref)
 }
 
 // route returns the route of a method on one resource.
