@@ -37,6 +37,10 @@ type Config struct {
 	// authorization server. Required.
 	SmartConfiguration func(slug string) []byte
 
+	// Region is where this server runs. It answers 421 for tenants of other
+	// regions. Default: it serves every tenant.
+	Region string
+
 	// Version of this software, for the CapabilityStatement. Default "dev".
 	Version string
 	// Log gets one line per request. Default slog.Default().

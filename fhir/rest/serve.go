@@ -185,7 +185,20 @@ func (c *call) authenticate(ctx context.Context, public bool) error {
 	if public && fhir.IsCode(err, fhir.Login) {
 		return nil
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return c.inRegion(g.Tenant())
+}
+
+// inRegion refuses what may not be processed here, before anything of the
+// request but its head is read.
+// https://www.rfc-editor.org/rfc/rfc9110#status.421
+func (s *server) inRegion(t *tenant.Tenant) error {
+	if s.Region == "" || t.Region == s.Region {
+		return nil
+	}
+	return fhir.Errorf(fhir.NotSupported, "the tenant is not served from this region").WithStatus(http.StatusMisdirectedRequest)
 }
 
 // tenantHeader holds X-Tenant-Id against the path: at most one, and the same.
@@ -229,6 +242,9 @@ func (c *call) public(ctx context.Context) (*response, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("looking up a tenant: %w", err)
+	}
+	if err := c.inRegion(t); err != nil {
+		return nil, err
 	}
 	c.req.ref.Type = ""
 	c.req.query = c.http.URL.RawQuery
