@@ -206,11 +206,9 @@ const closing = `DO $$ DECLARE f regprocedure; BEGIN ` +
 	`EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', f); END LOOP; END $$;` + "\n"
 
 // initialize makes the cluster beside its place and moves it there when it is
-// complete, so that one that was killed on the way is begun anew.
+// complete, so that one that was killed on the way is begun anew. What is in
+// its place and is no cluster is left alone: then moving fails.
 func (s *Server) initialize(ctx context.Context, bin string, who user, dir string) error {
-	if err := os.RemoveAll(s.data); err != nil {
-		return err
-	}
 	made := filepath.Join(dir, "making")
 	if err := os.RemoveAll(made); err != nil {
 		return err
