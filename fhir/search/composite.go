@@ -19,6 +19,7 @@ func (x *indexer) join(j *join, item value) {
 		}
 		x.terms = x.emptyScratch(i)
 		x.object(p.tree, from)
+		all.TooMany = all.TooMany || x.terms.TooMany
 		if len(x.terms.Tokens)+len(x.terms.Refs)+len(x.terms.Numbers) == 0 {
 			return
 		}
@@ -45,6 +46,9 @@ func (x *indexer) emptyScratch(i int) *Terms {
 
 // combine indexes what the other components hold, under the first.
 func (x *indexer) combine(path Path, first string, rest []*Terms) {
+	if x.full() {
+		return
+	}
 	for _, t := range rest[0].Tokens {
 		x.token(path, x.compose(first, "$", t.Value))
 	}

@@ -118,7 +118,7 @@ func (x *indexer) object(n *node, v value) {
 
 // item reads one value of n.
 func (x *indexer) item(n *node, v value) {
-	if n.Is != "" && !holds(n, v) {
+	if n.Is != "" && !holds(n, v) || x.full() {
 		return
 	}
 	for _, l := range n.leaves {
@@ -134,6 +134,15 @@ func (x *indexer) item(n *node, v value) {
 			x.join(j, v)
 		}
 	}
+}
+
+// full reports whether there are as many terms as may be.
+func (x *indexer) full() bool {
+	t := x.terms
+	if len(t.Tokens)+len(t.Refs)+len(t.Dates)+len(t.Numbers)+len(t.Strings) >= MaxTerms {
+		t.TooMany = true
+	}
+	return t.TooMany
 }
 
 // holds reports whether v is one of the items that n is restricted to.
@@ -162,10 +171,10 @@ func (x *indexer) only(l *leaf, is string) {
 func (x *indexer) pair(tb *table) {
 	t := x.terms
 	for _, r := range t.Refs {
+		if len(tb.pairs[r.Path]) == 0 || !strings.HasPrefix(r.Target, "Patient/") || x.full() {
+			continue
+		}
 		for _, path := range tb.pairs[r.Path] {
-			if !strings.HasPrefix(r.Target, "Patient/") {
-				break
-			}
 			for _, tok := range t.Tokens {
 				if tok.Path == path && isFull(tok.Value) {
 					t.Refs = append(t.Refs, Reference{r.Path, r.Target, tok})
@@ -173,13 +182,13 @@ func (x *indexer) pair(tb *table) {
 			}
 		}
 	}
-	for i := range t.Tokens {
-		tok := t.Tokens[i]
-		for _, number := range tb.hotNumbers[tok.Path] {
-			for _, n := range t.Numbers {
-				if n.Path == number && n.Unit == "" && isFull(tok.Value) {
-					t.Numbers = append(t.Numbers, NumberRange{hotPath(tok.Path, number), tok.Value, n.Lo, n.Hi})
-				}
+	for _, n := range t.Numbers {
+		if n.Unit != "" || x.full() {
+			continue
+		}
+		for _, tok := range t.Tokens {
+			if slices.Contains(tb.hotNumbers[tok.Path], n.Path) && isFull(tok.Value) {
+				t.Numbers = append(t.Numbers, NumberRange{hotPath(tok.Path, n.Path), tok.Value, n.Lo, n.Hi})
 			}
 		}
 	}

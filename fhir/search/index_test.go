@@ -2,6 +2,7 @@ package search_test
 
 import (
 	"math/bits"
+	"strings"
 	"testing"
 	"time"
 
@@ -101,6 +102,23 @@ func TestTheMainDateIsWhenItHappened(t *testing.T) {
 		if got := search.Index(document(t, json)).Time.Format(time.DateOnly); got != want {
 			t.Errorf("%s: got %s, want %s", json, got, want)
 		}
+	}
+}
+
+func TestTooManyTermsAreToldAndNotMade(t *testing.T) {
+	coding := strings.Repeat(`{"code":"a"},`, 3000) + `{"code":"b"}`
+	component := `{"code":{"coding":[` + coding + `]},"valueCodeableConcept":{"coding":[` + strings.ReplaceAll(coding, `"a"`, `"c"`) + `]}}`
+	for claim, json := range map[string]string{
+		"names":      `{"resourceType":"Patient","name":[` + strings.Repeat(`{"family":"Abcdefghijklmnop Qrstuvwxyz"},`, 20000) + `{}]}`,
+		"components": `{"resourceType":"Observation","component":[` + strings.Repeat(component+",", 60) + component + `]}`,
+	} {
+		terms := search.Index(document(t, json))
+		if n := len(terms.Tokens) + len(terms.Strings) + len(terms.Numbers); !terms.TooMany || n > 2*search.MaxTerms {
+			t.Errorf("%s: %d terms, too many: %t", claim, n, terms.TooMany)
+		}
+	}
+	if search.Index(document(t, pressure)).TooMany {
+		t.Error("a blood pressure has too many terms")
 	}
 }
 

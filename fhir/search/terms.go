@@ -25,10 +25,19 @@ type Terms struct {
 	Refs    []Reference
 	Dates   []DateRange
 	Numbers []NumberRange
+	// TooMany says that the resource has more terms than MaxTerms and that
+	// some are missing here. Such a resource must not be stored: searches
+	// would not find it.
+	TooMany bool
+
 	// Strings are not in the index. They are what :exact, :contains and long
 	// prefixes are checked on, on the opened body.
 	Strings []String
 }
+
+// MaxTerms bounds the terms of one resource, so that a small body made for the
+// purpose cannot fill the memory or the index.
+const MaxTerms = 100_000
 
 // A Token is a value that is found by equality: a code in one of its
 // spellings, a URI, a prefix or trigram of a string.
