@@ -2,7 +2,8 @@
 
 GO        ?= go
 FUZZTIME  ?= 60s
-BENCHTIME ?= 1s
+# Flags of cordonbench: BENCH=-help lists them.
+BENCH     ?=
 # The official package that the tables of fhir/r4 are made from.
 CORDON_PACKAGE ?= ../shared/data/definitions/hl7.fhir.r4.core-4.0.1.tgz
 
@@ -47,8 +48,9 @@ fmt: ## Format the source
 generate: ## Make the FHIR tables again, from CORDON_PACKAGE=FILE.tgz
 	CORDON_PACKAGE=$(abspath $(CORDON_PACKAGE)) $(GO) generate ./fhir/...
 
-bench: ## Measure the parts (BENCHTIME=1s each)
-	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
+bench: build ## Measure Cordon beside what PostgreSQL alone can do (BENCH=-quick)
+	$(GO) build -trimpath -o bin/cordonbench ./cmd/cordonbench
+	bin/cordonbench -cordon bin/cordon $(BENCH)
 
 fuzz: ## Run each fuzz target for FUZZTIME=60s
 	@set -e; for p in $$($(GO) list ./...); do \
