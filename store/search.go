@@ -67,10 +67,14 @@ func (v *View) SearchFrom(ctx context.Context, q *search.Query, c Cursor) (*Page
 	var next *position
 	if size > 0 {
 		order, indexed := indexOrder(q)
+		skip := 0
+		if c.Page == 1 {
+			skip = q.Offset
+		}
 		if indexed {
-			page.Matches, next, err = v.indexed(ctx, plans, order, c.After, size)
+			page.Matches, next, err = v.indexed(ctx, plans, order, c.After, skip, size)
 		} else {
-			page.Matches, next, err = v.sorted(ctx, plans, q.Sort, c.After, size)
+			page.Matches, next, err = v.sorted(ctx, plans, q.Sort, c.After, skip, size)
 		}
 		if err != nil {
 			return nil, err
@@ -83,7 +87,7 @@ func (v *View) SearchFrom(ctx context.Context, q *search.Query, c Cursor) (*Page
 		if page.Total, err = v.total(ctx, plans); err != nil {
 			return nil, err
 		}
-	case c.Page == 1 && next == nil && q.Total == "": // all of it is here
+	case c.Page == 1 && next == nil && q.Total == "" && q.Offset == 0: // all of it is here
 		n := len(page.Matches)
 		page.Total = &n
 	}
@@ -143,7 +147,7 @@ func (v *View) Match(ctx context.Context, q *search.Query) ([]fhir.Ref, error) {
 	if err != nil {
 		return nil, err
 	}
-	rows, _, err := v.indexed(ctx, plans, order{}, position{}, 2)
+	rows, _, err := v.indexed(ctx, plans, order{by: search.ByDate}, position{}, 0, 2)
 	if err != nil {
 		return nil, err
 	}
@@ -213,8 +217,9 @@ func indexOrder(q *search.Query) (order, bool) {
 	return order{}, false
 }
 
-// indexed returns a page in an order that an index has.
-func (v *View) indexed(ctx context.Context, plans []plan, o order, after position, size int) ([]fhir.Resource, *position, error) {
+// indexed returns a page in an order that an index has, passing over the first
+// skip matches.
+func (v *View) indexed(ctx context.Context, plans []plan, o order, after position, skip, size int) ([]fhir.Resource, *position, error) {
 	var found []fhir.Resource
 	var last position
 	examined := 0
@@ -227,7 +232,7 @@ func (v *View) indexed(ctx context.Context, plans []plan, o order, after positio
 			at = after
 		}
 		for {
-			want := size + 1 - len(found)
+			want := skip + size + 1 - len(found)
 			rows, err := v.fetch(ctx, pl, o, at, want)
 			if err != nil {
 				return nil, nil, err
@@ -239,6 +244,10 @@ func (v *View) indexed(ctx context.Context, plans []plan, o order, after positio
 				}
 				at = r.position(pl.on)
 				if !ok {
+					continue
+				}
+				if skip > 0 {
+					skip--
 					continue
 				}
 				if len(found) == size {
@@ -516,7 +525,7 @@ func (v *View) targets(ctx context.Context, p smart.Permit, on fhir.Type, where 
 
 // sorted returns a page in an order that only opened bodies have. It reads all
 // matches, up to the bound.
-func (v *View) sorted(ctx context.Context, plans []plan, sort []search.SortKey, after position, size int) ([]fhir.Resource, *position, error) {
+func (v *View) sorted(ctx context.Context, plans []plan, sort []search.SortKey, after position, skip, size int) ([]fhir.Resource, *position, error) {
 	type item struct {
 		res  fhir.Resource
 		rid  int64
@@ -557,6 +566,10 @@ func (v *View) sorted(ctx context.Context, plans []plan, sort []search.SortKey, 
 	var last position
 	for _, it := range items {
 		if after.RID != 0 && len(after.Keys) == len(sort) && before(it.keys, it.rid, after.Keys, after.RID) <= 0 {
+			continue
+		}
+		if skip > 0 {
+			skip--
 			continue
 		}
 		if len(found) == size {

@@ -217,6 +217,9 @@ func (tx *Tx) put(p smart.Permit, do fhir.Interaction, ref fhir.Ref, d *fhir.Doc
 		return fhir.Resource{}, fmt.Errorf("reading back %s: %w", ref, err)
 	}
 	terms := search.Index(stored)
+	if terms.TooMany {
+		return fhir.Resource{}, fhir.Errorf(fhir.TooCostly, "the resource has more than %d values that searches look at", search.MaxTerms)
+	}
 	if !all(p.Where()) {
 		ok, err := search.Match(p.Where(), &r, terms)
 		if err != nil {

@@ -31,7 +31,7 @@ func parseCriteria(on fhir.Type, params []search.Param, base string) (criteria, 
 			return criteria{}, fhir.Errorf(fhir.Invalid, "%s has no meaning in criteria", name)
 		}
 	}
-	if all, ok := q.Where.(search.And); ok && len(all) == 0 {
+	if everything(q.Where) {
 		return criteria{}, fhir.Errorf(fhir.Invalid, "the criteria are empty").WithStatus(http.StatusPreconditionFailed)
 	}
 	words := slices.Clone(q.Applied)
@@ -45,7 +45,7 @@ func parseCriteria(on fhir.Type, params []search.Param, base string) (criteria, 
 }
 
 // notCriteria are the parameters of search that choose no resources.
-var notCriteria = []string{"_sort", "_count", "_total", "_include", "_revinclude", "_summary", "_elements", "_type", "_page"}
+var notCriteria = []string{"_sort", "_count", "_offset", "_total", "_include", "_revinclude", "_summary", "_elements", "_type", "_page"}
 
 // parseConditional reads the criteria in the URL, and what else the
 // interaction has.

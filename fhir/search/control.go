@@ -20,6 +20,7 @@ func init() { // the members refer to controls through Parse
 	controls = map[string]func(*reader, Param) error{
 		"_sort":       (*reader).sort,
 		"_count":      (*reader).count,
+		"_offset":     (*reader).offset,
 		"_total":      (*reader).total,
 		"_summary":    (*reader).summary,
 		"_elements":   (*reader).elements,
@@ -55,6 +56,23 @@ func (r *reader) count(p Param) error {
 		return invalid(p.Name, "must be a number, 0 or more")
 	}
 	r.query.Count = n
+	return nil
+}
+
+// maxOffset bounds _offset: what is passed over has to be read.
+const maxOffset = 10_000
+
+// offset reads _offset, which is not in the standard; clients of other servers
+// page by it. Links to pages are the better way.
+func (r *reader) offset(p Param) error {
+	n, err := strconv.Atoi(p.Value)
+	if err != nil || n < 0 || !isDigits(p.Value) {
+		return invalid(p.Name, "must be a number, 0 or more")
+	}
+	if n > maxOffset {
+		return fhir.Errorf(fhir.TooCostly, "%s passes over more than %d matches; follow the links of the pages", p.Name, maxOffset)
+	}
+	r.query.Offset = n
 	return nil
 }
 

@@ -13,7 +13,9 @@ type Query struct {
 	Sort  []SortKey
 
 	// Count is the page size asked for by _count; -1 if none was.
-	Count   int
+	Count int
+	// Offset is how many matches are passed over, from _offset.
+	Offset  int
 	Total   Total
 	Include []Include
 
