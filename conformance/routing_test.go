@@ -16,8 +16,13 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// crossTenant is the rule of the alert for a good token in the wrong place.
-const crossTenant = "cross-tenant-token"
+// The rules of alerts.
+const (
+	crossTenant   = "cross-tenant-token"  // a good token in the wrong place
+	otherInHeader = "tenant-header"       // X-Tenant-Id names another tenant
+	otherInBundle = "cross-tenant-entry"  // the url of an entry does
+	adminOnData   = "admin-token-on-data" // an operator's token at a FHIR endpoint
+)
 
 // Group 1 of the breakout suite: which tenant a request is for.
 // TEN-13, TEN-17, TEN-19, TEN-27, TEN-28, AUTHZ-09
@@ -47,14 +52,14 @@ func TestRouting(t *testing.T) {
 				p.Errorf("%s: got %d entries", h[0], len(b.Entry))
 			}
 		}
-		p.alert("tenant-header", 1)
+		p.alert(otherInHeader, 1)
 		p.want(p.send(p.as("backend", "GET", "/Patient").with("X-Tenant-Id", p.victim.slug)), 400)
 		p.want(p.send(p.as("backend", "GET", "/Patient/p1").with("X-Tenant-Id", p.attacker.slug)), 200)
 	})
 
 	// The header names another tenant, so the alert of T004 is due here too.
 	breakout(t, "T005 a header that names two tenants is refused", func(p *probe) {
-		p.alert("tenant-header", 3)
+		p.alert(otherInHeader, 3)
 		p.want(p.send(p.as("backend", "GET", "/Patient").with("X-Tenant-Id", p.attacker.slug, "X-Tenant-Id", p.victim.slug)), 400)
 		p.want(p.send(p.as("backend", "GET", "/Patient").with("X-Tenant-Id", p.victim.slug, "X-Tenant-Id", p.attacker.slug)), 400)
 		p.want(p.send(p.as("backend", "GET", "/Patient").with("X-Tenant-Id", p.attacker.slug, "X-Tenant-Id", p.attacker.slug)), 400)

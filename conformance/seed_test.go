@@ -41,6 +41,7 @@ var records = []string{
 	`{"resourceType":"Observation","id":"o2","status":"final","category":[{"coding":[{"code":"vital-signs"}]}],
 	  "code":{"coding":[{"system":"http://loinc.org","code":"8867-4"}]},"subject":{"reference":"Patient/p2"},
 	  "effectiveDateTime":"2024-05-06","valueQuantity":{"value":72,"unit":"/min"},"note":[{"text":"«other»"}]}`,
+	`{"resourceType":"Observation","id":"v-obs-«slug»","status":"final","code":{"text":"x"},"subject":{"reference":"Patient/p1"}}`,
 	`{"resourceType":"DocumentReference","id":"d1","status":"current","subject":{"reference":"Patient/p1"},
 	  "content":[{"attachment":{"contentType":"text/plain","data":"«attachment64»"}}]}`,
 	`{"resourceType":"Binary","id":"x2","contentType":"text/plain","securityContext":{"reference":"Patient/p2"},"data":"«other64»"}`,

@@ -1,0 +1,203 @@
+package faults
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
+	"github.com/jackc/pgx/v5"
+)
+
+// A party is a tenant and two of its clients.
+type party struct {
+	sys              *system
+	slug, mode       string
+	number           int32
+	database, schema string
+	backend, auditor client
+}
+
+// place asks the registry where the rows of the tenant are.
+func (p *party) place(ctx context.Context) error {
+	err := p.sys.asSuperuser(ctx, "cordon_registry", func(c *pgx.Conn) error {
+		return c.QueryRow(ctx, `SELECT id, schema FROM registry.tenant WHERE slug = $1`, p.slug).Scan(&p.number, &p.schema)
+	})
+	if err != nil {
+		return fmt.Errorf("looking up %s: %w", p.slug, err)
+	}
+	p.database = "cordon"
+	if p.mode == "database" {
+		p.database = fmt.Sprintf("cordon_t%d", p.number)
+	}
+	return nil
+}
+
+// web is how clients speak to the server. No request waits longer than this
+// for its answer.
+var web = &http.Client{
+	Timeout:   90 * time.Second,
+	Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true},
+}
+
+// A client is a registered client of a tenant, who earns tokens when needed.
+type client struct {
+	*party
+	id, scope string
+	key       *jose.JSONWebKey
+
+	mu     sync.Mutex
+	bearer string
+	until  time.Time
+}
+
+func (c *client) register(p *party, id, scope, keyFile string) error {
+	c.party, c.id, c.scope, c.key = p, id, scope, new(jose.JSONWebKey)
+	text, err := os.ReadFile(keyFile)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(text, c.key)
+}
+
+// token returns an access token, earned with a signed assertion.
+// https://hl7.org/fhir/smart-app-launch/client-confidential-asymmetric.html
+func (c *client) token(ctx context.Context) (string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if time.Until(c.until) > time.Minute {
+		return c.bearer, nil
+	}
+	endpoint := "http://" + c.sys.listen + "/auth/" + c.slug + "/token"
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.SignatureAlgorithm(c.key.Algorithm), Key: c.key},
+		(&jose.SignerOptions{}).WithType("JWT"))
+	if err != nil {
+		return "", err
+	}
+	now := time.Now()
+	assertion, err := jwt.Signed(signer).Claims(map[string]any{
+		"iss": c.id, "sub": c.id, "aud": endpoint, "jti": rand.Text(), "iat": now.Unix(), "exp": now.Add(2 * time.Minute).Unix(),
+	}).Serialize()
+	if err != nil {
+		return "", err
+	}
+	form := url.Values{
+		"grant_type": {"client_credentials"}, "scope": {c.scope}, "client_assertion": {assertion},
+		"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"},
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
+	if err != nil {
+		return "", err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	resp, err := web.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return "", err
+	}
+	var answer struct {
+		Token   string `json:"access_token"`
+		Expires int    `json:"expires_in"`
+	}
+	if err := json.Unmarshal(text, &answer); err != nil || answer.Token == "" {
+		return "", fmt.Errorf("earning a token for %s of %s: %s %s", c.id, c.slug, resp.Status, text)
+	}
+	c.bearer, c.until = answer.Token, now.Add(time.Duration(answer.Expires)*time.Second)
+	return c.bearer, nil
+}
+
+// A reply is an answer that arrived as a whole.
+type reply struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// do sends a request below the tenant's base. path "" is the base; one that
+// begins with http is taken as it is. headers are names and values.
+func (c *client) do(ctx context.Context, method, path, body string, headers ...string) (*reply, error) {
+	token, err := c.token(ctx)
+	if err != nil {
+		return nil, err
+	}
+	target := path
+	if !strings.HasPrefix(path, "http") {
+		target = strings.TrimSuffix("http://"+c.sys.listen+"/fhir/"+c.slug+"/"+path, "/")
+	}
+	req, err := http.NewRequestWithContext(ctx, method, target, strings.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	if body != "" {
+		req.Header.Set("Content-Type", "application/fhir+json")
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := web.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, err
+	}
+	if n := resp.Header.Get("Content-Length"); method != http.MethodHead && n != "" && n != fmt.Sprint(len(text)) {
+		return nil, fmt.Errorf("an answer of %s bytes came with %d", n, len(text))
+	}
+	return &reply{resp.StatusCode, resp.Header, text}, nil
+}
+
+// pages gives fn every page of a search or history.
+func (c *client) pages(ctx context.Context, path string, fn func([]byte) error) error {
+	for path != "" {
+		r, err := c.do(ctx, http.MethodGet, path, "")
+		if err != nil {
+			return err
+		}
+		if r.status != http.StatusOK {
+			return fmt.Errorf("GET %s: %d %.300s", path, r.status, r.body)
+		}
+		var page struct {
+			Link []struct{ Relation, URL string }
+		}
+		if err := json.Unmarshal(r.body, &page); err != nil {
+			return err
+		}
+		if err := fn(r.body); err != nil {
+			return err
+		}
+		path = ""
+		for _, l := range page.Link {
+			if l.Relation == "next" {
+				path = l.URL
+			}
+		}
+	}
+	return nil
+}
+
+// compact writes v as JSON; what is given here always can be.
+func compact(v any) string {
+	var b bytes.Buffer
+	if err := json.NewEncoder(&b).Encode(v); err != nil {
+		panic(err)
+	}
+	return strings.TrimSpace(b.String())
+}
