@@ -45,6 +45,9 @@ func searchAuditEvents(ctx context.Context, v *store.View, req *request) (*respo
 		at = *req.cursor
 	}
 	page, err := v.AuditEvents(ctx, req.trail, at)
+	if fhir.IsCode(err, fhir.NotFound) { // of _id; a search finds none
+		page, err = &store.AuditPage{}, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +61,7 @@ func searchAuditEvents(ctx context.Context, v *store.View, req *request) (*respo
 }
 
 // auditParameters are what the audit trail is searched by.
-var auditParameters = []string{"date", "agent", "patient", "entity", "action", "outcome"}
+var auditParameters = []string{"_id", "date", "agent", "patient", "entity", "action", "outcome"}
 
 // parseAuditSearch reads the parameters of a search of the audit trail.
 func parseAuditSearch(req *request) error {
@@ -104,6 +107,10 @@ func parseAuditSearch(req *request) error {
 func setAudit(q *store.AuditQuery, p search.Param, base string) (err error) {
 	reference := strings.TrimPrefix(p.Value, base+"/")
 	switch p.Name {
+	case "_id":
+		if q.ID = p.Value; !fhir.ValidID(p.Value) {
+			return fhir.Errorf(fhir.Invalid, "malformed id")
+		}
 	case "agent":
 		q.Agent = reference
 	case "patient":

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"fmt"
@@ -158,7 +159,7 @@ func (s *server) doEntry(ctx context.Context, req *request, e *entry, g *smart.G
 func (s *server) recordEntry(ctx context.Context, g *smart.Grant, e *entry, resp *response, cause error) error {
 	a := audit.Entry{Status: resp.status, Outcome: outcomeOf(resp.status), Interaction: fhir.Batch}
 	if e.req != nil {
-		a.Interaction, a.Type, a.Query = e.req.does, e.req.ref.Type, e.req.query
+		a.Interaction, a.Type, a.Query = cmp.Or(e.req.does, fhir.Batch), e.req.ref.Type, e.req.query
 		if e.req.ref.ID != "" {
 			a.Entity = e.req.ref
 		}

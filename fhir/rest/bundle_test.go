@@ -341,6 +341,18 @@ func TestEveryRequestHasOneAuditEvent(t *testing.T) {
 	first := at(s, "entry", 0, "resource", "id").(string)
 	auditor.must(200, "GET", "/AuditEvent/"+first, "")
 	auditor.must(200, "GET", "/AuditEvent?entity=Patient/"+id+"&action=C&outcome=0&date=gt2020", "")
+	if s := shown(t, auditor.must(200, "GET", "/AuditEvent?_id="+first, "")); at(s, "entry", 0, "resource", "id") != first {
+		t.Errorf("by id: %v", s)
+	}
+	if s := shown(t, auditor.must(200, "GET", "/AuditEvent?_id="+fresh(), "")); at(s, "entry") != nil {
+		t.Errorf("by an id that nothing has: %v", s)
+	}
+	s = shown(t, auditor.must(200, "GET", "/AuditEvent?agent="+who+"&_count=2&_elements=action", ""))
+	next, _ := at(s, "link", 2, "url").(string)
+	s = shown(t, auditor.must(200, "GET", strings.TrimPrefix(next, baseOf(storetest.S2)), ""))
+	if len(at(s, "entry").([]any)) != 2 || at(s, "entry", 0, "resource", "meta", "tag", 0, "code") != "SUBSETTED" {
+		t.Errorf("the second page: %v", s)
+	}
 	auditor.must(400, "GET", "/AuditEvent?entity=x", "")
 	auditor.must(400, "GET", "/AuditEvent?date=ne2020", "")
 	auditor.must(404, "GET", "/AuditEvent/"+fresh(), "")

@@ -178,8 +178,8 @@ func claim(t fhir.Type) capability {
 // https://hl7.org/fhir/smart-app-launch/conformance.html
 func (s *server) security(base string) security {
 	out := security{
-		CORS:        true,
-		Service:     []json.RawMessage{json.RawMessage(`{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/restful-security-service","code":"SMART-on-FHIR"}]}`)},
+		CORS:    true,
+		Service: []json.RawMessage{json.RawMessage(`{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/restful-security-service","code":"SMART-on-FHIR"}]}`)},
 		Description: "Every request names its tenant in the path and shows an access token of that tenant's issuer; without a tenant " +
 			"there is no answer, and a server of another region answers 421. The scopes of the token, which are those of SMART " +
 			"App Launch, decide what each request reaches. See " + base + "/.well-known/smart-configuration",

@@ -73,11 +73,17 @@ func mayRead(req *request, r fhir.Resource) bool {
 	if err != nil {
 		return false
 	}
-	if all, ok := p.Where().(search.And); ok && len(all) == 0 {
+	if everything(p.Where()) {
 		return true
 	}
 	ok, err := matches(p.Where(), r)
 	return err == nil && ok
+}
+
+// everything reports whether e holds for all resources.
+func everything(e search.Expr) bool {
+	all, ok := e.(search.And)
+	return ok && len(all) == 0
 }
 
 // matches holds a stored resource against a condition.

@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -384,6 +386,8 @@ func TestWhatIsHiddenLooksLikeWhatNeverWas(t *testing.T) {
 		{"PATCH", "/Patient/%s", `[{"op":"add","path":"/active","value":true}]`, nil},
 		{"PATCH", "/Patient/%s", `[{"op":"add","path":"/active","value":true}]`, []string{"If-Match", `W/"1"`}},
 		{"PATCH", "/Patient/%s", `[{"op":"add","path":"/active","value":true}]`, []string{"If-Match", `W/"9"`}},
+		{"PUT", "/Patient/%s", patient("%s", "x"), nil}, // T069
+		{"PUT", "/Patient/%s", patient("%s", "x"), []string{"If-Match", "*"}},
 		{"PUT", "/Patient/%s", patient("%s", "x"), []string{"If-Match", `W/"1"`}},
 		{"PUT", "/Patient/%s", patient("%s", "x"), []string{"If-Match", `W/"9"`}},
 		{"DELETE", "/Patient/%s", "", nil},
@@ -403,6 +407,10 @@ func TestWhatIsHiddenLooksLikeWhatNeverWas(t *testing.T) {
 		}
 	}
 	admin.must(200, "GET", "/Patient/"+other, "")
+	c.must(200, "PUT", "/Patient/"+mine, patient(mine, "changed"))
+	c.must(201, "POST", "/Observation", observation("Patient/"+mine))
+	c.must(403, "POST", "/Observation", observation("Patient/"+other)) // T126
+	c.must(404, "PUT", "/Observation/"+mine, strings.Replace(observation("Patient/"+mine), "{", `{"id":"`+mine+`",`, 1))
 }
 
 // T001, T002, T004, T005, T006, T010
@@ -706,6 +714,66 @@ func TestPagesFollowOneAnotherForTheirAskerOnly(t *testing.T) {
 	if at(last, "search", "mode") != "outcome" || strings.Contains(fmt.Sprint(at(s, "link", 0, "url")), "nonsense") {
 		t.Errorf("lenient: %v %v", last, at(s, "link"))
 	}
+}
+
+// S-01, S-30, S-41, S-44, H-14
+func TestAnswersAreShapedAsAsked(t *testing.T) {
+	a := newAPI(t)
+	c := a.client(t, storetest.S1, all)
+	id := fresh()
+	c.must(201, "PUT", "/Patient/"+id, patient(id, "x"))
+	for range 3 {
+		c.must(201, "POST", "/Observation", observation("Patient/"+id))
+	}
+	s := shown(t, c.must(200, "GET", "/Observation?subject=Patient/"+id+"&_include=Observation:subject&_count=2&_elements=code", ""))
+	for page := 0; ; page++ {
+		entries := at(s, "entry").([]any)
+		last := entries[len(entries)-1]
+		if at(last, "search", "mode") != "include" || at(last, "resource", "resourceType") != "Patient" {
+			t.Errorf("page %d: no included patient in %v", page, s)
+		}
+		if at(entries[0], "resource", "meta", "tag", 0, "code") != "SUBSETTED" || at(entries[0], "resource", "subject") != nil || at(entries[0], "resource", "status") != "final" {
+			t.Errorf("page %d: not the subset: %v", page, entries[0])
+		}
+		if page == 1 {
+			break
+		}
+		s = shown(t, c.must(200, "GET", strings.TrimPrefix(at(s, "link", 2, "url").(string), baseOf(storetest.S1)), ""))
+	}
+	s = shown(t, c.must(200, "GET", "?_type=Patient,Observation&_id="+id, ""))
+	if at(s, "entry", 0, "resource", "id") != id || at(s, "entry", 1) != nil {
+		t.Errorf("system: %v", s)
+	}
+	c.must(400, "GET", "?_type=Patient,AuditEvent", "")
+	c.must(400, "GET", "?family=x", "")
+	if got := at(shown(t, c.must(200, "GET", "/Patient/"+id+"?_elements=identifier", "")), "name"); got != nil {
+		t.Errorf("read: %v", got)
+	}
+
+	before := at(shown(t, c.must(200, "GET", "/Patient/"+id, "")), "meta", "lastUpdated").(string)
+	c.must(200, "PUT", "/Patient/"+id, patient(id, "y"))
+	c.must(204, "DELETE", "/Patient/"+id, "")
+	s = shown(t, c.must(200, "GET", "/Patient/"+id+"/_history?_count=1", ""))
+	seen := []any{at(s, "entry", 0, "response", "etag")}
+	for at(s, "link", 2, "url") != nil {
+		s = shown(t, c.must(200, "GET", strings.TrimPrefix(at(s, "link", 2, "url").(string), baseOf(storetest.S1)), ""))
+		seen = append(seen, at(s, "entry", 0, "response", "etag"))
+	}
+	if want := []any{`W/"3"`, `W/"2"`, `W/"1"`}; !slices.Equal(seen, want) {
+		t.Errorf("history: got %v, want %v", seen, want)
+	}
+	later, err := time.Parse(time.RFC3339, before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	since := url.QueryEscape(later.Add(time.Millisecond).Format(time.RFC3339Nano))
+	if s := shown(t, c.must(200, "GET", "/Patient/"+id+"/_history?_since="+since, "")); len(at(s, "entry").([]any)) != 2 {
+		t.Errorf("since: %v", s)
+	}
+	if s := shown(t, c.must(200, "GET", "/Patient/_history?_count=2", "")); at(s, "entry", 0, "request", "url") != "Patient/"+id || at(s, "type") != "history" {
+		t.Errorf("of the type: %v", s)
+	}
+	c.must(200, "GET", "/_history?_count=2", "")
 }
 
 // H-55, T097

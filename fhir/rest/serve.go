@@ -219,8 +219,8 @@ func (c *call) tenantHeader() error {
 
 // The rules of this package's alerts.
 const (
-	otherInHeader smart.Rule = "other-tenant-in-header" // X-Tenant-Id
-	otherInBundle smart.Rule = "other-tenant-in-bundle" // the URL of an entry
+	otherInHeader smart.Rule = "tenant-header"      // X-Tenant-Id
+	otherInBundle smart.Rule = "cross-tenant-entry" // the URL of an entry
 )
 
 // alert tells of what the holder of the call's Grant tried.
@@ -427,9 +427,10 @@ func (c *call) body() ([]byte, error) {
 	return body, c.mediaType(len(body))
 }
 
-// readAll reads to the end. A hint of the length saves copying.
+// readAll reads to the end. The length that the client claims saves copying,
+// but memory is not given for a claim alone.
 func readAll(in io.Reader, length int64) ([]byte, error) {
-	body := make([]byte, 0, max(512, min(length+1, 16<<20)))
+	body := make([]byte, 0, max(512, min(length+1, 1<<20)))
 	for {
 		n, err := in.Read(body[len(body):cap(body)])
 		body = body[:len(body)+n]

@@ -22,11 +22,18 @@ func parseUpdate(req *request) error {
 }
 
 // update stores the next version of a resource, or the first under an id that
-// the client chose.
+// the client chose. Who may update only a part of the type cannot choose ids:
+// the answer would tell which ones the rest of it has.
 // https://hl7.org/fhir/R4/http.html#update
 func update(ctx context.Context, tx *store.Tx, req *request) (*response, error) {
 	if err := current(ctx, tx, req, fhir.Update); err != nil {
 		return nil, err
+	}
+	p, err := req.grant.Permit(fhir.Update, req.ref.Type)
+	if err == nil && !everything(p.Where()) {
+		if _, err := tx.Current(ctx, fhir.Update, req.ref); err != nil && !fhir.IsCode(err, fhir.Deleted) {
+			return nil, err
+		}
 	}
 	r, created, err := tx.Put(ctx, req.ref, req.document, req.match)
 	if err != nil {
