@@ -253,8 +253,8 @@ func TestGoalsAreJudgedByTheNearestCeilings(t *testing.T) {
 		},
 		Import:     &Figure{Rate: 5000, Ops: 10},
 		Stored:     Sizes{Current: 10000, Audit: 9000},
-		ReadBeside: []Figure{{ServerCPU: 1}, {DatabaseCPU: 3}},
-		Ones:       []Figure{{Shape: "Patient?_id", ServerCPU: 6}},
+		ReadBeside: []Figure{{ServerCPU: 100}, {ServerCPU: 1}, {DatabaseCPU: 3}},
+		Ones:       []Figure{{Shape: "Patient?_id", ServerCPU: 6, Reads: 2}},
 	}
 	want := []Goal{
 		{"CPU per read Patient", "shared", 5, 5, false, "× bare read", true},

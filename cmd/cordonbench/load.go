@@ -36,6 +36,10 @@ type Figure struct {
 	// Foreign is the share of the machine that processes not ours used
 	// meanwhile. Above a few percent the figure is disturbed.
 	Foreign float64 `json:"foreign"`
+
+	// Reads is, for a search, how many of the reads beside the searches were
+	// taken before it.
+	Reads int `json:"reads,omitempty"`
 }
 
 // CPU returns the CPU time per op of server and database, in milliseconds.

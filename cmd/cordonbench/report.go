@@ -43,7 +43,7 @@ type ModeReport struct {
 	Import   *Figure    `json:"import,omitempty"`
 	// Stored is what the import added to the database.
 	Stored Sizes `json:"stored"`
-	// ReadBeside are reads before and after the searches.
+	// ReadBeside are reads before, between and after the searches.
 	ReadBeside []Figure `json:"read_beside,omitempty"`
 	Pages      []Figure `json:"pages,omitempty"` // searches for a page of 20
 	Ones       []Figure `json:"ones,omitempty"`  // the same for a page of one
@@ -103,18 +103,16 @@ func (m *ModeReport) goals() []Goal {
 			newGoal("database per resource", m.Mode, float64(m.Stored.total())/float64(f.Ops), goalStored, "bytes"))
 	}
 	for _, f := range m.Ones {
-		all = append(all, newGoal("CPU per page of one, "+f.Shape, m.Mode, f.CPU()/m.readCPU(), goalSearch, "× read"))
+		all = append(all, newGoal("CPU per page of one, "+f.Shape, m.Mode, m.timesRead(f), goalSearch, "× read"))
 	}
 	return all
 }
 
-// readCPU returns the CPU of a read beside the searches.
-func (m *ModeReport) readCPU() float64 {
-	var sum float64
-	for _, f := range m.ReadBeside {
-		sum += f.CPU()
-	}
-	return sum / float64(len(m.ReadBeside))
+// timesRead returns the CPU of a search as a multiple of that of a read: the
+// mean of the last before it and the first after it.
+func (m *ModeReport) timesRead(f Figure) float64 {
+	before, after := m.ReadBeside[f.Reads-1], m.ReadBeside[f.Reads]
+	return f.CPU() / ((before.CPU() + after.CPU()) / 2)
 }
 
 // errors returns how many operations went wrong, and shapes that found nothing
@@ -156,16 +154,16 @@ func (m *ModeReport) print(w io.Writer) {
 	if m.Import != nil {
 		t.row(*m.Import, "")
 	}
-	for i, f := range m.ReadBeside {
-		f.Shape += [...]string{", before searches", ", after searches"}[i]
+	for _, f := range m.ReadBeside {
+		f.Shape += ", beside searches"
 		t.row(f, "")
 	}
 	for _, f := range m.Pages {
-		t.row(f, fmt.Sprintf("%.1f× read", f.CPU()/m.readCPU()))
+		t.row(f, fmt.Sprintf("%.1f× read", m.timesRead(f)))
 	}
 	for _, f := range m.Ones {
 		f.Shape += ", page of one"
-		t.row(f, fmt.Sprintf("%.1f× read", f.CPU()/m.readCPU()))
+		t.row(f, fmt.Sprintf("%.1f× read", m.timesRead(f)))
 	}
 	t.Flush()
 	if m.Import != nil {

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -414,44 +415,41 @@ func (s *suite) imports(ctx context.Context, e *endpoint, copies int, answers []
 // perShape is how many different queries each search shape is measured with.
 const perShape = 64
 
+// searchesPerRead is how many shapes of search are between two reads.
+const searchesPerRead = 3
+
 // search measures every shape for a page of 20 and for a page of one, with
-// reads before and after.
+// reads before, between and after.
 func (s *suite) search(ctx context.Context, m *ModeReport, e *endpoint, found *catalog, pool []string) error {
-	beside := func() error {
-		if err := e.authorize(ctx); err != nil {
+	shapes := append(slices.Clone(searches), search{nextPage, byCode})
+	shapes = slices.DeleteFunc(shapes, func(x search) bool { return !s.wants(x.name) })
+	for some := range slices.Chunk(shapes, searchesPerRead) {
+		if err := s.readBeside(ctx, m, e, pool); err != nil {
 			return err
 		}
-		s.say("%s: %s beside searches", m.Mode, readPatient)
-		f, err := s.measure(ctx, readPatient, s.cordon.pid(), goalClients, s.duration, send(e.host, reads(e, pool), http.StatusOK, nil))
-		f.Mode = m.Mode
-		m.ReadBeside = append(m.ReadBeside, f)
+		for _, x := range some {
+			targets := make([]string, perShape)
+			for i := range targets {
+				targets[i] = x.query(found)
+			}
+			if err := s.pages(ctx, m, e, x.name, targets); err != nil {
+				return err
+			}
+		}
+	}
+	return s.readBeside(ctx, m, e, pool)
+}
+
+// readBeside measures reads, for searches to be held against.
+func (s *suite) readBeside(ctx context.Context, m *ModeReport, e *endpoint, pool []string) error {
+	if err := e.authorize(ctx); err != nil {
 		return err
 	}
-	if err := beside(); err != nil {
-		return err
-	}
-	for _, x := range searches {
-		if !s.wants(x.name) {
-			continue
-		}
-		targets := make([]string, perShape)
-		for i := range targets {
-			targets[i] = x.query(found)
-		}
-		if err := s.pages(ctx, m, e, x.name, targets); err != nil {
-			return err
-		}
-	}
-	if s.wants(nextPage) {
-		targets := make([]string, perShape)
-		for i := range targets {
-			targets[i] = byCode(found)
-		}
-		if err := s.pages(ctx, m, e, nextPage, targets); err != nil {
-			return err
-		}
-	}
-	return beside()
+	s.say("%s: %s beside searches", m.Mode, readPatient)
+	f, err := s.measure(ctx, readPatient, s.cordon.pid(), goalClients, s.duration, send(e.host, reads(e, pool), http.StatusOK, nil))
+	f.Mode = m.Mode
+	m.ReadBeside = append(m.ReadBeside, f)
+	return err
 }
 
 // pages measures the queries for a page of 20 and for a page of one.
@@ -479,6 +477,7 @@ func (s *suite) pages(ctx context.Context, m *ModeReport, e *endpoint, shape str
 		if err != nil {
 			return err
 		}
+		f.Reads = len(m.ReadBeside)
 		*x.into = append(*x.into, f)
 	}
 	return nil
