@@ -113,6 +113,7 @@ func (d *devCommand) prepareTenant(ctx context.Context, server *devServer, api *
 	if err != nil {
 		return err
 	}
+	defer loader.http.CloseIdleConnections()
 	bundles := slices.Collect(demo.Bundles(demoSeed, d.Patients))
 	// The last patient is sent when all the others are there, so its presence
 	// says that nothing is missing.

@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // An endpoint is an address and what answers there.
@@ -64,7 +66,8 @@ func newServer(e endpoint, log *slog.Logger) *http.Server {
 const grace = 20 * time.Second
 
 // serve answers at the endpoints until ctx is done or one of them fails. Then
-// it takes no more requests and returns when those that run have finished.
+// it takes no more requests and returns when those that run have finished. The
+// last endpoint is that of ops.
 func serve(ctx context.Context, log *slog.Logger, ops *ops, endpoints ...endpoint) error {
 	failed := make(chan error, len(endpoints))
 	var servers []*http.Server
@@ -91,10 +94,12 @@ func serve(ctx context.Context, log *slog.Logger, ops *ops, endpoints ...endpoin
 	ops.draining()
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
-	for _, srv := range servers {
-		// In the order given: the ops endpoint comes last, and says all the
-		// while that the server is not ready.
-		err = errors.Join(err, srv.Shutdown(drain))
+	// The ops endpoint comes last: it says all the while that the server is
+	// not ready.
+	last := len(servers) - 1
+	var g errgroup.Group
+	for _, srv := range servers[:last] {
+		g.Go(func() error { return srv.Shutdown(drain) })
 	}
-	return err
+	return errors.Join(err, g.Wait(), servers[last].Shutdown(drain))
 }

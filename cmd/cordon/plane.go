@@ -2,11 +2,17 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
+	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 
+	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/control"
+	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/rest"
 	"github.com/cordon-fhir/cordon/keys"
 	"github.com/cordon-fhir/cordon/smart"
@@ -25,10 +31,13 @@ type dataPlane struct {
 type dataPlaneConfig struct {
 	registryURL, databaseURL, auditURL string
 
-	kms    keys.KMS
-	public publicURL
-	ops    *ops
-	log    *slog.Logger
+	kms     keys.KMS
+	public  publicURL
+	region  string         // "" serves tenants of every region
+	proxies []netip.Prefix // that may say for whom they speak
+	origins []string       // of pages that may call
+	ops     *ops
+	log     *slog.Logger
 }
 
 // openDataPlane opens the databases and puts the API together. It fails if the
@@ -68,9 +77,10 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 	api := rest.New(rest.Config{
 		DB: p.db, Verifier: verifier, Tenants: tenants,
 		Base: cfg.public.fhir, SmartConfiguration: auth.Configuration,
+		Region: cfg.region, TrustedProxies: cfg.proxies, Origins: cfg.origins,
 		Version: version(), Log: cfg.log, Alert: cfg.ops.alert, Observe: cfg.ops.observe(tenants),
 	})
-	p.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	p.handler = limitURL(p.db, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// No http.ServeMux: it answers odd paths itself, with a redirection
 		// that nobody audits.
 		if strings.HasPrefix(r.URL.Path, "/auth/") {
@@ -78,7 +88,7 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 		} else {
 			api.ServeHTTP(w, r)
 		}
-	})
+	}))
 	cfg.ops.check("registry", registry.Ping)
 	cfg.ops.check("database", p.db.Ping)
 	return p, nil
@@ -90,4 +100,34 @@ func (p *dataPlane) close() {
 		p.db.Close()
 	}
 	p.registry.Close()
+}
+
+// maxURL bounds the path and query of a request. Longer searches go by POST.
+// https://hl7.org/fhir/R4/http.html#search
+const maxURL = 8 << 10
+
+// limitURL answers 414 to longer URLs, before anything reads them. Nobody has
+// proved to be anyone then, so the entry goes to the trail of the platform.
+func limitURL(db *store.DB, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(r.RequestURI) <= maxURL {
+			next.ServeHTTP(w, r)
+			return
+		}
+		status := http.StatusRequestURITooLong
+		address, _, _ := net.SplitHostPort(r.RemoteAddr)
+		err := db.Record(r.Context(), nil, audit.Entry{
+			Interaction: fhir.Operation, Outcome: audit.MinorFailure, Status: status, Reason: "the URL is too long",
+			Origin: audit.Origin{RequestID: rand.Text(), Address: address, Method: "?"},
+		})
+		if err != nil {
+			status = http.StatusServiceUnavailable
+		}
+		w.Header().Set("Content-Type", "application/fhir+json; charset=utf-8")
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("Connection", "close")
+		w.WriteHeader(status)
+		// A client that has gone needs no answer.
+		_, _ = io.WriteString(w, `{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"too-long","diagnostics":"the URL is too long; search by POST"}]}`)
+	})
 }
