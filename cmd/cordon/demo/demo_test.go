@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/cordon-fhir/cordon/cmd/cordon/demo"
+	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/validate"
 )
 
 type bundle struct {
@@ -155,4 +157,18 @@ func BenchmarkBundles(b *testing.B) {
 		}
 	}
 	b.SetBytes(int64(n / max(1, b.N)))
+}
+
+func TestEveryResourceIsValid(t *testing.T) {
+	for _, b := range bundles(t, 1, 20) {
+		for _, e := range b.Entry {
+			d, err := fhir.Parse(e.Resource, fhir.Limits{})
+			if err != nil {
+				t.Fatalf("%s: %v", e.Request.URL, err)
+			}
+			if err := validate.Resource(d); err != nil {
+				t.Errorf("%s: %v", e.Request.URL, err)
+			}
+		}
+	}
 }
