@@ -191,20 +191,30 @@ func oneOf(col gate.Clause, keys []int64) gate.Clause {
 }
 
 func (c *compiler) date(s scope, e search.InDate) gate.Clause {
+	if main, _ := search.MainDate(s.on); e.Path == main {
+		return mainDate(s, e.Bounds)
+	}
 	x := c.row()
 	out := from(gate.SQL(`EXISTS (SELECT 1 FROM ~idx_date`), x).With(x.Col("key"), gate.SQL(`= ?`, c.v.dateKey(e.Path)))
-	path, _ := search.MainDate(s.on)
-	main := e.Path == path
 	for _, b := range e.Bounds {
 		out = out.With(gate.SQL(`AND`), compare(end(x, b.End), b.Op, stamp(b.T)))
-		if main && b.End == search.Lo { // the same of ts, which the index is in order of
-			out = out.With(gate.SQL(`AND`), compare(s.anchor.Col("ts"), b.Op, stamp(b.T)))
-		}
-	}
-	if main {
-		out = out.With(gate.SQL(`AND`), x.Col("lo"), gate.SQL(`=`), s.anchor.Col("ts"))
 	}
 	return out.With(gate.SQL(`AND`), x.Col("rid"), gate.SQL(`=`), s.anchor.Col("rid"), gate.SQL(`)`))
+}
+
+// mainDate is date for the element that dates the type: ts is its beginning,
+// which every index is in order of, and te its end.
+func mainDate(s scope, bounds []search.DateBound) gate.Clause {
+	*s.needs = true
+	out := gate.SQL(`(`).With(s.res.Col("te"), gate.SQL(`IS NOT NULL`))
+	for _, b := range bounds {
+		col := s.anchor.Col("ts")
+		if b.End == search.Hi {
+			col = s.res.Col("te")
+		}
+		out = out.With(gate.SQL(`AND`), compare(col, b.Op, stamp(b.T)))
+	}
+	return out.With(gate.SQL(`)`))
 }
 
 func (c *compiler) number(s scope, e search.InNumber) gate.Clause {

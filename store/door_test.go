@@ -241,8 +241,8 @@ func TestSearchesFindWhatTheIndexHolds(t *testing.T) {
 			{"Patient", "_has:Observation:patient:value-quantity=gt103&family=quigley", "Patient/sf1"},
 			{"Observation", "code=sf-glucose,nothing&_count=2&_sort=-date", "Observation/sf4 Observation/sf3"},
 			{"Patient", "family=quigley&_tag=x", ""},
-		{"Patient", "family=quigley&_sort=_id&_offset=1", "Patient/sf2"},
-		{"Observation", "code=sf-glucose&_offset=3", "Observation/sf1 Observation/sf0"},
+			{"Patient", "family=quigley&_sort=_id&_offset=1", "Patient/sf2"},
+			{"Observation", "code=sf-glucose&_offset=3", "Observation/sf1 Observation/sf0"},
 		} {
 			t.Run(string(tt.on)+"?"+tt.query, func(t *testing.T) {
 				if got := ids(d.search(t, d.grant(t, slug, everything), tt.on, tt.query).Matches); got != tt.want {

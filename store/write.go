@@ -241,7 +241,7 @@ func (tx *Tx) put(p smart.Permit, do fhir.Interaction, ref fhir.Ref, d *fhir.Doc
 	if old == nil {
 		op = "c"
 	}
-	tx.store(p, next, old, terms.Present, oldKeys, tx.hash(next.rid, terms), op)
+	tx.store(p, next, old, terms.Present, oldKeys, tx.hash(ref.Type, terms), op)
 	e := audit.Entry{Interaction: do, Type: ref.Type, Entity: ref, Version: r.Version}
 	if ps := search.PatientsOf(stored); len(ps) > 0 {
 		e.Patient = ps[0]
@@ -299,6 +299,7 @@ func (tx *Tx) Delete(ctx context.Context, ref fhir.Ref, ifMatch int64) (r fhir.R
 // indexRows are the rows of one resource in the index tables.
 type indexRows struct {
 	ts     pgtype.Timestamptz
+	te     pgtype.Timestamptz // null without the element that dates the type
 	tokens []int64
 	refs   []refRow
 	nums   []numRow
@@ -316,7 +317,7 @@ type dateRow struct {
 }
 
 // hash makes the index rows of terms.
-func (v *View) hash(rid int64, t *search.Terms) *indexRows {
+func (v *View) hash(on fhir.Type, t *search.Terms) *indexRows {
 	rows := &indexRows{ts: stamp(t.Time)}
 	for _, x := range t.Tokens {
 		rows.tokens = append(rows.tokens, v.tokenKey(x))
@@ -327,7 +328,12 @@ func (v *View) hash(rid int64, t *search.Terms) *indexRows {
 	for _, x := range t.Numbers {
 		rows.nums = append(rows.nums, numRow{v.numberKey(x.Path, x.Unit), finite(x.Lo), finite(x.Hi)})
 	}
+	main, _ := search.MainDate(on)
 	for _, x := range t.Dates {
+		if x.Path == main {
+			rows.te = stamp(x.Hi)
+			continue
+		}
 		rows.dates = append(rows.dates, dateRow{v.dateKey(x.Path), stamp(x.Lo), stamp(x.Hi)})
 	}
 	// Two terms can have one hash; a row is there once.
@@ -371,5 +377,5 @@ func (v *View) indexOf(old *row) (*indexRows, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading back %s: %w", old.ref, err)
 	}
-	return v.hash(old.rid, search.Index(d)), nil
+	return v.hash(d.Type, search.Index(d)), nil
 }

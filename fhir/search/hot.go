@@ -6,7 +6,7 @@ import "github.com/cordon-fhir/cordon/fhir"
 // patient. The index holds each pair joined: a row more for each code, and a
 // search that reads only its answers. It pays for a type of which a patient
 // has thousands; of the others, a patient's are soon looked through.
-var hotPairs = map[fhir.Type][]string{"Observation": {"code", "category"}}
+var hotPairs = map[fhir.Type][]string{"Observation": {"code"}}
 
 // hotNumbers are the number parameters that clients ask for together with the
 // code. Both elements must be single.

@@ -29,7 +29,6 @@ func TestTermsOfAnObservation(t *testing.T) {
 		Refs: []search.Reference{
 			{Path: "Observation.subject", Target: "Patient/7"},
 			{Path: "Observation.subject", Target: "Patient/7", Pair: search.Token{Path: "Observation.code", Value: "loinc|1-2"}},
-			{Path: "Observation.subject", Target: "Patient/7", Pair: search.Token{Path: "Observation.category", Value: "cat|laboratory"}},
 		},
 		Dates: []search.DateRange{{Path: "Observation.effective", Lo: at, Hi: at.Add(time.Second)}},
 		Numbers: []search.NumberRange{

@@ -5,6 +5,7 @@ CREATE TABLE {{schema}}.resource (
     present   bigint      NOT NULL,
     updated   timestamptz NOT NULL,
     ts        timestamptz NOT NULL DEFAULT '-infinity',
+    te        timestamptz,
     tenant_id integer     NOT NULL,
     version   integer     NOT NULL,
     type      smallint    NOT NULL,
@@ -22,7 +23,8 @@ COMMENT ON COLUMN {{schema}}.resource.rid     IS 'Keyed hash of Type/id: what th
 COMMENT ON COLUMN {{schema}}.resource.present IS 'A set of bits: what the resource has, for :missing.';
 COMMENT ON COLUMN {{schema}}.resource.type    IS 'The number of the resource type.';
 COMMENT ON COLUMN {{schema}}.resource.updated IS 'meta.lastUpdated.';
-COMMENT ON COLUMN {{schema}}.resource.ts      IS 'The main clinical date, by which results are sorted; -infinity if there is none.';
+COMMENT ON COLUMN {{schema}}.resource.ts      IS 'When the main clinical date begins, by which results are sorted; -infinity if there is none.';
+COMMENT ON COLUMN {{schema}}.resource.te      IS 'When it ends; null if the resource has no value of the first of the elements that date its type. Not in idx_date, since it is here.';
 COMMENT ON COLUMN {{schema}}.resource.version IS 'meta.versionId.';
 COMMENT ON COLUMN {{schema}}.resource.body    IS 'JSON, compressed, then sealed under the tenant''s key; so PostgreSQL need not try to compress it.';
 
