@@ -32,6 +32,8 @@ type writer struct {
 type owned struct {
 	ref     string
 	version int // 0 if it is not known
+	// unsure says that a write which got no answer may yet be done.
+	unsure bool
 }
 
 // A load is writers at work.
@@ -257,7 +259,7 @@ func (w *writer) bundle(ctx context.Context) error {
 		if r != nil && a.answered() {
 			for _, wr := range a.Writes {
 				if wr.Verb != "DELETE" {
-					w.own = append(w.own, owned{wr.Ref, wr.Version})
+					w.own = append(w.own, owned{ref: wr.Ref, version: wr.Version})
 				}
 			}
 			return nil
@@ -282,7 +284,7 @@ func (w *writer) create(ctx context.Context) error {
 			return err
 		}
 		if r != nil && a.answered() {
-			w.own = append(w.own, owned{a.Writes[0].Ref, a.Writes[0].Version})
+			w.own = append(w.own, owned{ref: a.Writes[0].Ref, version: a.Writes[0].Version})
 			return nil
 		}
 		if r != nil && a.refused() && r.status != http.StatusConflict && r.status != http.StatusTooManyRequests {
@@ -310,10 +312,10 @@ func (w *writer) update(ctx context.Context) error {
 		return err
 	}
 	if r != nil && a.answered() {
-		w.own[i].version = a.Writes[0].Version
+		w.own[i].version, w.own[i].unsure = a.Writes[0].Version, false
 		return nil
 	}
-	if r != nil && r.status == http.StatusPreconditionFailed {
+	if r != nil && r.status == http.StatusPreconditionFailed && !o.unsure {
 		w.faults = append(w.faults, fmt.Sprintf("%s is not at version %d, which its only writer was told", o.ref, o.version))
 	}
 	return w.find(ctx, i)
@@ -343,7 +345,9 @@ func (w *writer) find(ctx context.Context, i int) error {
 		case err != nil:
 			return err
 		case status == http.StatusOK:
-			w.own[i].version = version
+			// What got no answer may still be on its way to its end, and
+			// this was before it.
+			w.own[i].version, w.own[i].unsure = version, true
 			return nil
 		case status == http.StatusGone:
 			w.own = slices.Delete(w.own, i, i+1)
@@ -351,8 +355,6 @@ func (w *writer) find(ctx context.Context, i int) error {
 		case status == http.StatusNotFound:
 			return fmt.Errorf("%s is not known, and was stored", w.own[i].ref)
 		}
-		// What got no answer may still be on its way to its end, so that a
-		// read says what was before: then the next update says so.
 		if !w.pause(ctx, tries) {
 			w.own = slices.Delete(w.own, i, i+1)
 			return nil
