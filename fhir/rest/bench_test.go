@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"testing"
@@ -48,4 +49,25 @@ func BenchmarkRead(b *testing.B) {
 	for b.Loop() {
 		c.must(200, "GET", "/Patient/"+id, "")
 	}
+}
+
+// BenchmarkImport is the way of a real record's resources into the database,
+// by resource.
+func BenchmarkImport(b *testing.B) {
+	files, _ := filepath.Glob(filepath.Join(testData(b), "synthea", "*.json"))
+	if len(files) == 0 {
+		b.Skip("there are no Synthea records: set CORDON_TEST_DATA")
+	}
+	raw, err := os.ReadFile(files[0])
+	if err != nil {
+		b.Fatal(err)
+	}
+	c := newAPI(b).client(b, storetest.A1, all)
+	resources := bytes.Count(raw, []byte(`"fullUrl"`))
+	n := 0
+	for b.Loop() {
+		c.must(200, "POST", "", string(raw))
+		n += resources
+	}
+	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "resources/s")
 }

@@ -1,0 +1,155 @@
+package rest
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	jsonpatch "github.com/evanphx/json-patch/v5"
+
+	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/search"
+	"github.com/cordon-fhir/cordon/fhir/validate"
+	"github.com/cordon-fhir/cordon/smart"
+	"github.com/cordon-fhir/cordon/store"
+)
+
+// A request is what a client asks, read once: from HTTP, or from an entry of a
+// Bundle.
+type request struct {
+	does    fhir.Interaction
+	ref     fhir.Ref // the type and id in the path; for a compartment, what it is of
+	version int64
+	of      string // of a compartment search: a type, or *
+	op      string // of an operation, without $
+
+	query  string // as received, for the audit trail
+	params []search.Param
+	sealed string // _page
+	cursor *store.Cursor
+
+	format
+	conditions
+	prefer preference
+
+	document *fhir.Document
+	patch    []byte
+	ops      jsonpatch.Patch // of a patch
+
+	search     *search.Query
+	versions   store.HistoryQuery
+	trail      store.AuditQuery
+	applied    []search.Param // of a history, or a search of the audit trail
+	criteria   criteria       // of a conditional interaction
+	createOnly bool           // If-None-Match: * of an update
+
+	grant  *smart.Grant
+	slug   string // of the tenant
+	base   string // of the tenant, https://host/fhir/harbor
+	limits *Limits
+	now    func() time.Time
+	entry  bool // of a Bundle
+}
+
+// A response is the answer to a request: to be written to HTTP, or into a
+// Bundle.
+type response struct {
+	status      int
+	version     fhir.Resource // gives ETag and Last-Modified, if it is one
+	location    string
+	body        []byte
+	contentType string // "" is that of FHIR
+	applied     string // the preference that was met
+}
+
+// decode reads the path, the parameters, the headers and the body.
+func (c *call) decode(ctx context.Context) error {
+	if err := c.place.into(c.req); err != nil {
+		return err
+	}
+	c.req.query = c.http.URL.RawQuery
+	c.req.prefer = parsePrefer(c.http.Header.Values("Prefer"))
+	var err error
+	if c.req.conditions, err = parseConditions(c.http.Header); err != nil {
+		return err
+	}
+	body, err := c.body()
+	if err != nil {
+		return err
+	}
+	form := c.http.Method == http.MethodPost && c.req.does != fhir.Create && c.req.does != fhir.Transaction && c.req.does != fhir.Operation
+	if form && len(body) > 0 {
+		if c.req.query != "" {
+			c.req.query += "&"
+		}
+		c.req.query += string(body)
+	}
+	if err := c.req.setQuery(ctx, c.DB, c.http.Header.Values("Accept")); err != nil {
+		return err
+	}
+	switch {
+	case form || c.req.does == fhir.Operation:
+		return nil
+	case c.req.does == fhir.Patch:
+		c.req.patch = body
+		return nil
+	case c.http.Method != http.MethodPost && c.http.Method != http.MethodPut:
+		return nil
+	}
+	d, err := fhir.Parse(body, fhir.Limits{Bytes: c.Limits.Body})
+	if err != nil {
+		return err
+	}
+	if c.req.does == fhir.Transaction {
+		c.req.document = d
+		return nil
+	}
+	return c.req.setDocument(d, string(d.Type))
+}
+
+// setQuery reads the parameters in req.query.
+func (req *request) setQuery(ctx context.Context, db *store.DB, accept []string) error {
+	params, err := search.ParseQuery(req.query)
+	if err != nil {
+		return err
+	}
+	if req.format, params, err = takeFormat(params, accept); err != nil {
+		return err
+	}
+	req.params = params
+	if req.does == fhir.Read || req.does == fhir.Vread {
+		req.params, err = req.takeSubset(params)
+		return err
+	}
+	return req.setCursor(ctx, db)
+}
+
+// setDocument takes the resource of a create or update, once it is valid. The
+// client knows it by the place: its type, or where in a Bundle it is.
+func (req *request) setDocument(d *fhir.Document, place string) error {
+	if d.Type != req.ref.Type {
+		return fhir.Errorf(fhir.Invalid, "the resource is not of the type in the URL")
+	}
+	if req.does == fhir.Update && req.ref.ID != "" && d.ID != req.ref.ID {
+		return fhir.Errorf(fhir.Invalid, "the resource does not have the id in the URL").At(place + ".id")
+	}
+	if err := validate.At(d, place); err != nil {
+		return err
+	}
+	req.document = d
+	return nil
+}
+
+// encode is the inverse of search.ParseQuery.
+func encode(params []search.Param) string {
+	var b strings.Builder
+	for i, p := range params {
+		if i > 0 {
+			b.WriteByte('&')
+		}
+		b.WriteString(url.QueryEscape(p.Name) + "=" + url.QueryEscape(p.Value))
+	}
+	return b.String()
+}

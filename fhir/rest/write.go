@@ -1,0 +1,98 @@
+package rest
+
+import (
+	"net/http"
+	"slices"
+	"strconv"
+)
+
+// write sends the answer.
+func (c *call) write(resp *response) {
+	h := c.writer.Header()
+	c.headers(h, resp)
+	body := resp.body
+	if len(body) > 0 {
+		if c.req.pretty && resp.contentType == "" {
+			body = pretty(body)
+		}
+		h.Set("Content-Type", contentType)
+		if resp.contentType != "" {
+			h.Set("Content-Type", resp.contentType)
+		}
+		if len(body) >= 1024 && acceptsGzip(c.http.Header.Values("Accept-Encoding")) {
+			body = compress(body)
+			h.Set("Content-Encoding", "gzip")
+		}
+	}
+	if resp.status != http.StatusNotModified && resp.status != http.StatusNoContent {
+		h.Set("Content-Length", strconv.Itoa(len(body)))
+	}
+	c.writer.WriteHeader(resp.status)
+	if c.http.Method != http.MethodHead {
+		// Whoever does not take the answer does not get it; it is audited.
+		_, _ = c.writer.Write(body)
+	}
+}
+
+// headers sets the headers that all answers have, and those of resp.
+func (c *call) headers(h http.Header, resp *response) {
+	h.Set("X-Request-Id", c.origin.RequestID)
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	h.Set("Strict-Transport-Security", "max-age=31536000")
+	h.Set("Vary", "Authorization, Accept, Accept-Encoding, Prefer, Origin")
+	c.cors(h)
+	switch resp.status {
+	case http.StatusUnauthorized:
+		h.Set("WWW-Authenticate", "Bearer")
+		if c.http.Header.Get("Authorization") != "" {
+			h.Set("WWW-Authenticate", `Bearer error="invalid_token"`)
+		}
+	case http.StatusMethodNotAllowed:
+		h.Set("Allow", c.allowed())
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		h.Set("Retry-After", "1")
+	}
+	if resp.version.Version != 0 {
+		h.Set("ETag", resp.version.ETag())
+		h.Set("Last-Modified", resp.version.Updated.UTC().Format(http.TimeFormat))
+	}
+	if resp.location != "" {
+		h.Set("Location", resp.location)
+	}
+	if resp.applied != "" {
+		h.Set("Preference-Applied", "return="+resp.applied)
+	}
+}
+
+// allowed lists the methods for a path.
+func (c *call) allowed() string {
+	if c.allow != "" {
+		return c.allow
+	}
+	return "GET, HEAD, OPTIONS" // of the audit trail
+}
+
+// cors lets browsers of registered origins call, and those of any origin read
+// the public documents.
+// https://hl7.org/fhir/smart-app-launch/app-launch.html#considerations-for-cross-origin-resource-sharing-cors-support
+func (c *call) cors(h http.Header) {
+	origin := c.http.Header.Get("Origin")
+	switch {
+	case origin == "":
+		return
+	case c.place.route != nil && c.place.route.public != nil:
+		h.Set("Access-Control-Allow-Origin", "*")
+	case slices.Contains(c.Origins, origin):
+		h.Set("Access-Control-Allow-Origin", origin)
+	default:
+		return
+	}
+	h.Set("Access-Control-Expose-Headers", "ETag, Location, Content-Location, Last-Modified, Preference-Applied, X-Request-Id")
+	if c.http.Method == http.MethodOptions {
+		h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, PATCH, DELETE")
+		h.Set("Access-Control-Allow-Headers", "Accept, Authorization, Content-Type, If-Match, If-Modified-Since, If-None-Exist, If-None-Match, Prefer, X-Request-Id")
+		h.Set("Access-Control-Max-Age", "600")
+	}
+}
