@@ -78,4 +78,3 @@ func parsePublicURL(s string) (publicURL, error) {
 
 func (p publicURL) fhir(slug string) string   { return string(p) + "/fhir/" + slug }
 func (p publicURL) issuer(slug string) string { return string(p) + "/auth/" + slug }
-func (p publicURL) token(slug string) string  { return p.issuer(slug) + "/token" }

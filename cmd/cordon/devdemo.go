@@ -91,11 +91,12 @@ func (d *devCommand) prepareTenant(ctx context.Context, server *devServer, api *
 		return err
 	}
 	for _, c := range demoClients {
-		key, err := readKey(d.Dir.path("clients", t.Slug, c.ID+".jwk"))
+		_, err := readKey(d.Dir.path("clients", t.Slug, c.ID+".jwk"))
 		if err == nil && slices.ContainsFunc(registered, func(r clientRow) bool { return r.ID == c.ID }) {
 			continue
 		}
-		if key, err = newKey(); err != nil {
+		key, err := newKey()
+		if err != nil {
 			return err
 		}
 		if err := api.putClient(ctx, t.Slug, c, key); err != nil {

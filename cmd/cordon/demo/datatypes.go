@@ -75,9 +75,4 @@ func resource(typ, id, profile string, text object) object {
 }
 
 // and appends members to a resource that resource began.
-func (o object) and(pairs ...any) object {
-	for _, m := range obj(pairs...) {
-		o = append(o, m)
-	}
-	return o
-}
+func (o object) and(pairs ...any) object { return append(o, obj(pairs...)...) }
