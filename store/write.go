@@ -212,11 +212,7 @@ func (tx *Tx) put(p smart.Permit, do fhir.Interaction, ref fhir.Ref, d *fhir.Doc
 		}
 	}
 	r.Body = d.Stamp(ref.ID, r.Version, r.Updated)
-	stored, err := fhir.Reopen(r.Body)
-	if err != nil {
-		return fhir.Resource{}, fmt.Errorf("reading back %s: %w", ref, err)
-	}
-	terms := search.Index(stored)
+	terms := search.Index(d) // no term is of what Stamp sets
 	if terms.TooMany {
 		return fhir.Resource{}, fhir.Errorf(fhir.TooCostly, "the resource has more than %d values that searches look at", search.MaxTerms)
 	}
@@ -230,6 +226,7 @@ func (tx *Tx) put(p smart.Permit, do fhir.Interaction, ref fhir.Ref, d *fhir.Doc
 		}
 	}
 	next.version, next.updated = r.Version, r.Updated
+	var err error
 	if next.body, err = tx.db.codec.seal(tx.keys, tx.grant.Tenant().ID.Int(), r); err != nil {
 		return fhir.Resource{}, fmt.Errorf("sealing %s: %w", ref, err)
 	}
@@ -243,7 +240,9 @@ func (tx *Tx) put(p smart.Permit, do fhir.Interaction, ref fhir.Ref, d *fhir.Doc
 	}
 	tx.store(p, next, old, terms.Present, oldKeys, tx.hash(ref.Type, terms), op)
 	e := audit.Entry{Interaction: do, Type: ref.Type, Entity: ref, Version: r.Version}
-	if ps := search.PatientsOf(stored); len(ps) > 0 {
+	if ref.Type == "Patient" {
+		e.Patient = ref
+	} else if ps := search.PatientsOf(d); len(ps) > 0 {
 		e.Patient = ps[0]
 	}
 	tx.note(e)
