@@ -244,7 +244,7 @@ func (p *probe) raw(id, method, path string) *reply {
 		p.Fatal(err)
 	}
 	r := &reply{status: resp.StatusCode, header: resp.Header, body: body, id: request}
-	p.sent = append(p.sent, sent{request, c.trail, r.status, method + " " + path})
+	p.sent = append(p.sent, sent{id: request, trail: c.trail, status: r.status, what: method + " " + path})
 	p.clean(c, r)
 	p.wellFormed(c, r)
 	return r
@@ -295,6 +295,6 @@ func (p *probe) wire(id, method, path, rest string) []int {
 		if r.id != request {
 			whose = nil
 		}
-		p.sent = append(p.sent, sent{r.id, whose, r.status, "on the wire"})
+		p.sent = append(p.sent, sent{id: r.id, trail: whose, status: r.status, what: "on the wire"})
 	}
 }

@@ -55,6 +55,9 @@ func (l *load) check(t *testing.T) *findings {
 			t.Errorf("%s at %s: %s", w.name, w.slug, fault)
 		}
 	}
+	if t.Failed() {
+		t.Logf("the server has logged:\n%s", sys.server.errors())
+	}
 	for _, p := range sys.tenants {
 		if err := l.checkTenant(t.Context(), p, f); err != nil {
 			t.Fatalf("reading back %s: %v", p.slug, err)

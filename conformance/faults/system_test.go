@@ -268,6 +268,22 @@ func (p *server) words() string {
 	return string(text[max(0, len(text)-3000):])
 }
 
+// errors returns the last lines in the log of the server that tell of a fault
+// of its own.
+func (p *server) errors() string {
+	text, err := os.ReadFile(p.log)
+	if err != nil {
+		return err.Error()
+	}
+	var lines []string
+	for line := range strings.Lines(string(text)) {
+		if strings.Contains(line, `"status":500`) {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines[max(0, len(lines)-20):], "")
+}
+
 // restart starts the server again after it has ended.
 func (s *system) restart(t *testing.T) {
 	t.Helper()

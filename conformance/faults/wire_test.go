@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -95,6 +94,13 @@ func (w *wire) arm(c *cut, times int) {
 	defer w.mu.Unlock()
 	c.left = times
 	w.cuts = append(w.cuts, c)
+}
+
+// pending returns how often c is still to happen.
+func (w *wire) pending(c *cut) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return c.left
 }
 
 // disarm returns how often c has happened, and ends it.
@@ -271,12 +277,4 @@ func (l *link) answers() {
 			return
 		}
 	}
-}
-
-func (c *cut) String() string {
-	when := "before"
-	if c.after {
-		when = "after"
-	}
-	return fmt.Sprintf("%s %q of %s", when, c.sql, c.user)
 }

@@ -1,0 +1,317 @@
+package conformance
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/cordon-fhir/cordon/control"
+)
+
+// methods are all that a stranger may try.
+var methods = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "BREW"}
+
+// routes returns the paths of the table of fhir/rest as its source has them, so
+// that a route that is added is covered from its first day.
+func routes(t testing.TB) []string {
+	t.Helper()
+	root, err := repository()
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(root, "fhir", "rest", "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var paths []string
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		tree, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(tree, func(n ast.Node) bool {
+			pair, ok := n.(*ast.KeyValueExpr)
+			if !ok {
+				return true
+			}
+			name, ok := pair.Key.(*ast.Ident)
+			value, isText := pair.Value.(*ast.BasicLit)
+			if !ok || !isText || name.Name != "path" || value.Kind != token.STRING {
+				return true
+			}
+			path, err := strconv.Unquote(value.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Contains(paths, path) {
+				paths = append(paths, path)
+			}
+			return true
+		})
+	}
+	if len(paths) < 15 {
+		t.Fatalf("the table of routes has %d paths: %v", len(paths), paths)
+	}
+	return paths
+}
+
+// filled puts names into a pattern.
+func filled(pattern string) string {
+	return strings.NewReplacer(":type", "Patient", ":id", "p1", ":version", "1", ":of", "Observation", ":op", "everything").Replace(pattern)
+}
+
+// Every route as a stranger, by every method. Only the two public documents
+// answer without a token.
+// INT-03, TEN-18, TEN-19, TEN-27, TEN-28, AUTHZ-09, AUTHZ-10, AUTHZ-16, AUTHZ-17, CP-05
+func TestStranger(t *testing.T) {
+	public := []string{"/metadata", "/.well-known/smart-configuration"}
+	paths := append(routes(t), "/nonsense", "/Patient/p1/nonsense/x", "/:type/:id/_history/:version/x", "/_nonsense")
+
+	breakout(t, "INT-03 no route answers without a token", func(p *probe) {
+		var first *reply
+		for _, path := range paths {
+			for _, method := range methods {
+				r := p.send(&call{method: method, url: p.victim.base + filled(path), header: http.Header{}})
+				switch {
+				case method == "OPTIONS":
+					p.want(r, 204)
+				case slices.Contains(public, path) && (method == "GET" || method == "HEAD"):
+					p.want(r, 200)
+				default:
+					if p.want(r, 401); method == "GET" {
+						if first == nil {
+							first = r
+						}
+						p.same(method+" "+path, first, r)
+					}
+				}
+			}
+		}
+	})
+
+	breakout(t, "TEN-19 no route answers a token of another tenant", func(p *probe) {
+		var first *reply
+		for _, path := range paths {
+			for _, method := range methods {
+				if method == "OPTIONS" {
+					continue
+				}
+				c := p.as("backend", method, p.victim.base+filled(path))
+				if method == "POST" || method == "PUT" || method == "PATCH" {
+					c.body = `{"resourceType":"Patient","id":"p1"}`
+				}
+				p.alert(crossTenant, 1)
+				r := p.want(p.send(c), 403)
+				if method == "GET" {
+					if first == nil {
+						first = r
+					}
+					p.same(method+" "+path, first, r)
+				}
+			}
+		}
+	})
+
+	breakout(t, "TEN-28 no tenant is guessed", func(p *probe) {
+		host := strings.TrimSuffix(sys.FHIR, "/fhir")
+		for _, url := range []string{host, host + "/", host + "/fhir", host + "/fhir/", host + "/Patient", host + "/metadata", host + "/fhir/metadata", host + "/fhir/Patient/p1"} {
+			r := p.send(&call{method: "GET", url: url, header: http.Header{"Cookie": {"tenant=" + p.victim.slug}, "Referer": {p.victim.base + "/Patient"}}})
+			p.want(r, 400, 401, 404)
+			p.alert(crossTenant, 1)
+			p.want(p.send(p.as("backend", "GET", url).with("Cookie", "tenant="+p.attacker.slug)), 400, 403, 404)
+		}
+	})
+
+	t.Run("CP-05 T362 an operator reads no record", func(t *testing.T) {
+		attack(t, pair{sys.A1, sys.S1}, func(p *probe) {
+			for _, path := range []string{"/Patient/p1", "/Patient", "/AuditEvent", "/_history", "", "/metadata"} {
+				p.alert(adminOnData, 1)
+				p.want(p.send(&call{method: "GET", url: p.victim.base + path, header: http.Header{}, bearer: operatorToken(p)}), 403)
+			}
+		})
+	})
+
+	t.Run("INT-03 no route of the control plane answers without an operator", func(t *testing.T) {
+		attack(t, pair{sys.A1, sys.A2}, func(p *probe) {
+			access, err := p.attacker.actors["backend"].token(p.Context())
+			if err != nil {
+				p.Fatal(err)
+			}
+			for _, path := range []string{"/tenants", "/tenants/" + sys.A2.slug, "/tenants/" + sys.A2.slug + "/suspend", "/tenants/" + sys.A2.slug + "/clients", "/migrations", "/nonsense"} {
+				for _, method := range []string{"GET", "POST", "PUT", "DELETE"} {
+					for _, bearer := range []string{"", access, "x.y.z"} {
+						req, err := http.NewRequestWithContext(p.Context(), method, sys.Control+"/control/v1"+path, strings.NewReader("{}"))
+						if err != nil {
+							p.Fatal(err)
+						}
+						if bearer != "" {
+							req.Header.Set("Authorization", "Bearer "+bearer)
+						}
+						resp, err := sys.http.Do(req)
+						if err != nil {
+							p.Fatal(err)
+						}
+						resp.Body.Close()
+						if resp.StatusCode != http.StatusUnauthorized {
+							p.Errorf("%s %s answers %s", method, path, resp.Status)
+						}
+					}
+				}
+			}
+			// A token of an operator is good once.
+			once := operatorToken(p)
+			for i, want := range []int{200, 401} {
+				req, err := http.NewRequestWithContext(p.Context(), "GET", sys.Control+"/control/v1/tenants", nil)
+				if err != nil {
+					p.Fatal(err)
+				}
+				req.Header.Set("Authorization", "Bearer "+once)
+				resp, err := sys.http.Do(req)
+				if err != nil {
+					p.Fatal(err)
+				}
+				resp.Body.Close()
+				if resp.StatusCode != want {
+					p.Errorf("use %d of an operator's token is answered %s, want %d", i+1, resp.Status, want)
+				}
+			}
+		})
+	})
+
+	once(t, "AUTHZ-17 each letter of a scope allows its interactions only", func(p *probe) {
+		body := func(id string) string { return labResult(id, "p1", "laboratory", "x") }
+		id := p.fresh("letters")
+		p.want(p.send(p.as("backend", "PUT", "/Observation/"+id, body(id))), 201)
+		for _, tt := range []struct {
+			actor   string
+			c       *call
+			allowed bool
+		}{
+			{"reader", p.as("reader", "GET", "/Observation/"+id), true},
+			{"reader", p.as("reader", "GET", "/Observation?_id="+id), true},
+			{"reader", p.as("reader", "PUT", "/Observation/"+id, body(id)), false},
+			{"reader", p.as("reader", "POST", "/Observation", body(id)), false},
+			{"reader", p.as("reader", "DELETE", "/Observation/"+id), false},
+			{"reader", p.as("reader", "PATCH", "/Observation/"+id, `[{"op":"add","path":"/language","value":"en"}]`), false},
+			{"writer", p.as("writer", "GET", "/Observation/"+id), false},
+			{"writer", p.as("writer", "GET", "/Observation?_id="+id), false},
+			{"writer", p.as("writer", "GET", "/Observation/"+id+"/_history"), false},
+			{"writer", p.as("writer", "GET", "/Observation/_history"), false},
+			{"writer", p.as("writer", "GET", "/_history"), false},
+			{"writer", p.as("writer", "PUT", "/Observation?_id="+id, body(id)), false},
+			{"writer", p.as("writer", "POST", "/Observation", body(id)).with("If-None-Exist", "_id="+id), false},
+			{"writer", p.as("writer", "PUT", "/Observation/"+id, body(id)), true},
+			{"finder", p.as("finder", "GET", "/Observation/"+id), false},
+			{"finder", p.as("finder", "DELETE", "/Observation/"+id), false},
+			{"billing", p.as("billing", "GET", "/Observation/"+id), false},
+			{"billing", p.as("billing", "GET", "/Patient/p1"), false},
+			{"billing", p.as("billing", "GET", "/Coverage/k1"), true},
+			{"auditor", p.as("auditor", "GET", "/Patient/p1"), false},
+			{"auditor", p.as("auditor", "GET", "/AuditEvent"), true},
+			{"billing", p.as("billing", "GET", "/AuditEvent"), false},
+			{"lab", p.as("lab", "GET", "/Observation/"+id), true},
+			{"lab", p.as("lab", "GET", "/Observation/o2"), false},
+		} {
+			r := p.send(tt.c)
+			if tt.allowed != (r.status < 300) || !tt.allowed && r.status != 403 && r.status != 404 {
+				p.Errorf("%s: %s %s answers %d", tt.actor, tt.c.method, tt.c.url, r.status)
+			}
+		}
+	})
+
+	once(t, "AUD-04 T277 nobody writes the audit trail", func(p *probe) {
+		event := refOf(p.bundle(p.get("auditor", "/AuditEvent?_count=1")).Entry[0].Resource)
+		for _, id := range []string{"backend", "dr1", "auditor", "writer"} {
+			for _, c := range []*call{
+				p.as(id, "PUT", "/"+event, `{"resourceType":"AuditEvent"}`), p.as(id, "PATCH", "/"+event, `[]`), p.as(id, "DELETE", "/"+event),
+				p.as(id, "DELETE", "/AuditEvent?_id=x"), p.as(id, "POST", "/AuditEvent", `{"resourceType":"AuditEvent"}`), p.as(id, "POST", "/AuditEvent/$purge", `{"resourceType":"Parameters"}`),
+				p.as(id, "PUT", "/AuditEvent?_id=x", `{"resourceType":"AuditEvent"}`),
+			} {
+				p.want(p.send(c), 403, 404, 405)
+			}
+			b := p.send(p.as(id, "POST", "", batch("batch", ask("DELETE", event), give("POST", "AuditEvent", `{"resourceType":"AuditEvent"}`))))
+			if b.status == 200 {
+				for _, status := range p.bundle(b).statuses() {
+					if !refused(status) && status != "405" {
+						p.Errorf("an entry of %s is answered %s", id, status)
+					}
+				}
+			}
+		}
+		p.want(p.get("auditor", "/"+event), 200)
+	})
+}
+
+// operatorToken signs a token as the operator of the development server.
+func operatorToken(p *probe) string {
+	p.Helper()
+	text, err := os.ReadFile(sys.OperatorKeyFile)
+	if err != nil {
+		p.Fatal(err)
+	}
+	key := new(jose.JSONWebKey)
+	if err := key.UnmarshalJSON(text); err != nil {
+		p.Fatal(err)
+	}
+	bearer, err := control.Token(key, sys.Operator, sys.Control)
+	if err != nil {
+		p.Fatal(err)
+	}
+	return bearer
+}
+
+// A tenant is there within seconds, in any mode, and twice is once. TEN-33
+func TestProvisioning(t *testing.T) {
+	for _, mode := range []string{"shared", "schema", "database"} {
+		t.Run("TEN-33 a tenant of mode "+mode+" is there in seconds, and made once", func(t *testing.T) {
+			slug := fmt.Sprintf("made-%s-%d", mode, requests.Add(1))
+			begun := time.Now()
+			first, err := sys.cordon(t.Context(), "tenant", "create", "--mode", mode, slug)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(begun); took > 30*time.Second {
+				t.Errorf("it took %v", took)
+			}
+			again, err := sys.cordon(t.Context(), "tenant", "create", "--mode", mode, slug)
+			if err != nil || again != first {
+				t.Errorf("made again: %v\n%s\nwas\n%s", err, again, first)
+			}
+			other := map[string]string{"shared": "schema", "schema": "database", "database": "shared"}[mode]
+			if _, err := sys.cordon(t.Context(), "tenant", "create", "--mode", other, slug); err == nil {
+				t.Errorf("made again in mode %s", other)
+			}
+			resp, err := sys.http.Get(sys.FHIR + "/" + slug + "/metadata")
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusOK {
+				t.Errorf("its CapabilityStatement answers %s", resp.Status)
+			}
+			// Acts of operators are in the platform's log (AUD-03).
+			conn, err := sys.asSuperuser(t.Context(), "cordon_registry")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var n int
+			if err := conn.QueryRow(t.Context(), `SELECT count(*) FROM registry.platform_audit WHERE server = 'control' AND client = $1 AND reason LIKE '%' || $2 || '%'`, sys.Operator, slug).Scan(&n); err != nil || n < 3 {
+				t.Errorf("%d entries of the operator's acts on %s: %v", n, slug, err)
+			}
+		})
+	}
+}

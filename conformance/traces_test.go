@@ -1,0 +1,99 @@
+package conformance
+
+import (
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Whatever the tests before this one did, no canary is found in a dump of any
+// database, in any file of PostgreSQL, or in any log.
+// KMS-01, OBS-05, T260, GOV-03
+func TestTraces(t *testing.T) {
+	// Ids are in clear in the tables, and documented: they are no names.
+	h := newHunter(append(sys.parties[:len(sys.parties):len(sys.parties)], sys.Z9), "id")
+	report := func(t *testing.T, where string, b []byte) {
+		t.Helper()
+		for _, w := range h.find(b) {
+			t.Errorf("%s holds the %s of %s %s", where, w.place, w.party.slug, w.disguise)
+		}
+	}
+	super, err := sys.asSuperuser(t.Context(), "postgres")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := super.Exec(t.Context(), `CHECKPOINT`); err != nil {
+		t.Fatal(err)
+	}
+
+	t.Run("no dump of a database holds a canary", func(t *testing.T) {
+		dump, err := exec.LookPath("pg_dump")
+		if err != nil {
+			t.Skip("pg_dump is not installed")
+		}
+		for _, database := range []string{"cordon", "cordon_registry", sys.D1.database} {
+			out, err := exec.CommandContext(t.Context(), dump, strings.Replace(sys.super, "/postgres?", "/"+database+"?", 1)).Output()
+			if err != nil || len(out) < 10_000 {
+				t.Fatalf("dumping %s: %v, %d bytes", database, err, len(out))
+			}
+			report(t, "the dump of "+database, out)
+			// bytea is written in hex: look into it too.
+			report(t, "the dump of "+database+", read from hex,", unhex(out))
+		}
+	})
+
+	t.Run("no file of the server holds a canary", func(t *testing.T) {
+		files, size := 0, 0
+		err := filepath.WalkDir(sys.dir, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() {
+				return nil // PostgreSQL removes files while we look
+			}
+			b, err := os.ReadFile(path)
+			if err != nil {
+				return nil
+			}
+			files, size = files+1, size+len(b)
+			report(t, strings.TrimPrefix(path, sys.dir), b)
+			return nil
+		})
+		if err != nil || files < 100 || size < 16<<20 {
+			t.Errorf("looked into %d files, %d bytes: %v", files, size, err)
+		}
+		t.Logf("%d files, %d MiB", files, size>>20)
+	})
+
+	t.Run("what was hunted for is really in the records", func(t *testing.T) {
+		p := &probe{T: t, attacker: sys.A1, victim: sys.A2}
+		var all []byte
+		for _, path := range []string{"/Patient/p1", "/Patient/p2", "/Observation/o1", "/DocumentReference/d1"} {
+			all = append(all, p.want(p.get("reader", path), 200).body...)
+		}
+		found := map[string]bool{}
+		for _, w := range h.find(all) {
+			found[w.place] = true
+		}
+		for _, place := range places {
+			if place != "id" && !found[place] {
+				t.Errorf("no canary at %s", place)
+			}
+		}
+	})
+}
+
+// unhex reads all pairs of hex digits in b that follow each other.
+func unhex(b []byte) []byte {
+	out := make([]byte, 0, len(b)/2)
+	value := func(c byte) int { return strings.IndexByte("0123456789abcdef", c) }
+	for i := 0; i+1 < len(b); i++ {
+		hi, lo := value(b[i]), value(b[i+1])
+		if hi < 0 || lo < 0 {
+			continue
+		}
+		out = append(out, byte(hi<<4|lo))
+		i++
+	}
+	return out
+}
