@@ -23,7 +23,6 @@ type request struct {
 	ref     fhir.Ref // the type and id in the path; for a compartment, what it is of
 	version int64
 	of      string // of a compartment search: a type, or *
-	op      string // of an operation, without $
 
 	query  string // as received, for the audit trail
 	params []search.Param

@@ -199,7 +199,6 @@ type place struct {
 	pattern             string
 	tenant, typ, id, of string
 	version             string
-	op                  string
 }
 
 // errNoRoute says that a path leads nowhere. A *fhir.Error with status 405
@@ -221,7 +220,7 @@ func (r *router) find(method, path string) (place, string, error) {
 	r.echo.Router().Find(method, path, c)
 	p := place{
 		pattern: c.Path(), tenant: c.Param("tenant"), typ: c.Param("type"), id: c.Param("id"),
-		of: c.Param("of"), version: c.Param("version"), op: c.Param("op"),
+		of: c.Param("of"), version: c.Param("version"),
 	}
 	p.route = r.table[method+" "+p.pattern]
 	if p.route != nil {
