@@ -448,3 +448,38 @@ func (a *actor) token(ctx context.Context) (string, error) {
 	a.bearer, a.until = answer.Token, now.Add(time.Duration(answer.Expires)*time.Second)
 	return a.bearer, nil
 }
+
+// serveOnce starts a second data plane on the same database. It returns
+// nil and stops it if it serves, else its last words.
+func (s *system) serveOnce(t testing.TB) (string, error) {
+	t.Helper()
+	var secrets struct{ App, Audit, Registry string }
+	text, err := os.ReadFile(filepath.Join(s.dir, "secrets.json"))
+	if err == nil {
+		err = json.Unmarshal(text, &secrets)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	login := func(role, password, database string) string {
+		u, err := url.Parse(s.super)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.User, u.Path = url.UserPassword(role, password), "/"+database
+		return u.String()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, s.bin, "serve", "--public-url", "http://127.0.0.1", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0",
+		"--kek-dir", filepath.Join(s.dir, "kek"))
+	cmd.Env = append(os.Environ(),
+		"CORDON_DATABASE_URL="+login("cordon_app", secrets.App, "cordon"), "CORDON_AUDIT_URL="+login("cordon_audit", secrets.Audit, "cordon"),
+		"CORDON_REGISTRY_URL="+login("cordon_registry", secrets.Registry, "cordon_registry"))
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	out, err := cmd.CombinedOutput()
+	if ctx.Err() != nil {
+		return string(out), nil // it was still serving
+	}
+	return string(out), err
+}
