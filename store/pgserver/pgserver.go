@@ -64,7 +64,8 @@ var settings = map[string]string{
 	"wal_level":                         "replica",
 	"max_wal_size":                      "4GB",
 	"checkpoint_timeout":                "15min",
-	"max_connections":                   "200",
+	"max_connections":                   "300",
+	"autovacuum_naptime":                "5s", // what was just loaded needs statistics for good plans
 	"shared_buffers":                    "256MB",
 	"jit":                               "off",
 	"timezone":                          "UTC",
