@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -399,6 +400,30 @@ func TestPagesAreSealedAndComplete(t *testing.T) { // H-50
 				if n != 1 {
 					t.Errorf("%s: %s %d times", query, ref, n)
 				}
+			}
+		}
+	})
+}
+
+func TestPagesOfSeveralTypesComeInAnyOrderOfTypes(t *testing.T) { // S-01 H-50
+	d := openDoor(t)
+	eachMode(t, func(t *testing.T, slug string) {
+		want := map[string]bool{}
+		for _, on := range []string{"Basic", "Flag", "List"} {
+			for i := range 3 {
+				ref := fmt.Sprintf("%s/ty%d", on, i)
+				d.put(t, slug, ref, `{"resourceType":%q,"id":"ty%d","meta":{"tag":[{"code":"ty"}]}}`, on, i)
+				want[ref] = true
+			}
+		}
+		for _, types := range []string{"Basic,Flag,List", "List,Flag,Basic", "Flag,List,Basic"} {
+			got := map[string]bool{}
+			list, _, err := d.pages(t, func() *smart.Grant { return d.grant(t, slug, everything) }, "", "_type="+types+"&_tag=ty&_count=2")
+			for _, r := range list {
+				got[r.Ref.String()] = true
+			}
+			if err != nil || len(list) != len(want) || !maps.Equal(got, want) {
+				t.Errorf("_type=%s: %s, %v", types, ids(list), err)
 			}
 		}
 	})

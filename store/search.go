@@ -166,13 +166,14 @@ type plan struct {
 	exact  bool        // the index alone answers it
 }
 
-// plans makes a plan for each type that q searches and the Grant allows.
+// plans makes a plan for each type that q searches and the Grant allows, in
+// order of number: pages go through the types in that order.
 func (v *View) plans(do fhir.Interaction, q *search.Query) ([]plan, error) {
 	types := []fhir.Type{q.Type}
 	if q.Type == "" {
 		types = v.grant.Types(do)
 		if len(q.Types) > 0 {
-			types = q.Types
+			types = slices.SortedFunc(slices.Values(q.Types), func(a, b fhir.Type) int { return cmp.Compare(a.Number(), b.Number()) })
 		}
 		if len(types) == 0 {
 			return nil, fhir.Errorf(fhir.Forbidden, "the token does not allow a search of the system")

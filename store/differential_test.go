@@ -1,0 +1,607 @@
+package store_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"cmp"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/search"
+	"github.com/cordon-fhir/cordon/fhir/validate"
+	"github.com/cordon-fhir/cordon/smart"
+	"github.com/cordon-fhir/cordon/store"
+	"github.com/cordon-fhir/cordon/store/storetest"
+)
+
+var (
+	long     = flag.Bool("long", false, "ask twenty times as many random questions")
+	seedFlag = flag.Uint64("seed", 1, "begin random questions here")
+)
+
+// A world is what a tenant holds, in memory: the answer to any search can be
+// found by holding each resource against the condition.
+type world struct {
+	all    []*held
+	byType map[fhir.Type][]*held
+	byRef  map[fhir.Ref]*held
+	types  []fhir.Type // that hold something, in order
+}
+
+type held struct {
+	fhir.Resource
+	doc   *fhir.Document
+	terms *search.Terms
+}
+
+func newWorld(t testing.TB, list []fhir.Resource) *world {
+	t.Helper()
+	w := &world{byType: map[fhir.Type][]*held{}, byRef: map[fhir.Ref]*held{}}
+	for _, r := range list {
+		d, err := fhir.Reopen(r.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := &held{r, d, search.Index(d)}
+		w.all = append(w.all, h)
+		w.byType[r.Ref.Type] = append(w.byType[r.Ref.Type], h)
+		w.byRef[r.Ref] = h
+	}
+	for _, on := range fhir.Types {
+		if len(w.byType[on]) > 0 {
+			w.types = append(w.types, on)
+		}
+	}
+	return w
+}
+
+// A test says whether a resource meets a condition.
+type test func(*held) bool
+
+// tester makes a test of e: chains by going through everything there is, the
+// rest by search.Match. The error is that of a type that g does not reach.
+func (w *world) tester(g *smart.Grant, e search.Expr) (test, error) {
+	switch e := e.(type) {
+	case search.And:
+		return w.each(g, e, false)
+	case search.Or:
+		return w.each(g, e, true)
+	case search.Not:
+		x, err := w.tester(g, e.X)
+		return func(h *held) bool { return !x(h) }, err
+	case search.Chain:
+		met, err := w.met(g, e.Type, e.X)
+		targets := map[fhir.Ref]bool{}
+		for _, h := range met {
+			targets[h.Ref] = true
+		}
+		return func(h *held) bool {
+			return slices.ContainsFunc(search.References(h.doc, e.Paths), func(r fhir.Ref) bool { return targets[r] })
+		}, err
+	case search.ReverseChain:
+		met, err := w.met(g, e.Type, e.X)
+		targets := map[fhir.Ref]bool{}
+		for _, h := range met {
+			if e.Pair != (search.Token{}) && !slices.Contains(h.terms.Tokens, e.Pair) {
+				continue
+			}
+			for _, r := range search.References(h.doc, e.Paths) {
+				targets[r] = true
+			}
+		}
+		return func(h *held) bool { return targets[h.Ref] }, err
+	}
+	return func(h *held) bool {
+		ok, err := search.Match(e, &h.Resource, h.terms)
+		return ok && err == nil
+	}, nil
+}
+
+// each is tester for the members of And, or of Or.
+func (w *world) each(g *smart.Grant, list []search.Expr, enough bool) (test, error) {
+	var tests []test
+	for _, e := range list {
+		x, err := w.tester(g, e)
+		if err != nil {
+			return nil, err
+		}
+		tests = append(tests, x)
+	}
+	return func(h *held) bool {
+		for _, x := range tests {
+			if x(h) == enough {
+				return enough
+			}
+		}
+		return !enough
+	}, nil
+}
+
+// met returns the resources of the type that g may search and that meet all of
+// the conditions.
+func (w *world) met(g *smart.Grant, on fhir.Type, conditions ...search.Expr) ([]*held, error) {
+	p, err := g.Permit(fhir.SearchType, on)
+	if err != nil {
+		return nil, err
+	}
+	x, err := w.tester(g, append(search.And{p.Where()}, conditions...))
+	if err != nil {
+		return nil, err
+	}
+	var list []*held
+	for _, h := range w.byType[on] {
+		if x(h) {
+			list = append(list, h)
+		}
+	}
+	return list, nil
+}
+
+// answer returns what a search finds. Each parameter is read by itself, so that
+// nothing is joined or simplified over several.
+func (w *world) answer(t testing.TB, g *smart.Grant, q *search.Query) ([]*held, error) {
+	t.Helper()
+	var where []search.Expr
+	o := search.Options{Base: base(g.Tenant().Slug.String())}
+	for _, p := range q.Applied {
+		one := []search.Param{p}
+		if q.Type == "" && p.Name != "_type" {
+			for _, p := range q.Applied {
+				if p.Name == "_type" {
+					one = append(one, p)
+				}
+			}
+		}
+		if strings.HasPrefix(p.Name, "_sort") {
+			continue
+		}
+		part, err := search.Parse(q.Type, one, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		where = append(where, part.Where)
+	}
+	types := q.Types
+	if q.Type != "" {
+		types = []fhir.Type{q.Type}
+	}
+	var list []*held
+	for _, on := range types {
+		some, err := w.met(g, on, where...)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, some...)
+	}
+	return list, nil
+}
+
+// compare orders two resources as the search asked for.
+func (q ordered) compare(a, b *held) int {
+	for _, k := range q.Sort {
+		var c int
+		var inA, inB bool
+		switch k.Kind {
+		case search.ByID:
+			c, inA, inB = cmp.Compare(a.Ref.ID, b.Ref.ID), true, true
+		case search.ByUpdated:
+			c, inA, inB = a.Updated.Compare(b.Updated), true, true
+		case search.ByDate:
+			var x, y time.Time
+			x, inA = search.SortTime(a.terms, k)
+			y, inB = search.SortTime(b.terms, k)
+			c = x.Compare(y)
+		case search.ByNumber:
+			var x, y float64
+			x, inA = search.SortNumber(a.terms, k)
+			y, inB = search.SortNumber(b.terms, k)
+			c = cmp.Compare(x, y)
+		case search.ByText:
+			var x, y string
+			x, inA = search.SortText(a.terms, k)
+			y, inB = search.SortText(b.terms, k)
+			c = cmp.Compare(x, y)
+		}
+		switch {
+		case inA && !inB:
+			return -1
+		case inB && !inA:
+			return 1
+		case c != 0 && inA && k.Desc:
+			return -c
+		case c != 0 && inA:
+			return c
+		}
+	}
+	if len(q.Sort) == 0 && q.Type != "" { // the newest first
+		return b.terms.Time.Compare(a.terms.Time)
+	}
+	return 0
+}
+
+type ordered struct{ *search.Query }
+
+// testData returns the path of a file of the test data, which is where
+// CORDON_TEST_DATA says or in shared/data beside the repository.
+func testData(t testing.TB, name string) string {
+	t.Helper()
+	dir := os.Getenv("CORDON_TEST_DATA")
+	for up := ".."; dir == "" && len(up) < 30; up += "/.." {
+		if _, err := os.Stat(filepath.Join(up, "go.mod")); err == nil {
+			dir = filepath.Join(up, "../shared/data")
+		}
+	}
+	path := filepath.Join(dir, name)
+	if _, err := os.Stat(path); err != nil {
+		t.Skipf("%s is not in the folder of CORDON_TEST_DATA", name)
+	}
+	return path
+}
+
+// specExamples returns the examples of the specification that are valid.
+// https://hl7.org/fhir/R4/examples.html
+func specExamples(t testing.TB) []*fhir.Document {
+	t.Helper()
+	f, err := os.Open(testData(t, "definitions/hl7.fhir.r4.examples-4.0.1.tgz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []*fhir.Document
+	seen := map[fhir.Ref]bool{{Type: "AuditEvent"}: true}
+	for r := tar.NewReader(z); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return list
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasSuffix(h.Name, ".json") || len(body) > 1<<18 {
+			continue
+		}
+		d, err := fhir.Parse(body, fhir.Limits{})
+		if err != nil || !d.Type.Known() || d.Type == "AuditEvent" || d.ID == "" || validate.Resource(d) != nil {
+			continue
+		}
+		if ref := (fhir.Ref{Type: d.Type, ID: d.ID}); !seen[ref] {
+			seen[ref] = true
+			list = append(list, d)
+		}
+	}
+}
+
+// syntheaRecord returns the resources of a synthetic record, which refer to
+// each other by type and id if linked is set, else by the urn:uuid of an entry.
+func syntheaRecord(t testing.TB, name string, linked bool) []*fhir.Document {
+	t.Helper()
+	body, err := os.ReadFile(testData(t, filepath.Join("synthea", name)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var bundle struct {
+		Entry []struct {
+			FullURL  string
+			Resource json.RawMessage
+		}
+	}
+	if err := json.Unmarshal(body, &bundle); err != nil {
+		t.Fatal(err)
+	}
+	var links []string
+	var docs []*fhir.Document
+	for _, e := range bundle.Entry {
+		d, err := fhir.Parse(e.Resource, fhir.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		links = append(links, `"`+e.FullURL+`"`, `"`+string(d.Type)+"/"+d.ID+`"`)
+		docs = append(docs, d)
+	}
+	if !linked {
+		return docs
+	}
+	link := strings.NewReplacer(links...)
+	for i, e := range bundle.Entry {
+		if docs[i], err = fhir.Parse([]byte(link.Replace(string(e.Resource))), fhir.Limits{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return docs
+}
+
+// fill puts the documents into the tenant. Some get the content of another
+// first, and some are deleted in the end, so that the index has to forget.
+func (d *door) fill(t testing.TB, slug string, docs []*fhir.Document) *world {
+	t.Helper()
+	random := rand.New(rand.NewPCG(*seedFlag, 0))
+	byType := map[fhir.Type][]*fhir.Document{}
+	for _, doc := range docs {
+		byType[doc.Type] = append(byType[doc.Type], doc)
+	}
+	update := func(fn func(*store.Tx) error) {
+		t.Helper()
+		if err := d.db.Update(t.Context(), d.grant(t, slug, everything), fn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var kept []fhir.Resource
+	for some := range slices.Chunk(docs, 300) {
+		var refs []fhir.Ref
+		for _, doc := range some {
+			refs = append(refs, fhir.Ref{Type: doc.Type, ID: doc.ID})
+		}
+		update(func(tx *store.Tx) error {
+			for i, doc := range some {
+				if random.IntN(4) == 0 {
+					other := byType[doc.Type][random.IntN(len(byType[doc.Type]))]
+					if _, _, err := tx.Put(t.Context(), refs[i], other, 0); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		})
+		update(func(tx *store.Tx) error {
+			if err := tx.Fetch(t.Context(), refs...); err != nil {
+				return err
+			}
+			for i, doc := range some {
+				r, _, err := tx.Put(t.Context(), refs[i], doc, 0)
+				if err != nil {
+					return err
+				}
+				kept = append(kept, r)
+			}
+			return nil
+		})
+	}
+	update(func(tx *store.Tx) error {
+		for i, r := range slices.Backward(kept) {
+			if random.IntN(20) == 0 && r.Ref.ID != "example" {
+				if _, _, err := tx.Delete(t.Context(), r.Ref, 0); err != nil {
+					return err
+				}
+				kept = slices.Delete(kept, i, i+1)
+			}
+		}
+		return nil
+	})
+	return newWorld(t, kept)
+}
+
+// pages returns all that the search finds, page by page, and the total that
+// the first page tells.
+func (d *door) pages(t testing.TB, grant func() *smart.Grant, on fhir.Type, query string) (list []fhir.Resource, total *int, err error) {
+	t.Helper()
+	params, err := search.ParseQuery(query)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := grant()
+	o := search.Options{Base: base(g.Tenant().Slug.String())}
+	q, err := search.Parse(on, params, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var page *store.Page
+	err = d.db.View(t.Context(), g, func(v *store.View) (err error) {
+		page, err = v.Search(t.Context(), q)
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	total = page.Total
+	for list = page.Matches; page.Next != ""; list = append(list, page.Matches...) {
+		g := grant()
+		c, err := d.db.OpenCursor(t.Context(), g, page.Next)
+		if err != nil {
+			return nil, nil, err
+		}
+		if params, err = search.ParseQuery(c.Query); err != nil {
+			t.Fatal(err)
+		}
+		if q, err = search.Parse(on, params, o); err != nil {
+			t.Fatal(err)
+		}
+		err = d.db.View(t.Context(), g, func(v *store.View) (err error) {
+			page, err = v.SearchFrom(t.Context(), q, c)
+			return err
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	return list, total, nil
+}
+
+// difference says how what was found is not what is wanted, "" if it is.
+func difference(got []fhir.Resource, want []*held) string {
+	var b bytes.Buffer
+	times := map[fhir.Ref]int{}
+	for _, r := range got {
+		times[r.Ref]++
+	}
+	for _, h := range want {
+		if times[h.Ref] != 1 {
+			fmt.Fprintf(&b, " %s is found %d times", h.Ref, times[h.Ref])
+		}
+		delete(times, h.Ref)
+	}
+	for ref := range times {
+		fmt.Fprintf(&b, " %s is found and does not match", ref)
+	}
+	if b.Len() > 600 {
+		b.Truncate(600)
+	}
+	return b.String()
+}
+
+// S-01..S-21, S-40: the index and the matcher are two evaluations of one
+// condition, and give one answer.
+func TestSearchFindsWhatMatchesInMemory(t *testing.T) {
+	d := openDoor(t)
+	docs := specExamples(t)
+	docs = append(docs, syntheaRecord(t, "Alexis_Toy_68cd1181-6359-4047-a77f-a165d7912480.json", true)...)
+	docs = append(docs, syntheaRecord(t, "Freda_O'Connell_00347da0-395c-40ed-ae52-96f1587480b5.json", false)...)
+	n := 400
+	if *long {
+		n *= 20
+	}
+	for i, slug := range []string{storetest.A2, storetest.S2, storetest.D1} {
+		t.Run(slug, func(t *testing.T) {
+			t.Parallel()
+			w := d.fill(t, slug, docs)
+			seed := *seedFlag*10 + uint64(i)
+			t.Run("Whole", func(t *testing.T) {
+				d.ask(t, w, n, func() *smart.Grant { return d.grant(t, slug, everything) }, newAsker(t, w, base(slug), seed))
+			})
+			for i, tok := range narrowTokens {
+				t.Run(fmt.Sprint("Part", i), func(t *testing.T) {
+					as := func() *smart.Grant { return d.as(t, slug, tok) }
+					seen := d.sameForRead(t, w, as)
+					d.ask(t, w, n/10, as, newAsker(t, seen, base(slug), seed))
+					d.ask(t, w, n/40, as, newAsker(t, w, base(slug), seed)) // of what it may not see
+				})
+			}
+		})
+	}
+}
+
+// narrowTokens see a part of the world: by compartment, by what a granular
+// scope says, by both, and by type.
+var narrowTokens = []smart.Token{
+	{Client: "tester", Scope: "patient/*.rs", Patient: "example"},
+	{Client: "tester", Scope: "patient/*.rs", Patient: "68cd1181-6359-4047-a77f-a165d7912480"},
+	{Client: "tester", Scope: "patient/Patient.rs patient/Observation.rs?category=http://terminology.hl7.org/CodeSystem/observation-category|vital-signs patient/Condition.rs", Patient: "example"},
+	{Client: "tester", Scope: "system/Observation.rs?category=laboratory system/Observation.rs?code=http://loinc.org|8302-2 system/Condition.rs?clinical-status=active system/Encounter.rs system/Patient.rs?gender=male"},
+	{Client: "tester", Scope: "system/Patient.rs?name=eve system/Practitioner.rs?family=careful system/Observation.rs?date=ge2016&status=final system/MedicationRequest.rs?intent=order,plan"},
+	{Client: "tester", Scope: "system/Patient.rs?organization=1 system/Organization.rs?name=health system/Observation.rs?value-quantity=gt6.2 system/DiagnosticReport.rs system/Encounter.rs?class=AMB"},
+}
+
+// ask holds n searches of a under what grant gives.
+func (d *door) ask(t *testing.T, w *world, n int, grant func() *smart.Grant, a *asker) {
+	found, nothing, refused := 0, 0, 0
+	for range n {
+		on, query := a.search()
+		params, err := search.ParseQuery(query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := grant()
+		q, err := search.Parse(on, params, search.Options{Base: a.base})
+		if err != nil {
+			t.Fatalf("%s?%s: %v", on, query, err)
+		}
+		want, err := w.answer(t, g, q)
+		if fhir.IsCode(err, fhir.Forbidden) {
+			// What can match nothing is answered without a look at the rest.
+			if _, _, err := d.pages(t, grant, on, query); !fhir.IsCode(err, fhir.Forbidden) && !search.Equal(q.Where, search.Or{}) {
+				t.Errorf("%s?%s: %v, want a refusal", on, query, err)
+			}
+			refused++
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(want) == 0 {
+			nothing++
+		}
+		found += len(want)
+		query += fmt.Sprintf("&_count=%d", 1+len(want)/(1+a.IntN(4)))
+		got, total, err := d.pages(t, grant, on, query)
+		if err != nil {
+			t.Errorf("%s?%s: %v", on, query, err)
+			continue
+		}
+		if diff := difference(got, want); diff != "" {
+			t.Errorf("%s?%s:%s", on, query, diff)
+			continue
+		}
+		if q.Total == search.TotalAccurate && (total == nil || *total != len(want)) {
+			t.Errorf("%s?%s: total is wrong, want %d", on, query, len(want))
+		}
+		for i := 1; i < len(got); i++ {
+			if before, after := w.byRef[got[i-1].Ref], w.byRef[got[i].Ref]; (ordered{q}).compare(before, after) > 0 {
+				t.Errorf("%s?%s: %s comes before %s", on, query, before.Ref, after.Ref)
+				break
+			}
+		}
+	}
+	t.Logf("%d searches found %d resources; %d found nothing, %d were refused", n, found, nothing, refused)
+	if a.w == w || found > n {
+		return
+	}
+	t.Errorf("%d searches found %d resources: the questions are no good", n, found)
+}
+
+// sameForRead holds that Search finds what Permit.Where matches, and that Read
+// shows the same and no other. It returns what is seen.
+func (d *door) sameForRead(t *testing.T, w *world, grant func() *smart.Grant) *world {
+	g := grant()
+	var all []fhir.Resource
+	for _, on := range w.types {
+		want, err := w.met(g, on)
+		if err != nil {
+			if _, _, err := d.pages(t, grant, on, ""); !fhir.IsCode(err, fhir.Forbidden) {
+				t.Errorf("%s: %v, want a refusal", on, err)
+			}
+			continue
+		}
+		got, total, err := d.pages(t, grant, on, "_count=500&_total=accurate")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := difference(got, want); diff != "" || *total != len(want) {
+			t.Errorf("%s: total %d, want %d;%s", on, *total, len(want), diff)
+		}
+		all = append(all, got...)
+		seen := map[fhir.Ref]bool{}
+		err = d.db.View(t.Context(), grant(), func(v *store.View) error {
+			for _, h := range w.byType[on] {
+				switch _, err := v.Read(t.Context(), h.Ref); {
+				case err == nil:
+					seen[h.Ref] = true
+				case !fhir.IsCode(err, fhir.NotFound):
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, h := range want {
+			if !seen[h.Ref] {
+				t.Errorf("%s is found and not read", h.Ref)
+			}
+			delete(seen, h.Ref)
+		}
+		for ref := range seen {
+			t.Errorf("%s is read and not found", ref)
+		}
+	}
+	return newWorld(t, all)
+}
