@@ -60,6 +60,7 @@ func newAPI(t testing.TB, change ...func(*Config)) *api {
 	f := storetest.New(t)
 	db, err := store.Open(t.Context(), store.Config{
 		DatabaseURL: f.URLs.App, AuditURL: f.URLs.Audit, Keys: f.Keyring, Platform: f.Registry,
+		Wait: time.Minute, // a busy machine is not what is tested
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -554,6 +555,9 @@ func TestTheCapabilityStatementIsValidAndOfThisTenant(t *testing.T) {
 			t.Errorf("it names %s", slug)
 		}
 	}
+	c.must(406, "GET", "/metadata", "", "Accept", "application/fhir+xml")
+	c.must(200, "GET", "/metadata?_format=json", "", "Accept", "application/fhir+xml")
+	c.must(200, "GET", "/.well-known/smart-configuration", "", "Accept", "application/fhir+xml")
 	if got := w.Header().Get("Content-Length"); got != fmt.Sprint(w.Body.Len()) {
 		t.Errorf("Content-Length %s of %d", got, w.Body.Len())
 	}

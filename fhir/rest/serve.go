@@ -9,6 +9,7 @@ import (
 
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/search"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/tenant"
@@ -153,7 +154,18 @@ func (c *call) public(ctx context.Context) (*response, error) {
 	}
 	c.req.ref.Type = ""
 	c.req.query = c.http.URL.RawQuery
-	return c.place.route.public(c.server, c.req)
+	resp, err := c.place.route.public(c.server, c.req)
+	if err != nil || resp.contentType != "" {
+		return resp, err
+	}
+	params, err := search.ParseQuery(c.req.query)
+	if err != nil {
+		return nil, err
+	}
+	if c.req.format, _, err = takeFormat(params, c.http.Header.Values("Accept")); err != nil {
+		return nil, err
+	}
+	return resp, nil
 }
 
 // dispatch does what a request asks, in a View or an Update of its own.
