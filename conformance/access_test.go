@@ -93,6 +93,13 @@ func TestAccess(t *testing.T) {
 		p.same("a version that was one's own", never, p.get("pA", "/Observation/"+id+"/_history/1"))
 		p.same("the version that took it away", never, p.get("pA", "/Observation/"+id+"/_history/2"))
 		p.same("its history", p.get("pA", "/Observation/never-was/_history"), p.get("pA", "/Observation/"+id+"/_history"))
+		for _, path := range []string{"/Observation/_history?_count=1000", "/_history?_count=1000"} {
+			for _, e := range p.bundle(p.get("pA", path)).Entry {
+				if strings.HasSuffix(e.FullURL, "/Observation/o2") || bytes.Contains(e.Resource, []byte("Patient/p2")) {
+					p.Errorf("%s shows patient A %s", path, e.FullURL)
+				}
+			}
+		}
 		p.want(p.get("pB", "/Observation/"+id+"/_history/2"), 200)
 		p.want(p.get("pB", "/Observation/"+id+"/_history/1"), 404)
 	})

@@ -1,0 +1,214 @@
+package conformance
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+var mutants = flag.Bool("mutants", false, "put each seeded fault into the program, and require that the suite turns red")
+
+// A mutant is a fault in the program: each text is replaced by the other.
+type mutant struct {
+	number string // in the list of seeded faults; "" for one of our own
+	fault  string
+	edits  []edit
+	// run names the test of this package that must turn red; where pkg is set,
+	// a test of that package, which can make tokens that no client can earn.
+	run, pkg string
+}
+
+type edit struct{ file, old, with string }
+
+// programFaults are the seeded faults that live in the program. What every
+// isolation fault that is found later would have been is added here.
+var programFaults = []mutant{
+	{"5", "the tenant is set for the session, not the transaction", []edit{
+		{"store/internal/gate/gate.go", "set_config('role', $1, true), set_config('cordon.tenant', $2, true)", "set_config('role', $1, false), set_config('cordon.tenant', $2, false)"},
+		{"store/internal/gate/gate.go", "SELECT set_config('cordon.tenant', $1, true)", "SELECT set_config('cordon.tenant', $1, false)"},
+	}, "TestRouting/T008", ""},
+	{"6", "a transaction does not bind its tenant", []edit{
+		{"store/internal/gate/tx.go", "\ttext, args := bind(t.tenant)\n\tb.Queue(text, args...)\n\treturn b.Len()", "\treturn b.Len()"},
+	}, "TestAccess/T057", ""},
+	{"12", "statements are remembered without their schema", []edit{
+		{"store/internal/gate/clause.go", "renderKey{schema, c.text}", `renderKey{"", c.text}`},
+	}, "TestCursors/T150", ""},
+	{"13", "a page is bound to nobody", []edit{
+		{"store/cursor.go", `return fmt.Appendf(nil, "cursor|%s|%d|%s", g.Tenant().ID, g.Tenant().PolicyVersion, g.Principal())`, `return fmt.Appendf(nil, "cursor")`},
+	}, "TestCursors/T146", ""},
+	{"15", "what is allowed is remembered without whom", []edit{
+		{"smart/permit.go", "a.decided.", "decidedForAll."},
+		{"smart/permit.go", "// A question is what", "var decidedForAll atomic.Pointer[map[question]answer]\n\n// A question is what"},
+		{"smart/permit.go", "import (\n", "import (\n\t\"sync/atomic\"\n\n"},
+	}, "TestCursors/T151", ""},
+	{"16, 17", "includes show what is hidden", []edit{
+		{"store/include.go", "\t\tif ok {\n\t\t\tfound = append(found, res)", "\t\tif ok || !ok {\n\t\t\tfound = append(found, res)"},
+	}, "TestSearch/T086", ""},
+	{"18", "chains look at what is hidden", []edit{
+		{"store/compile.go", "inner := and(e.X, p.Where())", "inner := e.X"},
+	}, "TestSearch/T084", ""},
+	{"19", "totals count what is hidden", []edit{
+		{"store/search.go", "\t\t\tcontinue\n\t\t}\n\t\tfrom, where, _, err :=", "\t\t\tcontinue\n\t\t}\n\t\tpl.where = search.And{}\n\t\tfrom, where, _, err :="},
+	}, "TestSearch/T090", ""},
+	{"20", "_id is searched without the permit", []edit{
+		{"store/search.go", "where := search.Simplify(and(q.Where, p.Where()))", "where := search.Simplify(and(q.Where, p.Where()))\n\t\tif x := search.Simplify(q.Where); fmt.Sprintf(\"%T\", x) == \"search.HasID\" {\n\t\t\twhere = x\n\t\t}"},
+	}, "TestAccess/T075", ""},
+	{"21", "a user who is nobody is staff", []edit{
+		{"smart/permit.go", "\t\treturn compartment(a.user.ID, q)\n\t}\n\treturn nil", "\t\treturn compartment(a.user.ID, q)\n\t}\n\treturn search.And{}"},
+	}, "", "./smart"},
+	{"22", "no patient means all", []edit{
+		{"smart/permit.go", "if patient == \"\" {\n\t\treturn nil", "if patient == \"\" {\n\t\treturn search.And{}"},
+	}, "", "./smart"},
+	{"24", "a type has no rule of the compartment", []edit{
+		{"smart/permit.go", "if e, ok := search.Compartment(", "if q.on == \"Flag\" {\n\t\treturn search.And{}\n\t}\n\tif e, ok := search.Compartment("},
+	}, "TestAccess/T075", ""},
+	{"25", "a route does not authenticate", []edit{
+		{"fhir/rest/serve.go", "\ttoken := bearer(c.http.Header)\n", "\tif strings.HasSuffix(c.place.pattern, \"/_history\") {\n\t\treturn nil\n\t}\n\ttoken := bearer(c.http.Header)\n"},
+	}, "TestStranger/INT-03", ""},
+	{"26", "a past version is not looked at", []edit{
+		{"store/read.go", "\t\tif err := v.visible(ctx, p, found); err != nil {\n\t\t\treturn fhir.Resource{}, err\n\t\t}\n", ""},
+	}, "TestAccess/T061", ""},
+	{"26", "a history shows what is hidden", []edit{
+		{"store/history.go", "if fhir.IsCode(err, fhir.NotFound) {\n\t\treturn false, nil", "if fhir.IsCode(err, fhir.NotFound) {\n\t\treturn true, nil"},
+	}, "TestAccess/T061", ""},
+	{"27", "a write shows what may not be read", []edit{
+		{"fhir/rest/create.go", "if mayRead(req, r) {", "if mayRead(req, r) || r.Version > 0 {"},
+	}, "TestBundles/T125", ""},
+	{"33", "the issuer of a token is not looked at", []edit{
+		{"smart/verify.go", "if u.claims.Issuer != v.cfg.Issuer(own) {", "if u.claims.Issuer == \"\" {"},
+	}, "", "./smart"},
+	{"34", "the audience of a token is not looked at", []edit{
+		{"smart/verify.go", "if claims.Audience != base {", "if claims.Audience == \"\" {"},
+	}, "", "./smart"},
+	{"37", "a sealed body is bound to no place", []edit{
+		{"store/codec.go", "return append(b, ref.ID...)", "return append(b[:0], \"place\"...)"},
+	}, "TestSealedBodies", ""},
+	{"39", "the audit trail is written after the answer", []edit{
+		{"store/internal/gate/gate.go", "\tif aerr := g.Append(ctx, t.tenant, t.trail.settle(grant, err)...); aerr != nil {\n\t\treturn aerr\n\t}\n\tgrant", "\tgo g.Append(context.WithoutCancel(ctx), t.tenant, t.trail.settle(grant, err)...)\n\tgrant"},
+	}, "TestAuditFailure", ""},
+	{"40", "a failure of the audit trail is passed over", []edit{
+		{"store/internal/gate/gate.go", "\tif aerr := g.Append(ctx, t.tenant, t.trail.settle(grant, err)...); aerr != nil {\n\t\treturn aerr\n\t}\n\tgrant", "\tg.Append(ctx, t.tenant, t.trail.settle(grant, err)...)\n\tgrant"},
+	}, "TestAuditFailure", ""},
+	{"43", "values of parameters are logged", []edit{
+		{"fhir/rest/log.go", `slog.Any("params", c.req.names())`, `slog.Any("params", c.req.params)`},
+	}, "TestErrors/T262", ""},
+	{"44", "words of the database are passed on", []edit{
+		{"store/internal/gate/tx.go", "return errors.New(Scrub(err))", "return fhir.Errorf(fhir.Conflict, \"%s\", err)"},
+		{"store/internal/gate/tx.go", `case "40001", "40P01", "23505":`, `case "40001", "40P01":`},
+	}, "TestErrors/T257", ""},
+	{"52", "names are read in any case", []edit{
+		{"fhir/document.go", "switch string(name) {\n\tcase \"resourceType\":", "switch strings.ToLower(string(name)) {\n\tcase \"resourcetype\":"},
+	}, "TestBundles/T122", ""},
+	{"", "a token is good at every tenant", []edit{
+		{"smart/verify.go", "if tn.Slug.String() != slug || tn.Status != tenant.Active {", "if tn.Status != tenant.Active {"},
+	}, "TestRouting/T001", ""},
+	{"", "a suspended tenant is served", []edit{
+		{"smart/verify.go", "if tn.Slug.String() != slug || tn.Status != tenant.Active {", "if tn.Slug.String() != slug || tn.Status == tenant.Provisioning {"},
+	}, "TestRouting/T012", ""},
+	{"", "nobody is told of a token in the wrong place", []edit{
+		{"smart/verify.go", "\t\tv.alert(CrossTenant, own, slug, client)\n", ""},
+	}, "TestRouting/T001", ""},
+	{"", "requests of nobody are not audited", []edit{
+		{"store/audit.go", "\tif g == nil || g.Tenant() == nil {\n", "\tif g == nil || g.Tenant() == nil {\n\t\treturn nil\n"},
+	}, "TestStranger/INT-03", ""},
+	{"", "what is hidden is answered in other words", []edit{
+		{"fhir/rest/outcome.go", "if e.Code() == fhir.NotFound {", "if e.Code() == fhir.NotFound && e.Status != 0 {"},
+	}, "TestAccess/T058", ""},
+}
+
+// A fault that cannot be put in any more would go unnoticed.
+func TestSeededFaultsStillFit(t *testing.T) {
+	root, err := repository()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range programFaults {
+		if _, err := m.overlay(root, t.TempDir()); err != nil {
+			t.Errorf("%s %s: %v", m.number, m.fault, err)
+		}
+	}
+}
+
+// overlay writes the changed files and returns the file that tells go build of
+// them.
+func (m mutant) overlay(root, dir string) (string, error) {
+	replace := map[string]string{}
+	for i, e := range m.edits {
+		file := filepath.Join(root, e.file)
+		from := file
+		if changed := replace[file]; changed != "" {
+			from = changed
+		}
+		text, err := os.ReadFile(from)
+		if err != nil {
+			return "", err
+		}
+		if !strings.Contains(string(text), e.old) {
+			return "", fmt.Errorf("%s does not hold %q", e.file, e.old)
+		}
+		to := filepath.Join(dir, fmt.Sprintf("%d-%s", i, filepath.Base(file)))
+		if err := os.WriteFile(to, []byte(strings.ReplaceAll(string(text), e.old, e.with)), 0o600); err != nil {
+			return "", err
+		}
+		replace[file] = to
+	}
+	text, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		return "", err
+	}
+	overlay := filepath.Join(dir, "overlay.json")
+	return overlay, os.WriteFile(overlay, text, 0o600)
+}
+
+// Each fault in the program turns the test red that is named for it. TEN-12,
+// TEN-16, GOV-03
+func TestSeededProgramFaults(t *testing.T) {
+	if !*mutants {
+		t.Skip("takes minutes: run make mutants")
+	}
+	root, err := repository()
+	if err != nil {
+		t.Fatal(err)
+	}
+	caught := 0
+	for _, m := range programFaults {
+		t.Run(m.number+" "+m.run+m.pkg+" sees that "+m.fault, func(t *testing.T) {
+			overlay, err := m.overlay(root, t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			var cmd *exec.Cmd
+			if m.pkg != "" {
+				cmd = exec.CommandContext(t.Context(), "go", "test", "-overlay", overlay, m.pkg)
+				cmd.Dir = root
+			} else {
+				bin, err := build(t.Context(), t.TempDir(), "-overlay", overlay)
+				if err != nil {
+					t.Fatal(err)
+				}
+				cmd = exec.CommandContext(t.Context(), os.Args[0], "-test.run", m.run, "-test.timeout", "5m")
+				cmd.Env = append(os.Environ(), "CORDON_TEST_BINARY="+bin)
+			}
+			out, err := cmd.CombinedOutput()
+			switch {
+			case err == nil:
+				t.Errorf("nothing turned red:\n%s", out)
+			case !strings.Contains(string(out), "--- FAIL: "+firstOf(m.run)):
+				t.Errorf("something else broke:\n%s", out)
+			default:
+				caught++
+			}
+		})
+	}
+	t.Logf("%d of %d faults caught", caught, len(programFaults))
+}
+
+func firstOf(run string) string {
+	first, _, _ := strings.Cut(run, "/")
+	return first
+}
