@@ -267,7 +267,7 @@ type clientAddCommand struct {
 	Scopes  []string `required:"" sep:" " help:"SMART scopes it may have at most, separated by spaces."`
 	User    string   `placeholder:"REF" help:"fhirUser that it acts for: 'Practitioner/dr1'."`
 	Patient string   `placeholder:"ID" help:"Patient in its launch context."`
-	Key     string   `placeholder:"FILE" help:"JWK whose public half proves the client. Default: one that is made and kept in DIR/clients."`
+	Key     string   `placeholder:"FILE" help:"JWK of the client, private or public; only its public half is sent. Default: one is made and kept in DIR/clients."`
 }
 
 func (a *clientAddCommand) Run(ctx context.Context, c console) error {
@@ -277,7 +277,7 @@ func (a *clientAddCommand) Run(ctx context.Context, c console) error {
 	}
 	client := devClient{ID: a.ID, Scopes: a.Scopes, User: a.User, Patient: a.Patient, KeyFile: a.Key}
 	if a.Key != "" {
-		key, err := readKey(a.Key)
+		key, err := readJWK(a.Key)
 		if err != nil {
 			return err
 		}

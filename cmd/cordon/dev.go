@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -25,7 +24,7 @@ type devCommand struct {
 	Listen   string `default:"127.0.0.1:8080" placeholder:"ADDR" help:"Address of FHIR and tokens."`
 	Control  string `default:"127.0.0.1:8081" placeholder:"ADDR" help:"Address of the control API."`
 	Ops      string `default:"127.0.0.1:8082" placeholder:"ADDR" help:"Address of health and metrics."`
-	Database string `env:"CORDON_OWNER_URL" placeholder:"URL" help:"PostgreSQL to use, as a role that may make databases and roles. Without it one is started."`
+	Database string `placeholder:"URL" help:"PostgreSQL to use, as a role that may make databases and roles. Without it one is started."`
 	Demo     bool   `help:"Make the demo tenants, with the same synthetic records in each."`
 	Patients int    `default:"12" help:"Patients in each demo tenant."`
 	Pprof    bool   `help:"Also serve profiles of this process at the address of health and metrics, under /debug/pprof/."`
@@ -43,21 +42,11 @@ func (d *devCommand) Run(ctx context.Context, c console) (err error) {
 		return err
 	}
 	defer unlock()
-	data, err := listen(ctx, "listen", d.Listen)
+	at, err := d.listen(ctx)
 	if err != nil {
 		return err
 	}
-	defer data.Close()
-	admin, err := listen(ctx, "control", d.Control)
-	if err != nil {
-		return err
-	}
-	defer admin.Close()
-	side, err := listen(ctx, "ops", d.Ops)
-	if err != nil {
-		return err
-	}
-	defer side.Close()
+	defer at.close()
 	logFile, err := os.OpenFile(d.Dir.path("cordon.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("opening the log: %w", err)
@@ -82,43 +71,24 @@ func (d *devCommand) Run(ctx context.Context, c console) (err error) {
 		defer func() { err = errors.Join(err, db.stop()) }()
 		ownerURL = db.OwnerURL()
 	}
-	migrator, err := store.OpenMigrator(ctx, store.MigratorConfig{OwnerURL: ownerURL, KMS: kms, KEK: rootKEK, Secrets: secrets.roles()})
+	migrator, urls, err := d.migrate(ctx, store.MigratorConfig{OwnerURL: ownerURL, KMS: kms, KEK: rootKEK, Secrets: secrets.roles()})
 	if err != nil {
 		return err
 	}
 	defer migrator.Close()
-	if err := migrator.Migrate(ctx); err != nil {
-		return err
-	}
-	urls, err := migrator.URLs()
-	if err != nil {
-		return err
-	}
-	operatorKey, err := keepKey(d.Dir.path("operator.jwk"))
-	if err != nil {
-		return err
-	}
-	public := operatorKey.Public()
-	jwk, err := json.Marshal(public)
-	if err != nil {
-		return err
-	}
-	if err := migrator.PutOperator(ctx, store.Operator{ID: operator, Name: "Developer", JWK: jwk}); err != nil {
-		return err
-	}
 
-	server := d.server(data, admin, side)
 	ops := newOps(log)
 	ops.profiled = d.Pprof
 	plane, err := openDataPlane(ctx, dataPlaneConfig{
 		registryURL: urls.Registry, databaseURL: urls.App, auditURL: urls.Audit,
-		kms: kms, public: publicURL("http://" + address(data)), ops: ops, log: log,
+		kms: kms, public: publicURL("http://" + address(at.data)), ops: ops, log: log,
 	})
 	if err != nil {
 		return err
 	}
 	defer plane.close()
-	controlHandler, err := newControl(migrator, plane.registry, server.Control, log)
+	server := d.server(at)
+	controlAPI, err := newControl(migrator, plane.registry, server.Control, log)
 	if err != nil {
 		return err
 	}
@@ -126,9 +96,9 @@ func (d *devCommand) Run(ctx context.Context, c console) (err error) {
 	g, running := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		return serve(running, log, ops,
-			endpoint{name: "FHIR", listen: data, handler: plane.handler},
-			endpoint{name: "control", listen: admin, handler: controlHandler},
-			endpoint{name: "ops", listen: side, handler: ops.handler()})
+			endpoint{name: "FHIR", listen: at.data, handler: plane.handler},
+			endpoint{name: "control", listen: at.control, handler: controlAPI},
+			endpoint{name: "ops", listen: at.ops, handler: ops.handler()})
 	})
 	if db != nil {
 		g.Go(func() error { return db.keepAlive(running) })
@@ -141,6 +111,52 @@ func (d *devCommand) Run(ctx context.Context, c console) (err error) {
 		return err
 	})
 	return g.Wait()
+}
+
+// devListeners are where a development server answers.
+type devListeners struct{ data, control, ops net.Listener }
+
+func (l *devListeners) close() {
+	for _, l := range []net.Listener{l.data, l.control, l.ops} {
+		if l != nil {
+			l.Close()
+		}
+	}
+}
+
+// listen takes the three addresses before anything else is started.
+func (d *devCommand) listen(ctx context.Context) (*devListeners, error) {
+	l := &devListeners{}
+	for _, at := range []struct {
+		flag, address string
+		listener      *net.Listener
+	}{{"listen", d.Listen, &l.data}, {"control", d.Control, &l.control}, {"ops", d.Ops, &l.ops}} {
+		var err error
+		if *at.listener, err = listen(ctx, at.flag, at.address); err != nil {
+			l.close()
+			return nil, err
+		}
+	}
+	return l, nil
+}
+
+// migrate makes the databases and the operator of the control plane.
+func (d *devCommand) migrate(ctx context.Context, cfg store.MigratorConfig) (*store.Migrator, store.URLs, error) {
+	m, err := store.OpenMigrator(ctx, cfg)
+	if err != nil {
+		return nil, store.URLs{}, err
+	}
+	if err = m.Migrate(ctx); err == nil {
+		err = putOperator(ctx, m, store.Operator{ID: operator, Name: "Developer"}, d.Dir.path("operator.jwk"))
+	}
+	var urls store.URLs
+	if err == nil {
+		urls, err = m.URLs()
+	}
+	if err != nil {
+		m.Close()
+	}
+	return m, urls, err
 }
 
 // rootKEK is the key that wraps the keys of a development server's tenants.
@@ -179,12 +195,12 @@ func (d *devCommand) open() (unlock func(), err error) {
 }
 
 // server returns what dev.json is to say, but for the tenants.
-func (d *devCommand) server(data, admin, side net.Listener) *devServer {
+func (d *devCommand) server(at *devListeners) *devServer {
 	return &devServer{
-		FHIR:            "http://" + address(data) + "/fhir",
-		Auth:            "http://" + address(data) + "/auth",
-		Control:         "http://" + address(admin),
-		Ops:             "http://" + address(side),
+		FHIR:            "http://" + address(at.data) + "/fhir",
+		Auth:            "http://" + address(at.data) + "/auth",
+		Control:         "http://" + address(at.control),
+		Ops:             "http://" + address(at.ops),
 		Operator:        operator,
 		OperatorKeyFile: d.Dir.path("operator.jwk"),
 	}

@@ -31,22 +31,33 @@ func newKey() (*jose.JSONWebKey, error) {
 	return key, nil
 }
 
-// readKey reads the private JWK in the file.
-func readKey(file string) (*jose.JSONWebKey, error) {
+// readJWK reads the JWK in the file, private or public.
+// https://www.rfc-editor.org/rfc/rfc7517
+func readJWK(file string) (*jose.JSONWebKey, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("reading a key: %w", err)
 	}
 	var key jose.JSONWebKey
-	if err := json.Unmarshal(text, &key); err != nil || key.IsPublic() || !key.Valid() {
-		return nil, fmt.Errorf("reading a key: %s does not hold a private JWK", file)
+	if err := json.Unmarshal(text, &key); err != nil || !key.Valid() {
+		return nil, fmt.Errorf("reading a key: %s does not hold a JWK", file)
 	}
 	return &key, nil
 }
 
-// keepKey reads the private JWK in the file, and makes one if there is no file.
+// readKey reads the private JWK in the file.
+func readKey(file string) (*jose.JSONWebKey, error) {
+	key, err := readJWK(file)
+	if err == nil && key.IsPublic() {
+		return nil, fmt.Errorf("reading a key: %s holds no private key", file)
+	}
+	return key, err
+}
+
+// keepKey reads the JWK in the file, and makes a private one if there is no
+// file.
 func keepKey(file string) (*jose.JSONWebKey, error) {
-	key, err := readKey(file)
+	key, err := readJWK(file)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return key, err
 	}

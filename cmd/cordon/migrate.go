@@ -84,7 +84,7 @@ type operatorPutCommand struct {
 	migratorFlags
 	ID       string `arg:"" help:"Id of the operator."`
 	Name     string `help:"Name, for people."`
-	Key      string `required:"" placeholder:"FILE" help:"JWK of the operator, for ES256 or ES384. Only its public half is stored. If there is no file, one is made."`
+	Key      string `required:"" placeholder:"FILE" help:"JWK of the operator for ES256 or ES384, private or public; only its public half is stored. If there is no file, a private one is made."`
 	Disabled bool   `help:"Let the operator do nothing from now on."`
 }
 
@@ -95,13 +95,19 @@ func (o *operatorPutCommand) Run(ctx context.Context, c console) error {
 		return err
 	}
 	defer m.Close()
-	key, err := keepKey(o.Key)
+	return putOperator(ctx, m, store.Operator{ID: o.ID, Name: o.Name, Disabled: o.Disabled}, o.Key)
+}
+
+// putOperator stores the operator with the public half of the key in the file,
+// which is made if there is none.
+func putOperator(ctx context.Context, m *store.Migrator, o store.Operator, file string) error {
+	key, err := keepKey(file)
 	if err != nil {
 		return err
 	}
-	jwk, err := json.Marshal(key.Public())
+	o.JWK, err = json.Marshal(key.Public())
 	if err != nil {
 		return fmt.Errorf("writing a key: %w", err)
 	}
-	return m.PutOperator(ctx, store.Operator{ID: o.ID, Name: o.Name, JWK: jwk, Disabled: o.Disabled})
+	return m.PutOperator(ctx, o)
 }

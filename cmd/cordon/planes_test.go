@@ -146,10 +146,15 @@ func TestTheDataPlaneServesWithoutTheControlPlane(t *testing.T) {
 			}
 		}
 		key := filepath.Join(dir, slug+".jwk")
-		if _, err := keepKey(key); err != nil {
+		private, err := keepKey(key)
+		if err != nil {
 			t.Fatal(err)
 		}
-		ok(t, command([]string{"client", "add", "--tenant", slug, "--scopes", "system/*.cruds", "--key", key, "etl"}, login...)...)
+		public := filepath.Join(dir, slug+".public.jwk") // all that its owner gives away
+		if err := writeJSON(public, private.Public()); err != nil {
+			t.Fatal(err)
+		}
+		ok(t, command([]string{"client", "add", "--tenant", slug, "--scopes", "system/*.cruds", "--key", public, "etl"}, login...)...)
 	}
 	if out := ok(t, command([]string{"migrate", "status"}, owner...)...); strings.Count(out, "apart-") != 3 {
 		t.Errorf("migrate status: %s", out)
