@@ -1,0 +1,190 @@
+package conformance
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/cordon-fhir/cordon"
+
+// A goPackage is what go list says of one.
+type goPackage struct {
+	ImportPath                         string
+	Imports, TestImports, XTestImports []string
+	Doc                                string
+	GoFiles                            []string
+}
+
+func packages(t testing.TB) []goPackage {
+	t.Helper()
+	root, err := repository()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports,TestImports,XTestImports,Doc,GoFiles", "./...")
+	cmd.Dir = root
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var all []goPackage
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p goPackage
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		p.ImportPath = strings.TrimPrefix(p.ImportPath, module+"/")
+		all = append(all, p)
+	}
+}
+
+// mayImport says which of our packages each may import: a name with /... stands
+// for all below it. What is not here may import none of ours. Nothing points
+// up, and the packages that face the outside do not know each other.
+var mayImport = map[string][]string{
+	// leaves
+	"fhir":          {},
+	"fhir/r4":       {"fhir"},
+	"fhir/r4/gen":   {"fhir", "fhir/r4"},
+	"fhir/search":   {"fhir", "fhir/r4"},
+	"fhir/validate": {"fhir", "fhir/r4"},
+	"tenant":        {},
+	"audit":         {"fhir"},
+	"keys":          {"tenant"},
+	"migrations":    {},
+	// who is asking
+	"smart": {"audit", "fhir", "fhir/search", "keys", "tenant"},
+	// the store, which asks smart for Permits and is asked by those above
+	"store/internal/gate": {"audit", "fhir", "smart", "tenant"},
+	"store":               {"audit", "fhir", "fhir/search", "keys", "migrations", "smart", "store/internal/gate", "tenant"},
+	"store/pgserver":      {},
+	"store/storetest":     {"audit", "keys", "smart", "store", "store/pgserver", "tenant"},
+	// what faces the outside
+	"fhir/rest":    {"audit", "fhir", "fhir/r4", "fhir/search", "fhir/validate", "smart", "store", "tenant"},
+	"smart/launch": {"audit", "fhir", "keys", "smart", "tenant"},
+	"control":      {"audit", "fhir", "keys", "smart", "store", "tenant"},
+	"conformance":  {},
+	// which puts all of it together
+	"cmd/...": {"..."},
+}
+
+// homes says which packages may import a driver, outside their tests.
+var homes = map[string][]string{
+	// cmd/cordonbench measures PostgreSQL without Cordon, to compare.
+	"github.com/jackc/pgx":            {"store", "store/internal/gate", "store/storetest", "cmd/cordonbench"},
+	"github.com/minio/minio-go":       {"store/internal/blob"},
+	"github.com/coreos/go-oidc":       {"smart"},
+	"github.com/labstack/echo":        {"fhir/rest", "smart/launch", "control", "cmd/..."},
+	"github.com/google/fhir":          {},
+	"github.com/golang-migrate":       {"migrations"},
+	"github.com/tink-crypto":          {"keys"},
+	"github.com/evanphx/json-patch":   {"fhir/rest"},
+	"github.com/prometheus":           {"cmd/cordon"},
+	"github.com/alecthomas/kong":      {"cmd/..."},
+	"github.com/schollz/progressbar":  {"cmd/cordon"},
+	"database/sql":                    {"store", "migrations"},
+	"unsafe":                          {"fhir/search"}, // which looks at bytes as text, and copies none
+	"github.com/jackc/pgx/v5/pgxpool": {"store", "store/internal/gate", "cmd/cordonbench"},
+	"golang.org/x/crypto":             {},
+	"github.com/go-jose/go-jose":      {"smart", "smart/launch", "control", "cmd/cordon"},
+	"encoding/xml":                    {"fhir/validate"}, // narrative is XHTML
+	"net/http/pprof":                  {},
+	"github.com/dgrijalva/jwt-go":     {},
+	"github.com/golang-jwt/jwt":       {},
+	"encoding/gob":                    {},
+}
+
+// testHomes is homes for the imports of tests.
+var testHomes = map[string][]string{
+	"github.com/jackc/pgx":   {"store", "store/...", "conformance", "conformance/...", "control", "smart/launch", "fhir/rest", "cmd/...", "migrations", "deploy"},
+	"github.com/google/fhir": {"fhir/validate"},
+}
+
+func matches(list []string, name string) bool {
+	return slices.ContainsFunc(list, func(x string) bool {
+		prefix, all := strings.CutSuffix(x, "...")
+		return x == name || all && strings.HasPrefix(name, prefix)
+	})
+}
+
+// of returns the entry of table that is for the name.
+func of(table map[string][]string, name string) (list []string, found bool) {
+	for key, x := range table {
+		if matches([]string{key}, name) {
+			return x, true
+		}
+	}
+	return nil, false
+}
+
+// The map of the packages is true. TEN-11, INT-04
+func TestArchitecture(t *testing.T) {
+	all := packages(t)
+	t.Run("no import points up or aside", func(t *testing.T) {
+		for _, p := range all {
+			may, known := of(mayImport, p.ImportPath)
+			for _, path := range p.Imports {
+				name, ours := strings.CutPrefix(path, module+"/")
+				if !ours {
+					continue
+				}
+				if !known || !matches(may, name) {
+					t.Errorf("%s imports %s", p.ImportPath, name)
+				}
+			}
+		}
+	})
+	t.Run("each driver has one home", func(t *testing.T) {
+		for _, p := range all {
+			for _, path := range p.Imports {
+				for driver, home := range homes {
+					if (path == driver || strings.HasPrefix(path, driver+"/")) && !matches(home, p.ImportPath) {
+						t.Errorf("%s imports %s, whose home is %v", p.ImportPath, path, home)
+					}
+				}
+			}
+			for _, path := range slices.Concat(p.TestImports, p.XTestImports) {
+				for driver, home := range testHomes {
+					if (path == driver || strings.HasPrefix(path, driver+"/")) && !matches(home, p.ImportPath) {
+						t.Errorf("the tests of %s import %s, whose home is %v", p.ImportPath, path, home)
+					}
+				}
+			}
+		}
+	})
+	t.Run("each package says what it is for", func(t *testing.T) {
+		for _, p := range all {
+			if len(p.GoFiles) > 0 && p.Doc == "" {
+				t.Errorf("%s has no package comment", p.ImportPath)
+			}
+		}
+	})
+	t.Run("the folders are the table of contents", func(t *testing.T) {
+		root, err := repository()
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries, err := os.ReadDir(root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		contents := []string{
+			"cmd", "fhir", "store", "smart", "subscriptions", "bulk", "migrations", "conformance", "deploy",
+			"tenant", "audit", "keys", "summarize", "control", "docs", "tools", "bin", "dev",
+		}
+		for _, e := range entries {
+			if e.IsDir() && !strings.HasPrefix(e.Name(), ".") && !slices.Contains(contents, e.Name()) {
+				t.Errorf("there is a folder %s", e.Name())
+			}
+		}
+	})
+}
