@@ -8,7 +8,7 @@ BENCH     ?=
 CORDON_PACKAGE ?= ../shared/data/definitions/hl7.fhir.r4.core-4.0.1.tgz
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race check format vet lint tidy fmt generate bench fuzz deps clean
+.PHONY: help run build test race check format vet lint tidy fmt generate bench fuzz mutants deps clean
 
 help: ## Print what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ fuzz: ## Run each fuzz target for FUZZTIME=60s
 			echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p; \
 		done; \
 	done
+
+mutants: ## Put each seeded fault into the program, and see the suite turn red
+	$(GO) test -run 'TestSeeded' -v -timeout 60m ./conformance -mutants
 
 deps: ## Install what the tests need on a fresh Debian machine: PostgreSQL
 	@if ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null 2>&1; then \

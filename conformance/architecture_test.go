@@ -97,7 +97,7 @@ var homes = map[string][]string{
 	"golang.org/x/crypto":             {},
 	"github.com/go-jose/go-jose":      {"smart", "smart/launch", "control", "cmd/cordon"},
 	"encoding/xml":                    {"fhir/validate"}, // narrative is XHTML
-	"net/http/pprof":                  {},
+	"net/http/pprof":                  {"cmd/cordon"},    // cordon dev --pprof
 	"github.com/dgrijalva/jwt-go":     {},
 	"github.com/golang-jwt/jwt":       {},
 	"encoding/gob":                    {},
