@@ -39,13 +39,6 @@ func (p *place) check(ctx context.Context, at tenant.Placement) error {
 	return nil
 }
 
-// forget makes the next request check again.
-func (p *place) forget() {
-	p.mu.Lock()
-	clear(p.checked)
-	p.mu.Unlock()
-}
-
 const faultQuery = `
 	WITH RECURSIVE runs AS (
 		SELECT oid, rolname FROM pg_roles WHERE rolname IN (session_user, nullif($1, ''))
