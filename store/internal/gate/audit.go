@@ -214,11 +214,12 @@ func (a *auditor) run() {
 	}
 }
 
-// write commits a group. If the group fails, each of its members is tried
-// alone, so that one bad entry does not take others with it.
+// write commits a group. If the database refuses it, each of its members is
+// tried alone, so that one bad entry does not take others with it. If the
+// database does not answer, none of them need wait for the others to find out.
 func (a *auditor) write(group []pending) {
 	err := a.commit(group)
-	if err == nil || len(group) == 1 {
+	if err == nil || len(group) == 1 || lost(err) {
 		for _, p := range group {
 			p.result <- err
 		}

@@ -216,8 +216,7 @@ func (g *Gate) view(ctx context.Context, grant *smart.Grant, k kind, fn func(*Tx
 	if err != nil {
 		return err
 	}
-	err = fn(t)
-	t.end(ctx)
+	err = t.run(ctx, fn)
 	if errors.Is(err, ErrTwoStatements) {
 		return err // nothing left; View runs it again and writes the trail
 	}
@@ -240,10 +239,12 @@ func (g *Gate) Update(ctx context.Context, grant *smart.Grant, fn func(*Tx) erro
 		if err != nil {
 			return err
 		}
-		if err = fn(t); err == nil {
-			err = t.commit(ctx)
-		}
-		t.end(ctx)
+		err = t.run(ctx, func(t *Tx) error {
+			if err := fn(t); err != nil {
+				return err
+			}
+			return t.commit(ctx)
+		})
 		if err == nil {
 			grant.Origin().Trail.Written = true
 			return nil

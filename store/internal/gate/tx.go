@@ -188,11 +188,16 @@ func (t *Tx) acquire(ctx context.Context) error {
 	return nil
 }
 
+// commitTimeout bounds a commit, for a database that neither answers nor
+// breaks the connection. Whether it took place nobody can tell then.
+const commitTimeout = time.Minute
+
 // commit sends what was deferred, the trail and the commit in one round trip.
 func (t *Tx) commit(ctx context.Context) error {
 	// From here on the client's leaving changes nothing: a commit that is
 	// half sent must be seen to its end.
-	ctx = context.WithoutCancel(ctx)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
+	defer cancel()
 	entries := t.trail.settle(t.grant, nil)
 	rows := make([]AuditRow, len(entries))
 	for i, e := range entries {
@@ -223,6 +228,13 @@ func (t *Tx) commit(ctx context.Context) error {
 	}
 	t.begun = false
 	return nil
+}
+
+// run does fn and ends t, also when fn panics: what it held, connection and
+// locks, must not stay with it.
+func (t *Tx) run(ctx context.Context, fn func(*Tx) error) error {
+	defer t.end(ctx)
+	return fn(t)
 }
 
 // end gives the connection back. A transaction that is still open is rolled
