@@ -58,7 +58,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	flags.IntVar(&c.posters, "posters", 4, "`number` of clients that import at once")
 	flags.BoolVar(&quick, "quick", false, "short figures, 8 clients, one import: to see that all runs, not to be quoted")
 	flags.StringVar(&c.data, "data", findData(), "`folder` with synthea/*.json to import; without them, records are invented")
-	flags.StringVar(&c.profile, "profile", "", "`folder` for a CPU profile of the server and the plans of PostgreSQL, for each shape measured")
+	flags.StringVar(&c.profile, "profile", "", "`folder` for profiles: CPU of the server, and plans and costs of its statements, for each shape measured")
 	flags.StringVar(&c.out, "out", "bench-results", "`folder` for the report as JSON")
 	flags.StringVar(&c.dir, "dir", "", "`folder` to work in; default is a new one in the system's folder for temporary files")
 	if err := flags.Parse(args); err != nil {

@@ -29,7 +29,7 @@ type postgres struct {
 func startPostgres(ctx context.Context, dir string, plans bool) (*postgres, error) {
 	settings := map[string]string{"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
 	if plans {
-		settings["shared_preload_libraries"] = "auto_explain"
+		settings["shared_preload_libraries"] = "auto_explain,pg_stat_statements"
 		settings["auto_explain.log_analyze"] = "on"
 		settings["auto_explain.log_buffers"] = "on"
 	}
@@ -44,6 +44,9 @@ func startPostgres(ctx context.Context, dir string, plans bool) (*postgres, erro
 	}
 	if err == nil {
 		p.admin, err = p.database(ctx, ownDatabase)
+	}
+	if err == nil && plans {
+		_, err = p.admin.Exec(ctx, `CREATE EXTENSION pg_stat_statements`)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("making database %s: %w", ownDatabase, err), p.discard())
@@ -206,6 +209,41 @@ func (p *postgres) ofOthers(log []byte) []byte {
 		}
 	}
 	return kept
+}
+
+// statements returns what PostgreSQL spent on each statement while fn ran, the
+// dearest first, as a table.
+func (p *postgres) statements(ctx context.Context, fn func() error) ([]byte, error) {
+	if _, err := p.admin.Exec(ctx, `SELECT pg_stat_statements_reset()`); err != nil {
+		return nil, fmt.Errorf("counting statements: %w", err)
+	}
+	if err := fn(); err != nil {
+		return nil, err
+	}
+	rows, err := p.admin.Query(ctx, `
+		SELECT calls, total_exec_time, rows, shared_blks_hit + shared_blks_read, wal_bytes::float8, wal_fpi,
+		       left(regexp_replace(query, '\s+', ' ', 'g'), 120)
+		FROM   pg_stat_statements
+		WHERE  query NOT LIKE '%pg_stat_statements%'
+		ORDER  BY total_exec_time DESC
+		LIMIT  20`)
+	if err != nil {
+		return nil, fmt.Errorf("counting statements: %w", err)
+	}
+	text := []byte("     calls  us/call rows/call blocks/call WAL bytes/call pages in WAL/call  statement\n")
+	var calls, got, blocks, pages int64
+	var took, wal float64
+	var query string
+	_, err = pgx.ForEachRow(rows, []any{&calls, &took, &got, &blocks, &wal, &pages, &query}, func() error {
+		n := float64(calls)
+		text = fmt.Appendf(text, "%10d %8.1f %9.1f %11.1f %14.0f %17.2f  %s\n",
+			calls, 1000*took/n, float64(got)/n, float64(blocks)/n, wal/n, float64(pages)/n, query)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("counting statements: %w", err)
+	}
+	return text, nil
 }
 
 // explain sets from which duration plans are written to the log.

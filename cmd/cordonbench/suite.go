@@ -204,8 +204,8 @@ func (s *suite) measured(ctx context.Context, m *ModeReport, e *endpoint, shape 
 // notInNames are runs of what is better not in the name of a file.
 var notInNames = regexp.MustCompile(`[^A-Za-z0-9]+`)
 
-// look runs the workload again and writes a CPU profile of the server and the
-// plans of the statements that it sends.
+// look runs the workload again and writes a CPU profile of the server, the
+// plans of the statements that it sends and what they cost.
 func (s *suite) look(ctx context.Context, name string, w workload) error {
 	file := filepath.Join(s.profile, strings.Trim(notInNames.ReplaceAllString(name, "-"), "-"))
 	do, closing, err := w(0)
@@ -230,8 +230,14 @@ func (s *suite) look(ctx context.Context, name string, w workload) error {
 	const seconds = 4
 	failed := make(chan error, 1)
 	go func() { failed <- s.cordon.profile(ctx, seconds, file+".pprof") }()
-	_, err = s.measure(ctx, name, s.cordon.pid(), goalClients, seconds*time.Second+500*time.Millisecond, w)
+	spent, err := s.pg.statements(ctx, func() error {
+		_, err := s.measure(ctx, name, s.cordon.pid(), goalClients, seconds*time.Second+500*time.Millisecond, w)
+		return err
+	})
 	if err = errors.Join(err, <-failed); err != nil {
+		return err
+	}
+	if err := os.WriteFile(file+".statements", spent, 0o644); err != nil {
 		return err
 	}
 	top := exec.CommandContext(ctx, "go", "tool", "pprof", "-top", "-cum", "-nodecount=60", s.config.cordon, file+".pprof")
