@@ -133,7 +133,7 @@ func (v *View) AuditEvents(ctx context.Context, q AuditQuery, c Cursor) (*AuditP
 		do = fhir.Read
 		entry = audit.Entry{Interaction: do, Type: on, Entity: fhir.Ref{Type: on, ID: q.ID}}
 	}
-	v.gate.Trail().Main = entry
+	v.attempt(entry)
 	p, err := v.gate.Permit(do, on)
 	if err != nil {
 		return nil, err

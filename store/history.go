@@ -50,7 +50,7 @@ func (v *View) History(ctx context.Context, q HistoryQuery) (*HistoryPage, error
 // HistoryFrom is History at a cursor.
 func (v *View) HistoryFrom(ctx context.Context, q HistoryQuery, c Cursor) (*HistoryPage, error) {
 	do := q.interaction()
-	v.attempt(do, q.Ref.Type, q.Ref)
+	v.attempt(audit.Entry{Interaction: do, Type: q.Ref.Type, Entity: q.Ref})
 	types := []fhir.Type{q.Ref.Type}
 	if q.Ref.Type == "" {
 		if types = v.grant.Types(do); len(types) == 0 {
@@ -79,6 +79,7 @@ func (v *View) HistoryFrom(ctx context.Context, q HistoryQuery, c Cursor) (*Hist
 		}
 	}
 	page := &HistoryPage{}
+	shown := shown{view: v, now: map[int64]bool{}}
 	after := c.After
 	for examined := 0; ; {
 		want := q.Count + 1 - len(page.Versions)
@@ -87,10 +88,15 @@ func (v *View) HistoryFrom(ctx context.Context, q HistoryQuery, c Cursor) (*Hist
 			return nil, err
 		}
 		examined += len(rows)
+		if err := shown.look(ctx, permits, rows); err != nil {
+			return nil, err
+		}
 		for _, r := range rows {
-			ok, err := v.versionVisible(ctx, permits[r.ref.Type], r)
-			if err != nil {
-				return nil, err
+			ok := shown.now[r.rid]
+			if ok {
+				if ok, err = v.versionVisible(ctx, permits[r.ref.Type], r); err != nil {
+					return nil, err
+				}
 			}
 			if !ok {
 				after = afterVersion(r)
@@ -125,9 +131,49 @@ func afterVersion(r row) position {
 	return position{Time: &t, RID: r.rid, Version: r.version, Seq: r.seq}
 }
 
-// versionVisible reports whether the version may be seen. In the history of a
-// type the version itself decides; a deletion is seen by who could see what it
-// deleted.
+// shown tells which resources may be seen as they are now. What is hidden now
+// is hidden in its past too, as it is for Vread.
+type shown struct {
+	view *View
+	now  map[int64]bool
+}
+
+// look adds the resources of the versions.
+func (s shown) look(ctx context.Context, permits map[fhir.Type]smart.Permit, versions []row) error {
+	var rids []int64
+	var p smart.Permit
+	for _, r := range versions {
+		if _, ok := s.now[r.rid]; ok {
+			continue
+		}
+		if s.now[r.rid] = all(permits[r.ref.Type].Where()); !s.now[r.rid] {
+			rids, p = append(rids, r.rid), permits[r.ref.Type]
+		}
+	}
+	if len(rids) == 0 {
+		return nil
+	}
+	rows, err := s.view.query(ctx, p, gate.SQL(`
+		SELECT rid, type, id, version, updated, deleted, body, 0::bigint
+		FROM   ~resource
+		WHERE  tenant_id = $1 AND rid = ANY(?::bigint[])`, rids))
+	if err != nil {
+		return fmt.Errorf("reading history: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, scanVersion)
+	if err != nil {
+		return fmt.Errorf("reading history: %w", err)
+	}
+	for _, r := range list {
+		if s.now[r.rid], err = s.view.versionVisible(ctx, permits[r.ref.Type], r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// versionVisible reports whether the version may be seen; a deletion is seen by
+// who could see what it deleted.
 func (v *View) versionVisible(ctx context.Context, p smart.Permit, r row) (bool, error) {
 	err := v.visible(ctx, p, r)
 	if fhir.IsCode(err, fhir.NotFound) {

@@ -51,7 +51,7 @@ func (v *View) Vread(ctx context.Context, ref fhir.Ref, version int64) (fhir.Res
 }
 
 func (v *View) read(ctx context.Context, do fhir.Interaction, ref fhir.Ref, version int64) (fhir.Resource, error) {
-	v.attempt(do, ref.Type, ref)
+	v.attempt(audit.Entry{Interaction: do, Type: ref.Type, Entity: ref})
 	p, err := v.gate.Permit(do, ref.Type)
 	if err != nil {
 		return fhir.Resource{}, err

@@ -49,8 +49,7 @@ func (v *View) SearchFrom(ctx context.Context, q *search.Query, c Cursor) (*Page
 	if c.Query == "" {
 		entry.Query = applied(q)
 	}
-	v.attempt(do, q.Type, fhir.Ref{})
-	v.gate.Trail().Main.Query = entry.Query
+	v.attempt(entry)
 	plans, err := v.plans(do, q)
 	if err != nil {
 		return nil, err
@@ -129,6 +128,8 @@ func applied(q *search.Query) string {
 // Count returns how many resources q matches.
 func (v *View) Count(ctx context.Context, q *search.Query) (int, error) {
 	do := interaction(q)
+	entry := audit.Entry{Interaction: do, Type: q.Type, Query: applied(q)}
+	v.attempt(entry)
 	plans, err := v.plans(do, q)
 	if err != nil {
 		return 0, err
@@ -137,6 +138,7 @@ func (v *View) Count(ctx context.Context, q *search.Query) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	v.note(entry)
 	return *n, nil
 }
 

@@ -176,9 +176,10 @@ func (v *View) note(e audit.Entry) {
 	trail.Main = e
 }
 
-// attempt says in the audit trail what is being tried, for when it fails.
-func (v *View) attempt(do fhir.Interaction, t fhir.Type, ref fhir.Ref) {
-	if trail := v.gate.Trail(); !v.bundle {
-		trail.Main = audit.Entry{Interaction: do, Type: t, Entity: ref}
+// attempt says in the audit trail what is being tried, for when it fails. A
+// Bundle fails as a whole, under its own name.
+func (v *View) attempt(e audit.Entry) {
+	if !v.bundle {
+		v.gate.Trail().Main = e
 	}
 }

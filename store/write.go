@@ -30,7 +30,7 @@ func NewID() string { return uuid.Must(uuid.NewV7()).String() }
 // until this one ends. Conditional interactions lock their criteria, so that
 // equal ones happen one after the other.
 func (tx *Tx) Lock(ctx context.Context, do fhir.Interaction, on fhir.Type, name string) error {
-	tx.attempt(do, on, fhir.Ref{})
+	tx.attempt(audit.Entry{Interaction: do, Type: on})
 	p, err := tx.gate.Permit(do, on)
 	if err != nil {
 		return err
@@ -125,7 +125,7 @@ func (tx *Tx) Create(ctx context.Context, id string, d *fhir.Document) (fhir.Res
 		id = NewID()
 	}
 	ref := fhir.Ref{Type: d.Type, ID: id}
-	tx.attempt(fhir.Create, d.Type, fhir.Ref{})
+	tx.attempt(audit.Entry{Interaction: fhir.Create, Type: d.Type})
 	p, err := tx.gate.Permit(fhir.Create, d.Type)
 	if err != nil {
 		return fhir.Resource{}, err
@@ -148,7 +148,7 @@ func (tx *Tx) Patch(ctx context.Context, ref fhir.Ref, d *fhir.Document, ifMatch
 }
 
 func (tx *Tx) replace(ctx context.Context, do fhir.Interaction, ref fhir.Ref, d *fhir.Document, ifMatch int64) (r fhir.Resource, created bool, err error) {
-	tx.attempt(do, ref.Type, ref)
+	tx.attempt(audit.Entry{Interaction: do, Type: ref.Type, Entity: ref})
 	p, err := tx.gate.Permit(do, ref.Type)
 	if err != nil {
 		return fhir.Resource{}, false, err
@@ -180,7 +180,7 @@ func match(old *row, ifMatch int64) error {
 // Current returns the current version, locked, for a change that depends on
 // it; errors as for Read.
 func (tx *Tx) Current(ctx context.Context, do fhir.Interaction, ref fhir.Ref) (fhir.Resource, error) {
-	tx.attempt(do, ref.Type, ref)
+	tx.attempt(audit.Entry{Interaction: do, Type: ref.Type, Entity: ref})
 	p, err := tx.gate.Permit(do, ref.Type)
 	if err != nil {
 		return fhir.Resource{}, err
@@ -252,7 +252,7 @@ func (tx *Tx) put(p smart.Permit, do fhir.Interaction, ref fhir.Ref, d *fhir.Doc
 // Delete stores a deletion as the next version. deleted is false if there was
 // nothing to delete.
 func (tx *Tx) Delete(ctx context.Context, ref fhir.Ref, ifMatch int64) (r fhir.Resource, deleted bool, err error) {
-	tx.attempt(fhir.Delete, ref.Type, ref)
+	tx.attempt(audit.Entry{Interaction: fhir.Delete, Type: ref.Type, Entity: ref})
 	p, err := tx.gate.Permit(fhir.Delete, ref.Type)
 	if err != nil {
 		return fhir.Resource{}, false, err
