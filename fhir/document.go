@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -83,6 +84,31 @@ func Parse(body []byte, lim Limits) (*Document, error) {
 // resource.
 func Reopen(json []byte) (*Document, error) {
 	var p fastjson.Parser // the tree lives in it, so it cannot be shared
+	return reopen(&p, json)
+}
+
+// parsers are those of Peek, each with the memory of trees it has built.
+var parsers = sync.Pool{New: func() any { return new(fastjson.Parser) }}
+
+// maxPeeked bounds the documents whose trees are kept to be built over.
+const maxPeeked = 256 << 10
+
+// Peek calls fn with what Reopen returns for json, at a third of its cost. The
+// Document lives in memory that is used again: it, its Tree and every string
+// taken from them, such as those of search terms, end with fn.
+func Peek(json []byte, fn func(*Document) error) error {
+	p := parsers.Get().(*fastjson.Parser)
+	d, err := reopen(p, json)
+	if err == nil {
+		err = fn(d)
+	}
+	if len(json) <= maxPeeked {
+		parsers.Put(p)
+	}
+	return err
+}
+
+func reopen(p *fastjson.Parser, json []byte) (*Document, error) {
 	tree, err := p.ParseBytes(json)
 	if err != nil {
 		return nil, Errorf(Structure, "the body is not well-formed JSON")

@@ -348,3 +348,23 @@ func BenchmarkReopen(b *testing.B) {
 		}
 	}
 }
+
+// What Peek builds over must not show through: each document says its own.
+func TestPeekedDocumentsAreTheirOwn(t *testing.T) {
+	t.Parallel()
+	for i := range 200 {
+		id := fmt.Sprintf("p%d", i)
+		err := fhir.Peek([]byte(`{"resourceType":"Patient","id":"`+id+`","birthDate":"1970"}`), func(d *fhir.Document) error {
+			if d.ID != id || d.Type != "Patient" || string(d.Tree.GetStringBytes("id")) != id {
+				t.Errorf("got %s %s, want %s", d.Type, d.ID, id)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := fhir.Peek([]byte(`{"id":"x"}`), func(*fhir.Document) error { t.Error("called"); return nil }); err == nil {
+		t.Error("JSON of no resource was taken")
+	}
+}

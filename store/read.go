@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -184,15 +185,15 @@ func all(where search.Expr) bool {
 }
 
 // covers reports whether where holds for the opened resource.
-func (v *View) covers(where search.Expr, r fhir.Resource) (bool, error) {
+func (v *View) covers(where search.Expr, r fhir.Resource) (ok bool, err error) {
 	if all(where) {
 		return true, nil
 	}
-	d, err := fhir.Reopen(r.Body)
-	if err != nil {
-		return false, err
-	}
-	return search.Match(where, &r, search.Index(d))
+	err = fhir.Peek(r.Body, func(d *fhir.Document) error {
+		ok, err = search.Match(where, &r, search.Index(d))
+		return err
+	})
+	return ok, err
 }
 
 // open decrypts a version.
@@ -220,9 +221,18 @@ func patients(r fhir.Resource) []fhir.Ref {
 	if r.Deleted {
 		return nil
 	}
-	d, err := fhir.Reopen(r.Body)
+	if r.Ref.Type == "Patient" {
+		return []fhir.Ref{r.Ref}
+	}
+	var list []fhir.Ref
+	err := fhir.Peek(r.Body, func(d *fhir.Document) error {
+		for _, p := range search.PatientsOf(d) {
+			list = append(list, fhir.Ref{Type: "Patient", ID: strings.Clone(p.ID)})
+		}
+		return nil
+	})
 	if err != nil {
 		return nil
 	}
-	return search.PatientsOf(d)
+	return list
 }

@@ -278,11 +278,11 @@ func (v *View) holds(pl plan, r row) (fhir.Resource, bool, error) {
 	if pl.exact {
 		return res, true, nil
 	}
-	d, err := fhir.Reopen(res.Body)
-	if err != nil {
-		return fhir.Resource{}, false, err
-	}
-	ok, err := v.check(pl.where, &res, search.Index(d))
+	ok := false
+	err = fhir.Peek(res.Body, func(d *fhir.Document) error {
+		ok, err = v.check(pl.where, &res, search.Index(d))
+		return err
+	})
 	return res, ok, err
 }
 

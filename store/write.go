@@ -372,9 +372,13 @@ func (v *View) indexOf(old *row) (*indexRows, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := fhir.Reopen(r.Body)
+	var rows *indexRows
+	err = fhir.Peek(r.Body, func(d *fhir.Document) error {
+		rows = v.hash(d.Type, search.Index(d))
+		return nil
+	})
 	if err != nil {
 		return nil, fmt.Errorf("reading back %s: %w", old.ref, err)
 	}
-	return v.hash(d.Type, search.Index(d)), nil
+	return rows, nil
 }
