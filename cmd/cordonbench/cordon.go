@@ -46,13 +46,12 @@ const demoPatients = 12
 // its tenants are there.
 func startCordon(ctx context.Context, binary, dir, ownerURL string, profiled bool) (*server, error) {
 	args := []string{"dev", "--demo", "--dir", dir, fmt.Sprintf("--patients=%d", demoPatients),
-		"--listen=127.0.0.1:0", "--control=127.0.0.1:0", "--ops=127.0.0.1:0"}
+		"--listen=127.0.0.1:0", "--control=127.0.0.1:0", "--ops=127.0.0.1:0",
+		"--database=" + ownerURL} // others can see the password in it, of a database that lives as long as we
 	if profiled {
 		args = append(args, "--pprof")
 	}
 	s := &server{binary: binary, dir: dir, cmd: exec.Command(binary, args...), ended: make(chan error, 1)}
-	// The password is in the URL: others can see a command line.
-	s.cmd.Env = append(os.Environ(), "CORDON_OWNER_URL="+ownerURL)
 	var said bytes.Buffer
 	s.cmd.Stdout, s.cmd.Stderr = &said, &said
 	if err := s.cmd.Start(); err != nil {

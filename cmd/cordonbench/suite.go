@@ -66,6 +66,9 @@ func (s *suite) prepare(ctx context.Context, dir string) (err error) {
 		s.ceiling.close()
 		return err
 	}
+	if used, err := s.pg.sizes(ctx); err != nil || used.total() == 0 {
+		return errors.Join(errors.New("cordon does not use the PostgreSQL that is measured"), err, s.close())
+	}
 	return nil
 }
 
