@@ -3,6 +3,9 @@ package conformance
 import (
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 )
 
 // Seeded faults that live in the database. Each is put in, the check that is
@@ -24,7 +27,7 @@ func TestSeededDatabaseFaults(t *testing.T) {
 		{"2", "row-level security is disabled", "T293",
 			`ALTER TABLE shared.change DISABLE ROW LEVEL SECURITY`, `ALTER TABLE shared.change ENABLE ROW LEVEL SECURITY`, "does not enable"},
 		{"3", "the server owns a table", "T292",
-			`ALTER TABLE shared.history OWNER TO cordon_app`, `ALTER TABLE shared.history OWNER TO cordon_owner`, "owns history"},
+			`ALTER TABLE shared.history OWNER TO cordon_app`, `ALTER TABLE shared.history OWNER TO cordon_owner; GRANT SELECT, INSERT ON shared.history TO cordon_app`, "owns history"},
 		{"4", "the server bypasses row-level security", "T292", `ALTER ROLE cordon_app BYPASSRLS`, `ALTER ROLE cordon_app NOBYPASSRLS`, "bypasses"},
 		{"4", "a role that the server can become bypasses it", "T292",
 			`ALTER ROLE cordon_t` + "%schema%" + ` BYPASSRLS`, `ALTER ROLE cordon_t` + "%schema%" + ` NOBYPASSRLS`, "bypasses"},
@@ -78,6 +81,7 @@ func TestSeededDatabaseFaults(t *testing.T) {
 			if wrong := sys.checkNamed(t, f.check); len(wrong) > 0 {
 				t.Fatalf("the check is red without the fault: %v", wrong)
 			}
+			before := sys.rights(t)
 			run(f.put)
 			wrong := sys.checkNamed(t, f.check)
 			run(f.undo)
@@ -89,9 +93,36 @@ func TestSeededDatabaseFaults(t *testing.T) {
 			if wrong := sys.checkNamed(t, f.check); len(wrong) > 0 {
 				t.Errorf("the fault was not taken out: %v", wrong)
 			}
+			if diff := cmp.Diff(before, sys.rights(t)); diff != "" {
+				t.Errorf("the fault left something behind (-before +after):\n%s", diff)
+			}
 		})
 	}
 	t.Logf("%d of %d faults caught", caught, len(faults))
+}
+
+// rights returns who may do what in the database that tenants share.
+func (s *system) rights(t testing.TB) []string {
+	t.Helper()
+	conn, err := s.asSuperuser(t.Context(), "cordon")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := conn.Query(t.Context(), `
+		SELECT n.nspname || '.' || c.relname || ' ' || r.rolname || ' ' || g.privilege_type AS what
+		FROM   pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace CROSS JOIN LATERAL aclexplode(c.relacl) g JOIN pg_roles r ON r.oid = g.grantee
+		WHERE  n.nspname NOT IN ('pg_catalog', 'information_schema') AND g.grantee <> c.relowner
+		UNION ALL
+		SELECT p.polname || ' ' || coalesce(pg_get_expr(p.polqual, p.polrelid), '') || coalesce(pg_get_expr(p.polwithcheck, p.polrelid), '') FROM pg_policy p
+		ORDER  BY what`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
 }
 
 // checkNamed runs the check and returns what is wrong.

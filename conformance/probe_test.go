@@ -362,8 +362,19 @@ func (p *probe) wellFormed(c *call, r *reply) {
 		p.Errorf("%s %s answers %d without an OperationOutcome: %s", c.method, c.url, r.status, r.body)
 	}
 	if r.status >= 500 && !c.mayFail {
-		p.Errorf("%s %s answers %s", c.method, c.url, r)
+		p.Errorf("%s %s answers %s\n%s", c.method, c.url, r, sys.logOf(r.id))
 	}
+}
+
+// logOf returns what the server's log says of a request.
+func (s *system) logOf(id string) (said string) {
+	log, _ := os.ReadFile(s.logFile())
+	for line := range strings.Lines(string(log)) {
+		if strings.Contains(line, `"`+id+`"`) {
+			said += line
+		}
+	}
+	return said
 }
 
 // get is the most usual call.
