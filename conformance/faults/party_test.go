@@ -46,7 +46,7 @@ func (p *party) place(ctx context.Context) error {
 // web is how clients speak to the server. No request waits longer than this
 // for its answer.
 var web = &http.Client{
-	Timeout:   90 * time.Second,
+	Timeout:   40 * time.Second,
 	Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true},
 }
 

@@ -21,7 +21,7 @@ type wire struct {
 	mu     sync.Mutex
 	links  map[*link]bool
 	cuts   []*cut
-	barred string // a user whose connections are refused
+	barred string // part of the names of users whose connections are refused
 	closed bool
 }
 
@@ -67,22 +67,23 @@ func (w *wire) accept() {
 	}
 }
 
-// bar refuses connections of the user, and cuts those there are. "" lets all in.
-func (w *wire) bar(user string) {
+// bar refuses connections of users whose name has this part, and cuts those
+// there are. "" lets all in.
+func (w *wire) bar(part string) {
 	w.mu.Lock()
-	w.barred = user
+	w.barred = part
 	w.mu.Unlock()
-	if user != "" {
-		w.sever(user)
+	if part != "" {
+		w.sever(part)
 	}
 }
 
-// sever cuts the connections of the user, "" for everybody.
-func (w *wire) sever(user string) {
+// sever cuts the connections of users whose name has this part.
+func (w *wire) sever(part string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for l := range w.links {
-		if user == "" || l.user == user {
+		if strings.Contains(l.user, part) {
 			l.cut()
 		}
 	}
@@ -154,7 +155,7 @@ func (w *wire) serve(client net.Conn) {
 	}
 	l := &link{wire: w, client: client, server: server, user: userOf(first), statements: map[string]string{}}
 	w.mu.Lock()
-	refused := w.closed || w.barred != "" && w.barred == l.user
+	refused := w.closed || w.barred != "" && strings.Contains(l.user, w.barred)
 	if !refused {
 		w.links[l] = true
 	}

@@ -145,6 +145,7 @@ func connect(ctx context.Context, dsn string, conns int32) (*pgxpool.Pool, error
 	cfg.MaxConnIdleTime = 5 * time.Minute
 	cfg.ConnConfig.ConnectTimeout = 5 * time.Second
 	cfg.ConnConfig.StatementCacheCapacity = 512
+	cfg.ConnConfig.RuntimeParams["plan_cache_mode"] = planMode[false]
 	return pgxpool.NewWithConfig(ctx, cfg)
 }
 
@@ -220,9 +221,11 @@ func (g *Gate) view(ctx context.Context, grant *smart.Grant, k kind, fn func(*Tx
 	if errors.Is(err, ErrTwoStatements) {
 		return err // nothing left; View runs it again and writes the trail
 	}
+	crash(beforeAudit)
 	if aerr := g.Append(ctx, t.tenant, t.trail.settle(grant, err)...); aerr != nil {
 		return aerr
 	}
+	crash(afterAudit)
 	grant.Origin().Trail.Written = true
 	return err
 }

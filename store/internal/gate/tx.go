@@ -38,6 +38,7 @@ type Tx struct {
 	conn     *pgxpool.Conn // nil until the first statement
 	begun    bool
 	ended    bool
+	custom   bool // statements are planned for their arguments
 	deferred []Clause
 	trail    Trail
 }
@@ -144,6 +145,11 @@ func (t *Tx) send(ctx context.Context, qs ...Clause) (pgx.BatchResults, error) {
 		return nil, ErrTwoStatements
 	}
 	for _, q := range qs {
+		if q.custom != t.custom {
+			t.custom = q.custom
+			lead++ // only before the first: there is one, or none is custom
+			b.Queue(`SELECT set_config('plan_cache_mode', $1, true)`, planMode[q.custom])
+		}
 		t.queue(b, q)
 	}
 	br := t.conn.SendBatch(ctx, b)
@@ -152,6 +158,9 @@ func (t *Tx) send(ctx context.Context, qs ...Clause) (pgx.BatchResults, error) {
 			br.Close()
 			return nil, translate(err)
 		}
+	}
+	if lead > 0 && t.kind == write {
+		crash(afterBegin)
 	}
 	return br, nil
 }
@@ -169,6 +178,10 @@ func (t *Tx) queueBegin(b *pgx.Batch) int {
 	b.Queue(text, args...)
 	return b.Len()
 }
+
+// planMode is the setting for statements that are custom, and for others.
+// https://www.postgresql.org/docs/15/runtime-config-query.html#GUC-PLAN-CACHE-MODE
+var planMode = map[bool]string{true: "force_custom_plan", false: "force_generic_plan"}
 
 func (t *Tx) queue(b *pgx.Batch, q Clause) {
 	b.Queue(q.render(t.tenant.Placement.Schema), append([]any{t.tenant.ID.Int()}, q.args...)...)
@@ -223,9 +236,11 @@ func (t *Tx) commit(ctx context.Context) error {
 	if begun {
 		b.Queue(`COMMIT`)
 	}
+	crash(beforeCommit)
 	if err := finish(t.conn.SendBatch(ctx, b), b.Len()); err != nil {
 		return translate(err)
 	}
+	crash(afterCommit)
 	t.begun = false
 	return nil
 }
