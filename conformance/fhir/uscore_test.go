@@ -12,6 +12,7 @@ import (
 
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/validate"
+	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store/storetest"
 )
 
@@ -316,5 +317,86 @@ func TestReferencesOfTheReferencePatientsResolve(t *testing.T) { // U-05
 	}
 	if len(seen) < 50 {
 		t.Errorf("%d references", len(seen))
+	}
+}
+
+// granular are the two sets of scopes that a patient chooses categories with.
+// https://hl7.org/fhir/us/core/STU6.1/scopes.html
+var granular = [][]string{
+	{
+		"patient/Condition.rs?category=http://terminology.hl7.org/CodeSystem/condition-category|encounter-diagnosis",
+		"patient/Condition.rs?category=http://hl7.org/fhir/us/core/CodeSystem/condition-category|health-concern",
+		"patient/Observation.rs?category=http://terminology.hl7.org/CodeSystem/observation-category|laboratory",
+		"patient/Observation.rs?category=http://terminology.hl7.org/CodeSystem/observation-category|social-history",
+	},
+	{
+		"patient/Condition.rs?category=http://terminology.hl7.org/CodeSystem/condition-category|problem-list-item",
+		"patient/Observation.rs?category=http://terminology.hl7.org/CodeSystem/observation-category|vital-signs",
+		"patient/Observation.rs?category=http://terminology.hl7.org/CodeSystem/observation-category|survey",
+		"patient/Observation.rs?category=http://hl7.org/fhir/us/core/CodeSystem/us-core-category|sdoh",
+	},
+}
+
+// granted reports whether one of the scopes is for the resource's category.
+func granted(scopes []string, on string, r any) bool {
+	return slices.ContainsFunc(scopes, func(scope string) bool {
+		of, category, _ := strings.Cut(strings.TrimPrefix(scope, "patient/"), ".rs?category=")
+		return of == on && meets(on, "category", category, r)
+	})
+}
+
+func TestGranularScopesShowTheirCategoriesOnly(t *testing.T) { // U-08 A-42
+	s := newServer(t)
+	_, held := reference(t, s)
+	for i, scopes := range granular {
+		shown := map[string]int{}
+		for _, id := range []string{"85", "355"} {
+			c := s.client(t, storetest.S2, strings.Join(append([]string{"patient/Patient.rs", "patient/Encounter.rs", "patient/Provenance.rs"}, scopes...), " "),
+				func(tok *smart.Token) { tok.Patient = id })
+			for _, on := range []string{"Condition", "Observation"} {
+				var seen []any
+				hidden := 0
+				for _, r := range held[on] {
+					if granted(scopes, on, r) && meets(on, "patient", id, r) {
+						seen = append(seen, r)
+						c.must(200, "GET", "/"+on+"/"+at(r, "id").(string), "")
+						continue
+					}
+					if hidden++; hidden%5 == 0 {
+						c.refused(404, "GET", "/"+on+"/"+at(r, "id").(string), "")
+						c.refused(404, "GET", "/"+on+"/"+at(r, "id").(string)+"/_history/1", "")
+					}
+				}
+				shown[on] += len(seen)
+				for _, names := range clinical[on] {
+					for _, u := range uses(on, names, held[on], 4) {
+						u.check(t, c, seen, true)
+					}
+				}
+				// What is hidden is not told by what refers to it.
+				for _, r := range held[on] {
+					if !slices.ContainsFunc(seen, func(o any) bool { return at(o, "id") == at(r, "id") }) {
+						if got := c.find("/Patient?_has:" + on + ":patient:_id=" + at(r, "id").(string)); len(got) > 0 {
+							t.Errorf("%s/%v is told of by _has", on, at(r, "id"))
+						}
+						break
+					}
+				}
+			}
+			if got := c.must(200, "GET", "/Encounter?patient="+id+"&_count=200&_revinclude=Condition:encounter", ""); len(got.refs("match")) == 0 && id == "85" {
+				t.Errorf("no Encounter of %s", id)
+			} else {
+				for _, e := range list(got.at("entry")) {
+					if at(e, "search", "mode") == "include" && !granted(scopes, "Condition", at(e, "resource")) {
+						t.Errorf("%v is included", at(e, "fullUrl"))
+					}
+				}
+			}
+			c.must(200, "GET", "/Patient/"+id, "")
+			c.refused(403, "GET", "/Immunization?patient="+id, "")
+		}
+		if shown["Condition"] == 0 || shown["Observation"] == 0 {
+			t.Errorf("set %d shows %v", i, shown)
+		}
 	}
 }
