@@ -133,6 +133,12 @@ func (c *compiler) or(ctx context.Context, s scope, list search.Or) (gate.Clause
 				order = append(order, k)
 			}
 			targets[k] = append(targets[k], c.v.target(e.Target))
+		case narrowed:
+			if k := e.Keys(); len(k) == 1 {
+				keys = append(keys, c.v.tokenKey(k[0]))
+			} else {
+				rest = append(rest, e.(search.Expr))
+			}
 		default:
 			rest = append(rest, e)
 		}

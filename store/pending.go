@@ -94,46 +94,33 @@ func (tx *Tx) store(p smart.Permit, next row, old *row, present uint64, was, is 
 	w.change.version, w.change.types = append(w.change.version, int32(next.version)), append(w.change.types, next.ref.Type.Number())
 	w.change.updated, w.change.op = append(w.change.updated, next.updated), append(w.change.op, op)
 
-	moved := was.ts != is.ts // then every row that holds ts is another row
-	for _, k := range is.tokens {
-		if moved || !slices.Contains(was.tokens, k) {
-			w.tokens.add(k, is.ts, next.rid)
-		}
+	stays, stayed := *was, *is
+	if was.ts != is.ts { // then every row that holds ts is another row
+		stays.tokens, stays.refs, stayed.tokens, stayed.refs = nil, nil, nil, nil
 	}
-	for _, k := range was.tokens {
-		if moved || !slices.Contains(is.tokens, k) {
-			w.oldTokens.add(k, was.ts, next.rid)
-		}
+	for _, k := range without(is.tokens, stays.tokens) {
+		w.tokens.add(k, is.ts, next.rid)
 	}
-	for _, k := range is.refs {
-		if moved || !slices.Contains(was.refs, k) {
-			w.refs.add(k, is.ts, next.rid)
-		}
+	for _, k := range without(was.tokens, stayed.tokens) {
+		w.oldTokens.add(k, was.ts, next.rid)
 	}
-	for _, k := range was.refs {
-		if moved || !slices.Contains(is.refs, k) {
-			w.oldRefs.add(k, was.ts, next.rid)
-		}
+	for _, k := range without(is.refs, stays.refs) {
+		w.refs.add(k, is.ts, next.rid)
 	}
-	for _, k := range is.nums {
-		if !slices.Contains(was.nums, k) {
-			w.nums.add(k, next.rid)
-		}
+	for _, k := range without(was.refs, stayed.refs) {
+		w.oldRefs.add(k, was.ts, next.rid)
 	}
-	for _, k := range was.nums {
-		if !slices.Contains(is.nums, k) {
-			w.oldNums.add(k, next.rid)
-		}
+	for _, k := range without(is.nums, was.nums) {
+		w.nums.add(k, next.rid)
 	}
-	for _, k := range is.dates {
-		if !slices.Contains(was.dates, k) {
-			w.dates.add(k, next.rid)
-		}
+	for _, k := range without(was.nums, is.nums) {
+		w.oldNums.add(k, next.rid)
 	}
-	for _, k := range was.dates {
-		if !slices.Contains(is.dates, k) {
-			w.oldDates.add(k, next.rid)
-		}
+	for _, k := range without(is.dates, was.dates) {
+		w.dates.add(k, next.rid)
+	}
+	for _, k := range without(was.dates, is.dates) {
+		w.oldDates.add(k, next.rid)
 	}
 	// What comes next in this transaction builds on this version.
 	if tx.fetched != nil || old != nil {
@@ -143,6 +130,29 @@ func (tx *Tx) store(p smart.Permit, next row, old *row, present uint64, was, is 
 		n := next
 		tx.fetched[next.ref] = &n
 	}
+}
+
+// without returns what list has and others lacks. A resource can have
+// thousands of terms, so long lists are not compared one by one.
+func without[T comparable](list, others []T) []T {
+	if len(others) == 0 {
+		return list
+	}
+	has := func(x T) bool { return slices.Contains(others, x) }
+	if len(others) > 32 {
+		set := make(map[T]struct{}, len(others))
+		for _, x := range others {
+			set[x] = struct{}{}
+		}
+		has = func(x T) bool { _, ok := set[x]; return ok }
+	}
+	var out []T
+	for _, x := range list {
+		if !has(x) {
+			out = append(out, x)
+		}
+	}
+	return out
 }
 
 func (c *tokenCols) add(key int64, ts pgtype.Timestamptz, rid int64) {

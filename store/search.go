@@ -166,6 +166,15 @@ type plan struct {
 	permit smart.Permit
 	where  search.Expr // what was asked, and what the permit allows
 	exact  bool        // the index alone answers it
+	sql    *compiled
+}
+
+// compiled is a plan as SQL. Making it can take searches of its own, for
+// chains, so it is made once for all that is fetched by the plan.
+type compiled struct {
+	made        bool
+	from, where gate.Clause
+	scope       scope
 }
 
 // plans makes a plan for each type that q searches and the Grant allows, in
@@ -188,9 +197,13 @@ func (v *View) plans(do fhir.Interaction, q *search.Query) ([]plan, error) {
 			return nil, err
 		}
 		where := search.Simplify(and(q.Where, p.Where()))
-		plans = append(plans, plan{on: t, permit: p, where: where, exact: answered(where)})
+		plans = append(plans, newPlan(t, p, where))
 	}
 	return plans, nil
+}
+
+func newPlan(on fhir.Type, p smart.Permit, where search.Expr) plan {
+	return plan{on: on, permit: p, where: where, exact: answered(where), sql: &compiled{}}
 }
 
 // An order is one that an index has.
@@ -221,11 +234,11 @@ func indexOrder(q *search.Query) (order, bool) {
 }
 
 // indexed returns a page in an order that an index has, passing over the first
-// skip matches.
+// skip matches. A page of large resources ends before it has size of them.
 func (v *View) indexed(ctx context.Context, plans []plan, o order, after position, skip, size int) ([]fhir.Resource, *position, error) {
 	var found []fhir.Resource
 	var last position
-	examined := 0
+	examined, bytes := 0, 0
 	for _, pl := range plans {
 		if after.Type > pl.on.Number() && len(plans) > 1 {
 			continue
@@ -235,39 +248,50 @@ func (v *View) indexed(ctx context.Context, plans []plan, o order, after positio
 			at = after
 		}
 		for {
-			want := skip + size + 1 - len(found)
-			rows, err := v.fetch(ctx, pl, o, at, want)
+			full := false
+			want := min(skip+size+1-len(found), maxFetch)
+			if !pl.exact {
+				want = maxFetch
+			}
+			n, err := v.fetch(ctx, pl, o, at, want, func(r candidate) (bool, error) {
+				at = r.position(pl.on)
+				res, ok, err := v.holds(pl, r.row)
+				switch {
+				case err != nil || !ok:
+					return true, err
+				case skip > 0:
+					skip--
+				case len(found) == size || len(found) > 0 && bytes+len(res.Body) > maxPage:
+					full = true
+				default:
+					found, last = append(found, res), at
+					bytes += len(res.Body)
+				}
+				return !full, nil
+			})
 			if err != nil {
 				return nil, nil, err
 			}
-			for _, r := range rows {
-				res, ok, err := v.holds(pl, r.row)
-				if err != nil {
-					return nil, nil, err
-				}
-				at = r.position(pl.on)
-				if !ok {
-					continue
-				}
-				if skip > 0 {
-					skip--
-					continue
-				}
-				if len(found) == size {
-					return found, &last, nil
-				}
-				found, last = append(found, res), at
+			if full {
+				return found, &last, nil
 			}
-			if len(rows) < want {
+			if n < want {
 				break
 			}
-			if examined += len(rows); examined > maxExamined {
+			if examined += n; examined > maxExamined {
 				return nil, nil, tooCostly()
 			}
 		}
 	}
 	return found, nil, nil
 }
+
+// maxFetch bounds the candidates that one statement reads, and maxPage the
+// bytes of a page: a resource can have millions.
+const (
+	maxFetch = 256
+	maxPage  = 32 << 20
+)
 
 // holds opens a candidate and checks what the index could not.
 func (v *View) holds(pl plan, r row) (fhir.Resource, bool, error) {
@@ -317,6 +341,29 @@ func (c candidate) position(on fhir.Type) position {
 		p.Time = &t
 	}
 	return p
+}
+
+// contested reports whether the index has several ways to begin with the plan,
+// of which the values decide the best.
+func (pl plan) contested() bool {
+	list, ok := pl.where.(search.And)
+	if !ok {
+		return false
+	}
+	ways := 0
+	main, _ := search.MainDate(pl.on)
+	for _, e := range list {
+		switch e := e.(type) {
+		case search.Present, search.Updated, search.Not:
+		case search.InDate:
+			if e.Path != main { // that is in every index
+				ways++
+			}
+		default:
+			ways++
+		}
+	}
+	return ways > 1
 }
 
 // statement builds FROM and WHERE for a plan. The members of its conjunction
@@ -372,12 +419,17 @@ func (v *View) statement(ctx context.Context, pl plan, resource bool) (from, whe
 	return from, where, s, nil
 }
 
-// fetch returns up to n candidates after the position.
-func (v *View) fetch(ctx context.Context, pl plan, o order, after position, n int) ([]candidate, error) {
-	from, where, s, err := v.statement(ctx, pl, true)
-	if err != nil {
-		return nil, err
+// fetch gives take up to n candidates after the position, one by one, until it
+// wants no more. It returns how many there were.
+func (v *View) fetch(ctx context.Context, pl plan, o order, after position, n int, take func(candidate) (more bool, err error)) (int, error) {
+	if !pl.sql.made {
+		var err error
+		if pl.sql.from, pl.sql.where, pl.sql.scope, err = v.statement(ctx, pl, true); err != nil {
+			return 0, err
+		}
+		pl.sql.made = true
 	}
+	from, where, s := pl.sql.from, pl.sql.where, pl.sql.scope
 	begun := after.RID != 0
 	var tail gate.Clause
 	switch {
@@ -417,24 +469,31 @@ func (v *View) fetch(ctx context.Context, pl plan, o order, after position, n in
 		key = s.anchor.Col("ts")
 	}
 	stmt := gate.SQL(`SELECT r.rid, r.id, r.version, r.updated, r.body, nullif(`).With(key, gate.SQL(`, '-infinity') FROM`), from,
-		gate.SQL(`WHERE`), where, tail, gate.SQL(`LIMIT ?`, n))
+		gate.SQL(`WHERE`), where, tail, gate.SQL(`LIMIT ?`, n)).Custom(pl.contested())
 	rows, err := v.query(ctx, pl.permit, stmt)
 	if err != nil {
-		return nil, fmt.Errorf("searching %s: %w", pl.on, err)
+		return 0, fmt.Errorf("searching %s: %w", pl.on, err)
 	}
-	list, err := pgx.CollectRows(rows, func(rows pgx.CollectableRow) (candidate, error) {
+	defer rows.Close()
+	read := 0
+	for rows.Next() {
+		read++
 		c := candidate{row: row{ref: fhir.Ref{Type: pl.on}}}
 		var ts *time.Time
-		err := rows.Scan(&c.rid, &c.ref.ID, &c.version, &c.updated, &c.body, &ts)
+		if err := rows.Scan(&c.rid, &c.ref.ID, &c.version, &c.updated, &c.body, &ts); err != nil {
+			return read, fmt.Errorf("searching %s: %w", pl.on, err)
+		}
 		if c.none = ts == nil; !c.none {
 			c.ts = ts.UTC()
 		}
-		return c, err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("searching %s: %w", pl.on, err)
+		if more, err := take(c); err != nil || !more {
+			return read, err
+		}
 	}
-	return list, nil
+	if rows.Close(); rows.Err() != nil {
+		return read, fmt.Errorf("searching %s: %w", pl.on, rows.Err())
+	}
+	return read, nil
 }
 
 // total counts what the plans match, without reading a resource where the
@@ -456,7 +515,7 @@ func (v *View) total(ctx context.Context, plans []plan) (*int, error) {
 		if err != nil {
 			return nil, err
 		}
-		rows, err := v.query(ctx, pl.permit, gate.SQL(`SELECT count(*) FROM`).With(from, gate.SQL(`WHERE`), where))
+		rows, err := v.query(ctx, pl.permit, gate.SQL(`SELECT count(*) FROM`).With(from, gate.SQL(`WHERE`), where).Custom(pl.contested()))
 		if err != nil {
 			return nil, fmt.Errorf("counting %s: %w", pl.on, err)
 		}
@@ -472,30 +531,24 @@ func (v *View) total(ctx context.Context, plans []plan) (*int, error) {
 // scan calls fn for every resource of the type for which where holds, opened.
 // It is bounded.
 func (v *View) scan(ctx context.Context, p smart.Permit, on fhir.Type, where search.Expr, fn func(row, fhir.Resource) error) error {
-	pl := plan{on: on, permit: p, where: where, exact: answered(where)}
-	const batch = 500
+	pl := newPlan(on, p, where)
 	at := position{}
 	for examined := 0; ; {
-		rows, err := v.fetch(ctx, pl, order{by: search.ByDate}, at, batch)
+		n, err := v.fetch(ctx, pl, order{by: search.ByDate}, at, maxFetch, func(r candidate) (bool, error) {
+			at = r.position(on)
+			res, ok, err := v.holds(pl, r.row)
+			if err != nil || !ok {
+				return true, err
+			}
+			return true, fn(r.row, res)
+		})
 		if err != nil {
 			return err
 		}
-		for _, r := range rows {
-			at = r.position(on)
-			res, ok, err := v.holds(pl, r.row)
-			if err != nil {
-				return err
-			}
-			if ok {
-				if err := fn(r.row, res); err != nil {
-					return err
-				}
-			}
-		}
-		if len(rows) < batch {
+		if n < maxFetch {
 			return nil
 		}
-		if examined += len(rows); examined >= maxExamined {
+		if examined += n; examined >= maxExamined {
 			return tooCostly()
 		}
 	}
@@ -530,8 +583,7 @@ func (v *View) targets(ctx context.Context, p smart.Permit, on fhir.Type, where 
 // matches, up to the bound.
 func (v *View) sorted(ctx context.Context, plans []plan, sort []search.SortKey, after position, skip, size int) ([]fhir.Resource, *position, error) {
 	type item struct {
-		res  fhir.Resource
-		rid  int64
+		row  row // closed, for all of them open would be too much
 		keys []string
 	}
 	var items []item
@@ -542,7 +594,7 @@ func (v *View) sorted(ctx context.Context, plans []plan, sort []search.SortKey, 
 				return err
 			}
 			terms := search.Index(d)
-			it := item{res, r.rid, make([]string, len(sort))}
+			it := item{r, make([]string, len(sort))}
 			for i, k := range sort {
 				it.keys[i] = sortText(&res, terms, k)
 			}
@@ -564,11 +616,12 @@ func (v *View) sorted(ctx context.Context, plans []plan, sort []search.SortKey, 
 		}
 		return cmp.Compare(arid, brid)
 	}
-	slices.SortFunc(items, func(a, b item) int { return before(a.keys, a.rid, b.keys, b.rid) })
+	slices.SortFunc(items, func(a, b item) int { return before(a.keys, a.row.rid, b.keys, b.row.rid) })
 	var found []fhir.Resource
 	var last position
+	bytes := 0
 	for _, it := range items {
-		if after.RID != 0 && len(after.Keys) == len(sort) && before(it.keys, it.rid, after.Keys, after.RID) <= 0 {
+		if after.RID != 0 && len(after.Keys) == len(sort) && before(it.keys, it.row.rid, after.Keys, after.RID) <= 0 {
 			continue
 		}
 		if skip > 0 {
@@ -578,8 +631,15 @@ func (v *View) sorted(ctx context.Context, plans []plan, sort []search.SortKey, 
 		if len(found) == size {
 			return found, &last, nil
 		}
-		found = append(found, it.res)
-		last = position{RID: it.rid, Keys: it.keys}
+		res, err := v.open(it.row)
+		if err != nil {
+			return nil, nil, err
+		}
+		if bytes += len(res.Body); len(found) > 0 && bytes > maxPage {
+			return found, &last, nil
+		}
+		found = append(found, res)
+		last = position{RID: it.row.rid, Keys: it.keys}
 	}
 	return found, nil, nil
 }

@@ -15,12 +15,22 @@ type constant string
 // before a table stands for the schema of the tenant: ~resource. $1 is always
 // the tenant's number.
 type Clause struct {
-	text string
-	args []any
+	text   string
+	args   []any
+	custom bool
+}
+
+// Custom returns c to be planned for its arguments each time it runs. Other
+// statements are planned once for any arguments, which saves what often costs
+// more than running them; but only a plan of its own can tell which of two
+// conditions is the rarer.
+func (c Clause) Custom(custom bool) Clause {
+	c.custom = custom
+	return c
 }
 
 // SQL makes a Clause of constant text.
-func SQL(text constant, args ...any) Clause { return Clause{string(text), args} }
+func SQL(text constant, args ...any) Clause { return Clause{text: string(text), args: args} }
 
 // With returns c followed by the other clauses.
 func (c Clause) With(others ...Clause) Clause {
@@ -38,7 +48,7 @@ func (c Clause) With(others ...Clause) Clause {
 		b.WriteString(o.text)
 		args = append(args, o.args...)
 	}
-	return Clause{b.String(), args}
+	return Clause{text: b.String(), args: args, custom: c.custom}
 }
 
 // A Row names a row in a composed statement: row 0 is r, the others x1, x2, ….
