@@ -81,8 +81,8 @@ func (v *View) HistoryFrom(ctx context.Context, q HistoryQuery, c Cursor) (*Hist
 	page := &HistoryPage{}
 	shown := shown{view: v, now: map[int64]bool{}}
 	after := c.After
-	for examined := 0; ; {
-		want := q.Count + 1 - len(page.Versions)
+	for examined, bytes := 0, 0; ; {
+		want := min(q.Count+1-len(page.Versions), maxFetch)
 		rows, err := v.versions(ctx, p, q, instance.rid, numbers, after, want)
 		if err != nil {
 			return nil, err
@@ -108,6 +108,9 @@ func (v *View) HistoryFrom(ctx context.Context, q HistoryQuery, c Cursor) (*Hist
 			res, err := v.open(r)
 			if err != nil {
 				return nil, err
+			}
+			if bytes += len(res.Body); bytes > maxPage && len(page.Versions) > 0 {
+				return v.endHistory(do, q, c, page, &after)
 			}
 			page.Versions = append(page.Versions, res)
 			after = afterVersion(r)

@@ -12,12 +12,17 @@ import (
 	"github.com/cordon-fhir/cordon/store/internal/gate"
 )
 
-// maxIncluded and maxRounds bound what _include and _revinclude may add to a
-// page, and how often :iterate goes round.
+// maxIncluded and maxIncludedBytes bound what _include and _revinclude may add
+// to a page, and maxRounds how often :iterate goes round.
 const (
-	maxIncluded = 5000
-	maxRounds   = 5
+	maxIncluded      = 5000
+	maxIncludedBytes = 64 << 20
+	maxRounds        = 5
 )
+
+func tooManyIncluded() error {
+	return fhir.Errorf(fhir.TooCostly, "the includes would add too much to the page; ask for a smaller one")
+}
 
 // include returns what q's includes add to the matches: what the Grant may
 // see, each resource once. Types that it does not reach are left out without a
@@ -29,6 +34,7 @@ func (v *View) include(ctx context.Context, q *search.Query, matches []fhir.Reso
 		have[r.Ref] = true
 	}
 	var all []fhir.Resource
+	bytes := 0
 	fresh := matches
 	for round := 0; round < maxRounds && len(fresh) > 0; round++ {
 		var next []fhir.Resource
@@ -50,10 +56,11 @@ func (v *View) include(ctx context.Context, q *search.Query, matches []fhir.Reso
 				if !have[r.Ref] {
 					have[r.Ref] = true
 					next = append(next, r)
+					bytes += len(r.Body)
 				}
 			}
-			if len(all)+len(next) > maxIncluded {
-				return nil, fhir.Errorf(fhir.TooCostly, "the includes would add more than %d resources; ask for a smaller page", maxIncluded)
+			if len(all)+len(next) > maxIncluded || bytes > maxIncludedBytes {
+				return nil, tooManyIncluded()
 			}
 		}
 		all = append(all, next...)
@@ -78,7 +85,9 @@ func (v *View) included(ctx context.Context, inc search.Include, sources []fhir.
 			if inc.Target != "" && ref.Type != inc.Target || have[ref] || asked[ref] {
 				continue
 			}
-			asked[ref] = true
+			if asked[ref] = true; len(asked) > maxIncluded {
+				return nil, tooManyIncluded()
+			}
 			wanted[ref.Type] = append(wanted[ref.Type], v.rid(ref))
 		}
 	}
@@ -108,12 +117,13 @@ func (v *View) included(ctx context.Context, inc search.Include, sources []fhir.
 	return all, nil
 }
 
-// including follows references to the targets, backwards.
-func (v *View) including(ctx context.Context, inc search.Include, targets []fhir.Resource) ([]fhir.Resource, error) {
+// including follows references to what was found, backwards.
+func (v *View) including(ctx context.Context, inc search.Include, found []fhir.Resource) ([]fhir.Resource, error) {
 	var rids []int64
-	for _, r := range targets {
+	var targets []string
+	for _, r := range found {
 		if inc.Target == "" || r.Ref.Type == inc.Target {
-			rids = append(rids, v.rid(r.Ref))
+			rids, targets = append(rids, v.rid(r.Ref)), append(targets, r.Ref.String())
 		}
 	}
 	if len(rids) == 0 {
@@ -130,6 +140,9 @@ func (v *View) including(ctx context.Context, inc search.Include, targets []fhir
 	if paths == nil {
 		paths = search.ReferencePaths(inc.Source)
 	}
+	if !all(p.Where()) {
+		return v.includingSome(ctx, p, inc.Source, paths, targets)
+	}
 	keys := make([]int64, len(paths))
 	for i, path := range paths {
 		keys[i] = v.refKey(path, search.Token{})
@@ -142,6 +155,22 @@ func (v *View) including(ctx context.Context, inc search.Include, targets []fhir
 		JOIN   ~resource r ON r.tenant_id = $1 AND r.rid = f.rid
 		WHERE  NOT r.deleted
 		ORDER  BY f.ts DESC, f.rid DESC`, keys, rids, maxIncluded+1))
+}
+
+// includingSome is including under a permit for a part of the type. It searches
+// that part: what else refers to the targets, however much, takes no room.
+func (v *View) includingSome(ctx context.Context, p smart.Permit, on fhir.Type, paths []search.Path, targets []string) ([]fhir.Resource, error) {
+	var refer search.Or
+	for _, path := range paths {
+		for _, t := range targets {
+			refer = append(refer, search.HasReference{Path: path, Target: t})
+		}
+	}
+	found, more, err := v.indexed(ctx, []plan{newPlan(on, p, and(refer, p.Where()))}, order{by: search.ByDate}, position{}, 0, maxIncluded)
+	if err == nil && more != nil {
+		err = tooManyIncluded()
+	}
+	return found, err
 }
 
 // openable runs q, which returns rid, id, version, updated and body of
@@ -160,10 +189,14 @@ func (v *View) openable(ctx context.Context, p smart.Permit, t fhir.Type, q gate
 		return nil, fmt.Errorf("including %s: %w", t, err)
 	}
 	var found []fhir.Resource
+	bytes := 0
 	for _, r := range list {
 		res, err := v.open(r)
 		if err != nil {
 			return nil, err
+		}
+		if bytes += len(res.Body); bytes > maxIncludedBytes {
+			return nil, tooManyIncluded()
 		}
 		ok, err := v.covers(p.Where(), res)
 		if err != nil {

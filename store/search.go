@@ -278,6 +278,9 @@ func (v *View) indexed(ctx context.Context, plans []plan, o order, after positio
 			if n < want {
 				break
 			}
+			if pl.exact { // what was read was wanted
+				continue
+			}
 			if examined += n; examined > maxExamined {
 				return nil, nil, tooCostly()
 			}
@@ -348,13 +351,15 @@ func (c candidate) position(on fhir.Type) position {
 func (pl plan) contested() bool {
 	list, ok := pl.where.(search.And)
 	if !ok {
-		return false
+		list = search.And{pl.where}
 	}
 	ways := 0
 	main, _ := search.MainDate(pl.on)
 	for _, e := range list {
 		switch e := e.(type) {
 		case search.Present, search.Updated, search.Not:
+		case search.Chain: // it may have many targets, or few
+			return true
 		case search.InDate:
 			if e.Path != main { // that is in every index
 				ways++
@@ -402,6 +407,7 @@ func (v *View) statement(ctx context.Context, pl plan, resource bool) (from, whe
 		from = from.With(gate.SQL(`,`), table)
 		where = where.With(gate.SQL(`AND`), same(x, s))
 	}
+	s.alone = s.anchor == 0 && !pl.contested()
 	for _, e := range rest {
 		x, err := c.cond(ctx, s, e)
 		if err != nil {
