@@ -93,10 +93,10 @@ var programFaults = []mutant{
 		{"store/codec.go", "return append(b, ref.ID...)", "return append(b[:0], \"place\"...)"},
 	}, "TestSealedBodies", ""},
 	{"39", "the audit trail is written after the answer", []edit{
-		{"store/internal/gate/gate.go", "\tif aerr := g.Append(ctx, t.tenant, t.trail.settle(grant, err)...); aerr != nil {\n\t\treturn aerr\n\t}\n\tgrant", "\tgo g.Append(context.WithoutCancel(ctx), t.tenant, t.trail.settle(grant, err)...)\n\tgrant"},
+		{"store/internal/gate/gate.go", "\tif aerr := g.Append(ctx, t.tenant, t.trail.settle(grant, err)...); aerr != nil {\n\t\treturn aerr\n\t}\n\tcrash", "\tgo g.Append(context.WithoutCancel(ctx), t.tenant, t.trail.settle(grant, err)...)\n\tcrash"},
 	}, "TestAuditFailure", ""},
 	{"40", "a failure of the audit trail is passed over", []edit{
-		{"store/internal/gate/gate.go", "\tif aerr := g.Append(ctx, t.tenant, t.trail.settle(grant, err)...); aerr != nil {\n\t\treturn aerr\n\t}\n\tgrant", "\tg.Append(ctx, t.tenant, t.trail.settle(grant, err)...)\n\tgrant"},
+		{"store/internal/gate/gate.go", "\tif aerr := g.Append(ctx, t.tenant, t.trail.settle(grant, err)...); aerr != nil {\n\t\treturn aerr\n\t}\n\tcrash", "\tg.Append(ctx, t.tenant, t.trail.settle(grant, err)...)\n\tcrash"},
 	}, "TestAuditFailure", ""},
 	{"43", "values of parameters are logged", []edit{
 		{"fhir/rest/log.go", `slog.Any("params", c.req.names())`, `slog.Any("params", c.req.params)`},
