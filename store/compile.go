@@ -24,6 +24,7 @@ type scope struct {
 	on     fhir.Type
 	anchor gate.Row // a row with ts and rid
 	res    gate.Row // the row of resource
+	alone  bool     // no other condition has an index to begin with
 	needs  *bool    // set when a condition uses res
 }
 
@@ -171,9 +172,9 @@ func same(x gate.Row, s scope) gate.Clause {
 	return x.Col("ts").With(gate.SQL(`=`), s.anchor.Col("ts"), gate.SQL(`AND`), x.Col("rid"), gate.SQL(`=`), s.anchor.Col("rid"))
 }
 
-// from begins a sub-select of a table for the tenant.
-func from(exists gate.Clause, x gate.Row) gate.Clause {
-	return exists.With(x.Alias(), gate.SQL(`WHERE`), x.Col("tenant_id"), gate.SQL(`= $1 AND`))
+// from names a row of a table, of the tenant.
+func from(table gate.Clause, x gate.Row) gate.Clause {
+	return table.With(x.Alias(), gate.SQL(`WHERE`), x.Col("tenant_id"), gate.SQL(`= $1 AND`))
 }
 
 func (c *compiler) tokens(s scope, keys []int64) gate.Clause {
@@ -201,11 +202,21 @@ func (c *compiler) date(s scope, e search.InDate) gate.Clause {
 		return mainDate(s, e.Bounds)
 	}
 	x := c.row()
-	out := from(gate.SQL(`EXISTS (SELECT 1 FROM ~idx_date`), x).With(x.Col("key"), gate.SQL(`= ?`, c.v.dateKey(e.Path)))
+	in := from(gate.SQL(`~idx_date`), x).With(x.Col("key"), gate.SQL(`= ?`, c.v.dateKey(e.Path)))
 	for _, b := range e.Bounds {
-		out = out.With(gate.SQL(`AND`), compare(end(x, b.End), b.Op, stamp(b.T)))
+		in = in.With(gate.SQL(`AND`), compare(end(x, b.End), b.Op, stamp(b.T)))
 	}
-	return out.With(gate.SQL(`AND`), x.Col("rid"), gate.SQL(`=`), s.anchor.Col("rid"), gate.SQL(`)`))
+	return ranged(s, x, in)
+}
+
+// ranged says that the resource has a row x of those that in chooses. Rows of
+// ranges are in no order that other rows are in; where nothing else narrows the
+// search, they are looked up first.
+func ranged(s scope, x gate.Row, in gate.Clause) gate.Clause {
+	if s.alone {
+		return s.anchor.Col("rid").With(gate.SQL(`= ANY (ARRAY(SELECT`), x.Col("rid"), gate.SQL(`FROM`), in, gate.SQL(`))`))
+	}
+	return gate.SQL(`EXISTS (SELECT 1 FROM`).With(in, gate.SQL(`AND`), x.Col("rid"), gate.SQL(`=`), s.anchor.Col("rid"), gate.SQL(`)`))
 }
 
 // mainDate is date for the element that dates the type: ts is its beginning,
@@ -225,11 +236,11 @@ func mainDate(s scope, bounds []search.DateBound) gate.Clause {
 
 func (c *compiler) number(s scope, e search.InNumber) gate.Clause {
 	x := c.row()
-	out := from(gate.SQL(`EXISTS (SELECT 1 FROM ~idx_num`), x).With(x.Col("key"), gate.SQL(`= ?`, c.v.numberKey(e.Path, e.Unit)))
+	in := from(gate.SQL(`~idx_num`), x).With(x.Col("key"), gate.SQL(`= ?`, c.v.numberKey(e.Path, e.Unit)))
 	for _, b := range e.Bounds {
-		out = out.With(gate.SQL(`AND`), compare(end(x, b.End), b.Op, finite(b.V)))
+		in = in.With(gate.SQL(`AND`), compare(end(x, b.End), b.Op, finite(b.V)))
 	}
-	return out.With(gate.SQL(`AND`), x.Col("rid"), gate.SQL(`=`), s.anchor.Col("rid"), gate.SQL(`)`))
+	return ranged(s, x, in)
 }
 
 func end(x gate.Row, e search.End) gate.Clause {

@@ -476,7 +476,7 @@ func (x *indexer) words(l *leaf, v value) bool {
 	if slices.Contains(prefixes[:], n) {
 		x.token(l.start, prefix(folded, n))
 	}
-	if gramless[l.path] {
+	if l.gramless {
 		return true
 	}
 	grams(folded, func(g string) { x.token(l.gram, g) })

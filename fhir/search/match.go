@@ -136,25 +136,19 @@ func Exact(e Expr) bool {
 // Sort values: of several, the earliest counts in ascending and the latest in
 // descending order. ok is false if there is no value; such resources are last.
 
-// SortTime returns the time by which k, a key of kind ByDate, orders.
+// SortTime returns the time by which k, a key of kind ByDate, orders: when the
+// element begins, in either order, as an index has it. Without a beginning it
+// has no value.
 func SortTime(t *Terms, k SortKey) (at time.Time, ok bool) {
 	for _, d := range t.Dates {
-		if !slices.Contains(k.Paths, d.Path) {
+		if d.Lo.IsZero() || !slices.Contains(k.Paths, d.Path) {
 			continue
 		}
-		if v := d.sortTime(k.Desc); !ok || v.Before(at) != k.Desc {
-			at, ok = v, true
+		if !ok || d.Lo.Before(at) != k.Desc {
+			at, ok = d.Lo, true
 		}
 	}
 	return at, ok
-}
-
-// sortTime is the beginning of d in ascending order, and its end in descending.
-func (d DateRange) sortTime(desc bool) time.Time {
-	if desc {
-		return d.Hi
-	}
-	return d.Lo
 }
 
 // SortNumber returns the number by which k, a key of kind ByNumber, orders.

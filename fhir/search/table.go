@@ -80,16 +80,17 @@ type node struct {
 
 // A leaf says how the value of a node is indexed.
 type leaf struct {
-	path  Path
-	start Path // prefixes of strings
-	gram  Path // trigrams of strings
-	text  Path // what :text looks at
-	of    Path // what :of-type looks at
-	sys   Path // systems of tokens
-	full  Path // tokens whose full spelling is not in the index
-	unit  Path // units that are not in the index
-	ident Path // identifiers of references
-	kind  kind
+	path     Path
+	start    Path // prefixes of strings
+	gram     Path // trigrams of strings
+	gramless bool
+	text     Path // what :text looks at
+	of       Path // what :of-type looks at
+	sys      Path // systems of tokens
+	full     Path // tokens whose full spelling is not in the index
+	unit     Path // units that are not in the index
+	ident    Path // identifiers of references
+	kind     kind
 	// single says that a resource has the element once at most.
 	single bool
 	emit   func(*indexer, *leaf, value) bool
@@ -238,7 +239,7 @@ func (n *node) read(path Path, searched string, of r4.SearchLeaf, bit int, b r4.
 		i = len(n.leaves)
 		n.leaves = append(n.leaves, &leaf{
 			path: path, kind: k, emit: emitters[searched][of.Type], single: b.Single,
-			start: startPath(path), gram: gramPath(path), text: path + textSuffix, of: path + typeSuffix,
+			start: startPath(path), gram: gramPath(path), gramless: gramless(path), text: path + textSuffix, of: path + typeSuffix,
 			sys: path + systemSuffix, full: path + fullSuffix, unit: path + unitSuffix, ident: path + identifierSuffix,
 		})
 	}

@@ -14,16 +14,22 @@ import (
 // checked on the opened body.
 // https://hl7.org/fhir/R4/search.html#string
 
-// prefixes are the lengths, in runes, of the prefixes that are indexed.
-var prefixes = [...]int{1, 2, 3, 4, 6, 8, 12}
+// prefixes are the lengths, in runes, of the prefixes that are indexed. Each
+// is a row for every string.
+var prefixes = [...]int{1, 3, 5, 8}
 
 // grammed is how many runes of a folded value have trigrams. Contains finds
 // text within them, and ContainsBeyond in all of what is longer.
 const grammed = 64
 
-// gramless are the strings without trigrams: results in words. There are as many
-// as there are observations, and who looks for a part of one says whose.
-var gramless = map[Path]bool{"Observation.value": true, "Observation.value.text": true}
+// gramless reports whether strings at p have no trigrams: results in words, of
+// which there are as many as there are observations, and addresses but for the
+// city. Trigrams were most of what a Patient costs to store, and who looks for
+// a part of a street says more of whom they mean.
+func gramless(p Path) bool {
+	parent, name := p[:max(0, strings.LastIndexByte(string(p), '.'))], p[strings.LastIndexByte(string(p), '.')+1:]
+	return p == "Observation.value" || p == "Observation.value.text" || strings.HasSuffix(string(parent), ".address") && name != "city"
+}
 
 // maxKeys bounds the Keys of one HasText. Eight trigrams narrow as well as
 // more do.
@@ -41,7 +47,7 @@ func (h HasText) Keys() []Token {
 	if strings.IndexByte(string(h.Path), ':') >= 0 {
 		return nil // looked at on the opened body only
 	}
-	if gramless[h.Path] && (h.Op == Contains || h.Op == ContainsBeyond) {
+	if gramless(h.Path) && (h.Op == Contains || h.Op == ContainsBeyond) {
 		return nil
 	}
 	folded := fold(h.Text)
