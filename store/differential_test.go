@@ -174,8 +174,11 @@ func (w *world) answer(t testing.TB, g *smart.Grant, q *search.Query) ([]*held, 
 		where = append(where, part.Where)
 	}
 	types := q.Types
-	if q.Type != "" {
+	switch {
+	case q.Type != "":
 		types = []fhir.Type{q.Type}
+	case len(types) == 0:
+		types = g.Types(fhir.SearchSystem)
 	}
 	var list []*held
 	for _, on := range types {
@@ -549,12 +552,85 @@ func (d *door) ask(t *testing.T, w *world, n int, grant func() *smart.Grant, a *
 				break
 			}
 		}
+		if q.Type != "" && len(want) < 1000 && a.in(30) {
+			d.compareIncludes(t, w, grant, on, query+"&_count=1000"+a.include(on)+a.include(on), want)
+			d.compareMatch(t, grant(), q, want)
+		}
 	}
 	t.Logf("%d searches found %d resources; %d found nothing, %d were refused", n, found, nothing, refused)
 	if a.w == w || found > n {
 		return
 	}
 	t.Errorf("%d searches found %d resources: the questions are no good", n, found)
+}
+
+// compareIncludes holds what is included on a page of all matches to what they
+// refer to, and to what refers to them, as far as the asker may see it.
+func (d *door) compareIncludes(t *testing.T, w *world, grant func() *smart.Grant, on fhir.Type, query string, matches []*held) {
+	t.Helper()
+	page := d.search(t, grant(), on, query)
+	params, _ := search.ParseQuery(query)
+	q, err := search.Parse(on, params, search.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := grant()
+	matched, added := map[fhir.Ref]bool{}, map[fhir.Ref]bool{}
+	for _, h := range matches {
+		matched[h.Ref] = true
+	}
+	var want []*held
+	add := func(h *held) {
+		if h == nil || matched[h.Ref] || added[h.Ref] {
+			return
+		}
+		if seen, err := w.met(g, h.Ref.Type); err == nil && slices.Contains(seen, h) {
+			added[h.Ref] = true
+			want = append(want, h)
+		}
+	}
+	for _, inc := range q.Include {
+		paths := inc.Paths
+		if paths == nil {
+			paths = search.ReferencePaths(inc.Source)
+		}
+		if inc.Reverse {
+			for _, h := range w.byType[inc.Source] {
+				if slices.ContainsFunc(search.References(h.doc, paths), func(r fhir.Ref) bool { return matched[r] }) {
+					add(h)
+				}
+			}
+			continue
+		}
+		for _, h := range matches {
+			for _, r := range search.References(h.doc, paths) {
+				if inc.Target == "" || r.Type == inc.Target {
+					add(w.byRef[r])
+				}
+			}
+		}
+	}
+	if diff := difference(page.Included, want); diff != "" {
+		t.Errorf("%s?%s includes wrongly:%s", on, query, diff)
+	}
+}
+
+// compareMatch holds what a conditional interaction would find to the matches.
+func (d *door) compareMatch(t *testing.T, g *smart.Grant, q *search.Query, want []*held) {
+	t.Helper()
+	var got []fhir.Ref
+	err := d.db.View(t.Context(), g, func(v *store.View) (err error) {
+		got, err = v.Match(t.Context(), q)
+		return err
+	})
+	if err != nil || len(got) != min(2, len(want)) {
+		t.Errorf("%v: Match finds %v of %d, %v", q.Applied, got, len(want), err)
+	}
+	for _, ref := range got {
+		if !slices.ContainsFunc(want, func(h *held) bool { return h.Ref == ref }) {
+			t.Errorf("%v: Match finds %s", q.Applied, ref)
+		}
+	}
 }
 
 // sameForRead holds that Search finds what Permit.Where matches, and that Read
@@ -604,4 +680,44 @@ func (d *door) sameForRead(t *testing.T, w *world, grant func() *smart.Grant) *w
 		}
 	}
 	return newWorld(t, all)
+}
+
+func TestAChainToManyTargetsFindsTheSame(t *testing.T) { // S-20
+	d := openDoor(t)
+	var docs []*fhir.Document
+	for i := range 1100 {
+		active := ""
+		if i%2 == 0 {
+			active = `,"active":true`
+		}
+		docs = append(docs, document(t, `{"resourceType":"Patient","id":"many%d","gender":%q,"name":[{"family":"Many"}]%s}`, i, []string{"male", "female"}[i/550], active))
+		if i%100 < 3 {
+			docs = append(docs, document(t, `{"resourceType":"Observation","id":"many%d","status":"final","code":{"text":"x"},"subject":{"reference":"Patient/many%d"}}`, i, i))
+		}
+	}
+	eachMode(t, func(t *testing.T, slug string) {
+		w := d.fill(t, slug, docs)
+		grant := func() *smart.Grant { return d.grant(t, slug, everything) }
+		for _, query := range []string{
+			"subject:Patient.family=many", "subject:Patient.family=many&subject:Patient.active=true", "subject:Patient.active:missing=true&subject:Patient.name=many",
+			"subject:Patient.gender:not=male", "subject:Patient.name:exact=Many", "subject:Patient._lastUpdated=gt2000", "subject:Patient._id=many0,many1", "patient.name=many&status=final",
+		} {
+			params, _ := search.ParseQuery(query)
+			q, err := search.Parse("Observation", params, search.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := w.answer(t, grant(), q)
+			if err != nil || len(want) == 0 {
+				t.Fatalf("%s: %d, %v", query, len(want), err)
+			}
+			got, _, err := d.pages(t, grant, "Observation", query+"&_count=9")
+			got = slices.DeleteFunc(got, func(r fhir.Resource) bool { return !strings.HasPrefix(r.Ref.ID, "many") }) // other tests'
+			if err != nil {
+				t.Errorf("%s: %v", query, err)
+			} else if diff := difference(got, want); diff != "" {
+				t.Errorf("%s:%s", query, diff)
+			}
+		}
+	})
 }

@@ -429,6 +429,28 @@ func TestPagesOfSeveralTypesComeInAnyOrderOfTypes(t *testing.T) { // S-01 H-50
 	})
 }
 
+func TestDatesSortByTheirBeginningWithWhateverElse(t *testing.T) { // S-40
+	d := openDoor(t)
+	eachMode(t, func(t *testing.T, slug string) {
+		for i, effective := range []string{
+			`,"effectiveDateTime":"2016"`, `,"effectiveDateTime":"2016-05"`, `,"effectivePeriod":{"start":"2016-05-10","end":"2020"}`, `,"effectiveDateTime":"2016-05-18"`,
+			`,"effectivePeriod":{"end":"2017"}`, ``,
+		} {
+			d.put(t, slug, fmt.Sprintf("Observation/so%d", i), `{"resourceType":"Observation","id":"so%d","status":"final","code":{"coding":[{"system":"urn:x","code":"so"}]}%s}`, i, effective)
+		}
+		down := "Observation/so3 Observation/so2 Observation/so1 Observation/so0"
+		for _, sort := range []string{"-date", "-date,_id", "-date,status"} {
+			if got := ids(d.search(t, d.grant(t, slug, everything), "Observation", "code=urn:x|so&_sort="+sort).Matches); !strings.HasPrefix(got, down) {
+				t.Errorf("_sort=%s: %s", sort, got)
+			}
+		}
+		up := "Observation/so0 Observation/so1 Observation/so2 Observation/so3 Observation/so4 Observation/so5"
+		if got := ids(d.search(t, d.grant(t, slug, everything), "Observation", "code=urn:x|so&_sort=date,_id").Matches); got != up {
+			t.Errorf("_sort=date,_id: %s", got)
+		}
+	})
+}
+
 func TestEveryViewAndUpdateHasOneEntry(t *testing.T) { // AUD-01 AUD-02
 	d := openDoor(t)
 	eachMode(t, func(t *testing.T, slug string) {

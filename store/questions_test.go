@@ -65,7 +65,10 @@ func (a *asker) ofSystem() (fhir.Type, string) {
 	types := []string{string(pick(a, a.w.types)), string(pick(a, a.w.types))}
 	source := pick(a, a.w.byType[fhir.Type(types[0])])
 	query := "_type=" + strings.Join(types, ",")
-	for range a.IntN(3) {
+	if a.in(30) {
+		query = "_count=50"
+	}
+	for range 1 + a.IntN(2) {
 		common := pick(a, []string{"_id", "_lastUpdated", "_profile", "_tag", "_security", "_source"})
 		for _, p := range search.Parameters(source.Ref.Type) {
 			if p.Name == common {
@@ -139,7 +142,7 @@ func (a *asker) chain(p search.Parameter, source *held) string {
 		if target == nil {
 			continue
 		}
-		if s := a.plain(pick(a, search.Parameters(ref.Type)), target); s != "" {
+		if s := a.inner(pick(a, search.Parameters(ref.Type)), target); s != "" {
 			name := p.Name + ":" + string(ref.Type)
 			if len(p.Targets) == 1 && a.in(50) {
 				name = p.Name
@@ -148,6 +151,35 @@ func (a *asker) chain(p search.Parameter, source *held) string {
 		}
 	}
 	return ""
+}
+
+// inner returns the end of a chain: one more link, or a condition.
+func (a *asker) inner(p search.Parameter, target *held) string {
+	switch {
+	case a.in(10):
+		return "&" + p.Name + ":missing=" + pick(a, []string{"true", "false"})
+	case p.Type == "reference" && a.in(20):
+		return a.chain(p, target)
+	case a.in(5):
+		return a.has(target.Ref.Type, target)
+	}
+	return a.plain(p, target)
+}
+
+// include returns _include or _revinclude of the type, "" if it has none.
+func (a *asker) include(on fhir.Type) string {
+	name, all := "&_include=", search.Includes(on)
+	if a.in(50) {
+		name, all = "&_revinclude=", search.RevIncludes(on)
+		all = slices.DeleteFunc(all, func(s string) bool {
+			from, _, _ := strings.Cut(s, ":")
+			return len(a.w.byType[fhir.Type(from)]) == 0
+		})
+	}
+	if len(all) == 0 {
+		return ""
+	}
+	return name + pick(a, all)
 }
 
 // has returns _has by something that refers to the source.
@@ -166,7 +198,7 @@ func (a *asker) has(on fhir.Type, source *held) string {
 		a.leaves(on, "_has:"+name+":_id", "x", func(x search.Expr) { e, _ = x.(search.ReverseChain) })
 		for _, h := range a.w.byType[fhir.Type(from)] {
 			if slices.Contains(search.References(h.doc, e.Paths), source.Ref) {
-				if s := a.plain(pick(a, search.Parameters(h.Ref.Type)), h); s != "" {
+				if s := a.inner(pick(a, search.Parameters(h.Ref.Type)), h); s != "" {
 					return "&_has:" + name + ":" + s[1:]
 				}
 			}
