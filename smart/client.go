@@ -1,6 +1,9 @@
 package smart
 
-import "errors"
+import (
+	"errors"
+	"time"
+)
 
 // ErrUnknownClient says that a tenant has no client of an id. The outside
 // world must not be able to tell it from a client that may not log in.
@@ -26,8 +29,11 @@ type Client struct {
 	Patient string
 	// Purpose of use of all it does, a code of v3-ActReason, "" for none.
 	Purpose string
-	// Disabled clients get no tokens.
+	// Disabled clients get no tokens, and those that they hold are void.
 	Disabled bool
+	// Updated is when it was last registered, set by the record of clients.
+	// Tokens from before then are void.
+	Updated time.Time
 }
 
 // Allowed returns the scopes that c may be granted at most. Scopes for a user

@@ -1,6 +1,7 @@
 package smart
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -24,6 +25,10 @@ type Config struct {
 	// Issuer returns the issuer of a tenant's tokens. Required.
 	Issuer func(slug string) string
 
+	// Clients are looked up for their tokens: who is disabled, removed or
+	// registered anew has no further use of those it holds. Default: a token
+	// is good until it expires.
+	Clients Clients
 	// IsAdmin reports whether a bearer is for the control plane, which has no
 	// business with records. Default: none is.
 	IsAdmin func(bearer string) bool
@@ -35,8 +40,9 @@ type Config struct {
 
 // A Verifier turns bearer tokens into Grants.
 type Verifier struct {
-	cfg  Config
-	seen tokens
+	cfg           Config
+	seen          tokens
+	registrations registrations
 }
 
 // NewVerifier returns a Verifier.
@@ -53,7 +59,10 @@ func NewVerifier(cfg Config) (*Verifier, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Verifier{cfg: cfg, seen: tokens{byTenant: map[string]map[digest]*verified{}}}, nil
+	return &Verifier{
+		cfg: cfg, seen: tokens{byTenant: map[string]map[digest]*verified{}},
+		registrations: registrations{known: map[registrant]registration{}},
+	}, nil
 }
 
 // A verified token, for as long as it is good.
@@ -96,6 +105,9 @@ func (v *Verifier) Grant(ctx context.Context, slug, bearer string, o audit.Origi
 	agent.Policy = tn.PolicyVersion
 	if tn.Slug.String() != slug || tn.Status != tenant.Active {
 		return Denied(tn, agent, o), elsewhere()
+	}
+	if ok, err := v.registered(ctx, tn, tok); err != nil || !ok {
+		return nil, cmp.Or(err, badToken())
 	}
 	return &Grant{tenant: tn, agent: agent, origin: o, access: tok.access}, nil
 }

@@ -16,7 +16,7 @@ import (
 // Client returns the tenant's client with the id, or smart.ErrUnknownClient.
 func (r *Registry) Client(ctx context.Context, t *tenant.Tenant, id string) (smart.Client, error) {
 	rows, err := r.pool.Query(ctx, `
-		SELECT id, name, jwks, scopes, fhir_user, patient, purpose, disabled
+		SELECT id, name, jwks, scopes, fhir_user, patient, purpose, disabled, updated
 		FROM   registry.client
 		WHERE  tenant_id = $1 AND id = $2`, t.ID.Int(), id)
 	if err != nil {
@@ -35,7 +35,7 @@ func (r *Registry) Client(ctx context.Context, t *tenant.Tenant, id string) (sma
 // Clients returns all clients of the tenant, by id.
 func (r *Registry) Clients(ctx context.Context, t *tenant.Tenant) ([]smart.Client, error) {
 	rows, err := r.pool.Query(ctx, `
-		SELECT id, name, jwks, scopes, fhir_user, patient, purpose, disabled
+		SELECT id, name, jwks, scopes, fhir_user, patient, purpose, disabled, updated
 		FROM   registry.client
 		WHERE  tenant_id = $1
 		ORDER  BY id`, t.ID.Int())
@@ -50,7 +50,7 @@ func (r *Registry) Clients(ctx context.Context, t *tenant.Tenant) ([]smart.Clien
 }
 
 func scanClient(row pgx.CollectableRow) (c smart.Client, err error) {
-	err = row.Scan(&c.ID, &c.Name, &c.JWKS, &c.Scopes, &c.User, &c.Patient, &c.Purpose, &c.Disabled)
+	err = row.Scan(&c.ID, &c.Name, &c.JWKS, &c.Scopes, &c.User, &c.Patient, &c.Purpose, &c.Disabled, &c.Updated)
 	return c, err
 }
 

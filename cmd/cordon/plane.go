@@ -67,7 +67,7 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 	}
 	verifier, err := smart.NewVerifier(smart.Config{
 		Tenants: tenants, Keys: keyring, Base: cfg.public.fhir, Issuer: cfg.public.issuer,
-		IsAdmin: control.IsOperatorToken, Alert: cfg.ops.alert,
+		Clients: registry, IsAdmin: control.IsOperatorToken, Alert: cfg.ops.alert,
 	})
 	if err != nil {
 		p.close()
