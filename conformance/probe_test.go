@@ -511,6 +511,15 @@ func (p *probe) check(before observation) {
 		line := log[int(before.log)+i:]
 		p.Errorf("C5: the log tells of a panic: %s", line[:min(len(line), 400)])
 	}
+	console, err := os.ReadFile(filepath.Join(sys.dir, "console.log"))
+	if err != nil {
+		p.Fatal(err)
+	}
+	for _, word := range []string{"DATA RACE", "panic:", "fatal error:"} {
+		if i := bytes.Index(console, []byte(word)); i >= 0 {
+			p.Fatalf("C5: the server says: %s", console[i:min(len(console), i+3000)])
+		}
+	}
 	raised := sys.alertCounts(p)
 	for rule, n := range raised {
 		if raised[rule] = n - before.alerts[rule]; raised[rule] == 0 || slices.Contains(p.mayAlert, rule) {

@@ -5,8 +5,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Whatever the tests before this one did, no canary is found in a dump of any
@@ -63,6 +65,23 @@ func TestTraces(t *testing.T) {
 			t.Errorf("looked into %d files, %d bytes: %v", files, size, err)
 		}
 		t.Logf("%d files, %d MiB", files, size>>20)
+	})
+
+	t.Run("C5 no goroutine was left behind", func(t *testing.T) {
+		sys.http.CloseIdleConnections()
+		var left int
+		for range 50 {
+			for line := range strings.Lines(sys.metrics(t)) {
+				if n, ok := strings.CutPrefix(line, "go_goroutines "); ok {
+					left, _ = strconv.Atoi(strings.TrimSpace(n))
+				}
+			}
+			if left > 0 && left < 100 {
+				return
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		t.Errorf("%d goroutines run in a server that has nothing to do", left)
 	})
 
 	t.Run("what was hunted for is really in the records", func(t *testing.T) {
