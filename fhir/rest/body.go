@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"context"
 	"errors"
 	"io"
 	"mime"
@@ -44,6 +45,23 @@ func (c *call) body() ([]byte, error) {
 		return nil, fhir.Errorf(fhir.Structure, "the body ends too early or is not in its encoding")
 	}
 	return body, c.mediaType(len(body))
+}
+
+// small is the size of a body that needs no room: nearly all are.
+const small = 256 << 10
+
+// room waits until the process has room to work on a body of the size. A body
+// made for the purpose takes fifty times its size in memory once it is parsed.
+func (c *call) room(ctx context.Context, size int) error {
+	if size <= small {
+		return nil
+	}
+	n := int64(min(size, c.Limits.Bodies))
+	if err := c.bodies.Acquire(ctx, n); err != nil {
+		return fhir.Errorf(fhir.Transient, "the server works on too many large requests, try again")
+	}
+	c.holds = n
+	return nil
 }
 
 // readAll reads to the end. The length that the client claims saves copying,

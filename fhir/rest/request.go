@@ -78,6 +78,9 @@ func (c *call) decode(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := c.room(ctx, len(body)); err != nil {
+		return err
+	}
 	form := c.http.Method == http.MethodPost && c.req.does != fhir.Create && c.req.does != fhir.Transaction && c.req.does != fhir.Operation
 	if form && len(body) > 0 {
 		if c.req.query != "" {

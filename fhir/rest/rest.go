@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/smart"
@@ -67,6 +68,7 @@ type Config struct {
 // Limits bound what one request may ask for.
 type Limits struct {
 	Body    int           // bytes of a body, decoded; default 16 MiB
+	Bodies  int           // bytes of large bodies that are worked on at once; default 64 MiB
 	Entries int           // entries of a batch or transaction; default 5,000
 	Page    int           // resources on a page unless _count asks otherwise; default 20
 	MaxPage int           // resources on a page at most; default 1,000
@@ -77,6 +79,7 @@ type Limits struct {
 func (l Limits) orDefault() Limits {
 	return Limits{
 		Body:    cmp.Or(l.Body, 16<<20),
+		Bodies:  cmp.Or(l.Bodies, 64<<20),
 		Entries: cmp.Or(l.Entries, 5000),
 		Page:    cmp.Or(l.Page, 20),
 		MaxPage: cmp.Or(l.MaxPage, 1000),
@@ -99,6 +102,7 @@ type server struct {
 	Config
 	routes       *router
 	capabilities sync.Map // slug → CapabilityStatement
+	bodies       *semaphore.Weighted
 }
 
 func newServer(cfg Config) *server {
@@ -116,7 +120,7 @@ func newServer(cfg Config) *server {
 		cfg.Now = time.Now
 	}
 	cfg.Limits = cfg.Limits.orDefault()
-	return &server{Config: cfg, routes: newRouter()}
+	return &server{Config: cfg, routes: newRouter(), bodies: semaphore.NewWeighted(int64(cfg.Limits.Bodies))}
 }
 
 // A route is a line of the table of what is served.

@@ -28,6 +28,7 @@ type call struct {
 	grant  *smart.Grant // in whose trail the request is recorded; nil is nobody's
 	req    *request
 	err    error // why it failed
+	holds  int64 // of the room for bodies
 }
 
 // ServeHTTP answers a request. The audit entry is durable before the first
@@ -37,6 +38,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.origin = s.origin(r)
 	ctx, cancel := context.WithTimeout(r.Context(), s.Limits.Timeout)
 	defer cancel()
+	defer func() { s.bodies.Release(c.holds) }()
 	resp := c.answer(ctx)
 	if err := c.record(ctx, resp); err != nil {
 		c.err = fmt.Errorf("recording the request: %w", err)
