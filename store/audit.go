@@ -162,6 +162,12 @@ func (v *View) AuditEvents(ctx context.Context, q AuditQuery, c Cursor) (*AuditP
 	if err := v.completeLinked(ctx, p, page.Entries); err != nil {
 		return nil, err
 	}
+	if !all(p.Where()) {
+		// What was asked may name other patients beside this one.
+		for i := range page.Entries {
+			page.Entries[i].Query = ""
+		}
+	}
 	if len(page.Entries) > count {
 		page.Entries = page.Entries[:count]
 		page.Next, err = v.seal(Cursor{Interaction: do, Ref: fhir.Ref{Type: on}, Query: q.Query, Page: c.Page + 1,

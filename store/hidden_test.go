@@ -137,3 +137,34 @@ func TestWhatATransactionSearchesDoesNotNameIt(t *testing.T) { // AUD-02
 		t.Errorf("linked entries of %q", got)
 	}
 }
+
+func TestAPatientSeesWhoSearchedButNotWhatElseWasAsked(t *testing.T) { // T074
+	d := openDoor(t)
+	for _, id := range []string{"asked-a", "asked-b"} {
+		d.put(t, storetest.A1, "Patient/"+id, `{"resourceType":"Patient","id":"%s"}`, id)
+	}
+	for _, order := range []string{"_id", "-_id"} { // each is named first once
+		d.search(t, d.grant(t, storetest.A1, everything), "Patient", "_id=asked-a,asked-b&_sort="+order)
+	}
+	g := d.as(t, storetest.A1, smart.Token{Scope: "patient/AuditEvent.rs", Client: "tester", Patient: "asked-a"})
+	var page *store.AuditPage
+	err := d.db.View(t.Context(), g, func(v *store.View) (err error) {
+		page, err = v.AuditEvents(t.Context(), store.AuditQuery{}, store.Cursor{Page: 1})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	searches := 0
+	for _, e := range page.Entries {
+		if e.Interaction == fhir.SearchType && e.Agent.Client == "tester" {
+			searches++
+		}
+		if strings.Contains(e.Query, "asked-b") || e.Patient.ID == "asked-b" {
+			t.Errorf("an entry names the other patient: %+v", e)
+		}
+	}
+	if searches != 2 {
+		t.Errorf("%d searches", searches)
+	}
+}
