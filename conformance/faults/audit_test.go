@@ -31,18 +31,19 @@ func TestWithoutItsAuditTrailTheServerGivesNothingAway(t *testing.T) {
 	whole(t)
 	const seen = "only-with-an-audit-entry"
 	for _, tt := range []struct {
-		name   string
-		fail   func(*testing.T, *party) (mend func())
-		writes bool // fail too; else they are audited by their own transaction
+		name    string
+		fail    func(*testing.T, *party) (mend func())
+		tenants int
+		writes  bool // fail too; else they are audited by their own transaction
 	}{
-		{"no role may insert", revoke, true},
-		{"its table is locked", lock, true},
+		{"no role may insert", revoke, 3, true},
+		{"its table is locked", lock, 1, true}, // the same in each mode, and slow
 		{"its role cannot connect", func(*testing.T, *party) func() {
 			sys.wire.bar("audit")
 			return func() { sys.wire.bar("") }
-		}, false},
+		}, 3, false},
 	} {
-		for _, p := range sys.tenants {
+		for _, p := range sys.tenants[:tt.tenants] {
 			t.Run(tt.name+", "+p.mode, func(t *testing.T) {
 				r, err := p.backend.do(t.Context(), http.MethodPut, "Basic/audited", compact(record("audited", "", seen, "")))
 				if err != nil || r.status >= 300 {
@@ -71,7 +72,9 @@ func TestWithoutItsAuditTrailTheServerGivesNothingAway(t *testing.T) {
 						if bytes.Contains(r.body, []byte(seen)) || bytes.Contains(r.body, []byte(`"Basic"`)) {
 							t.Errorf("%s %s was answered with data: %.300s", x.method, x.path, r.body)
 						}
-						if took := time.Since(sent); took > bound {
+						// What waits for a lock waits for ten seconds, and what
+						// tells of it in the trail for ten more.
+						if took := time.Since(sent); took > 25*time.Second {
 							t.Errorf("%s %s took %s", x.method, x.path, took)
 						}
 					})

@@ -211,7 +211,7 @@ func (c *checker) index() {
 			if v.number != i+1 {
 				c.lost = append(c.lost, fmt.Sprintf("%s has no version %d", ref, i+1))
 			}
-			if v.mark != "" {
+			if c.by[v.mark] != nil {
 				if other, ok := c.marks[v.mark]; ok {
 					c.duplicated = append(c.duplicated, fmt.Sprintf("%s is at %s version %d and at %s version %d", v.mark, other.ref, other.number, ref, v.number))
 				}
