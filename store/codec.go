@@ -62,17 +62,17 @@ func (c *codec) seal(k *keys.Set, tenant int32, r fhir.Resource) ([]byte, error)
 func (c *codec) open(k *keys.Set, tenant int32, ref fhir.Ref, version int64, sealed []byte) ([]byte, error) {
 	plain, err := k.Open(keys.Clinical, sealed, place(tenant, ref, version))
 	if err != nil {
-		return nil, fmt.Errorf("opening %s version %d: %w", ref, version, err)
+		return nil, fmt.Errorf("opening %s version %d: %w", ref.Type, version, err)
 	}
 	if len(plain) == 0 || plain[0] != formS2 {
-		return nil, fmt.Errorf("opening %s version %d: unknown form", ref, version)
+		return nil, fmt.Errorf("opening %s version %d: unknown form", ref.Type, version)
 	}
 	if n, err := s2.DecodedLen(plain[1:]); err != nil || n > maxBody {
-		return nil, fmt.Errorf("opening %s version %d: malformed length", ref, version)
+		return nil, fmt.Errorf("opening %s version %d: malformed length", ref.Type, version)
 	}
 	body, err := c.dict.Decode(nil, plain[1:])
 	if err != nil {
-		return nil, fmt.Errorf("opening %s version %d: %w", ref, version, err)
+		return nil, fmt.Errorf("opening %s version %d: %w", ref.Type, version, err)
 	}
 	return body, nil
 }

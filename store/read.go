@@ -91,7 +91,7 @@ func (v *View) current(ctx context.Context, p smart.Permit, ref fhir.Ref) (row, 
 		FROM   ~resource
 		WHERE  tenant_id = $1 AND rid = ? AND type = ? AND id = ?`, v.rid(ref), ref.Type.Number(), ref.ID))
 	if err != nil {
-		return row{}, fmt.Errorf("reading %s: %w", ref, err)
+		return row{}, fmt.Errorf("reading %s: %w", ref.Type, err)
 	}
 	found := row{ref: ref}
 	r, err := pgx.CollectExactlyOneRow(rows, func(rows pgx.CollectableRow) (row, error) {
@@ -102,7 +102,7 @@ func (v *View) current(ctx context.Context, p smart.Permit, ref fhir.Ref) (row, 
 		return row{}, unknown(ref)
 	}
 	if err != nil {
-		return row{}, fmt.Errorf("reading %s: %w", ref, err)
+		return row{}, fmt.Errorf("reading %s: %w", ref.Type, err)
 	}
 	return r, nil
 }
@@ -114,7 +114,7 @@ func (v *View) past(ctx context.Context, p smart.Permit, cur row, version int64)
 		FROM   ~history
 		WHERE  tenant_id = $1 AND rid = ? AND version = ?`, cur.rid, int32(min(version, 1<<31-1))))
 	if err != nil {
-		return row{}, fmt.Errorf("reading a version of %s: %w", cur.ref, err)
+		return row{}, fmt.Errorf("reading a version of %s: %w", cur.ref.Type, err)
 	}
 	found := row{ref: cur.ref}
 	r, err := pgx.CollectExactlyOneRow(rows, func(rows pgx.CollectableRow) (row, error) {
@@ -125,7 +125,7 @@ func (v *View) past(ctx context.Context, p smart.Permit, cur row, version int64)
 		return row{}, unknown(cur.ref)
 	}
 	if err != nil {
-		return row{}, fmt.Errorf("reading a version of %s: %w", cur.ref, err)
+		return row{}, fmt.Errorf("reading a version of %s: %w", cur.ref.Type, err)
 	}
 	return r, nil
 }

@@ -228,7 +228,7 @@ func (tx *Tx) put(p smart.Permit, do fhir.Interaction, ref fhir.Ref, d *fhir.Doc
 	next.version, next.updated = r.Version, r.Updated
 	var err error
 	if next.body, err = tx.db.codec.seal(tx.keys, tx.grant.Tenant().ID.Int(), r); err != nil {
-		return fhir.Resource{}, fmt.Errorf("sealing %s: %w", ref, err)
+		return fhir.Resource{}, fmt.Errorf("sealing %s: %w", ref.Type, err)
 	}
 	oldKeys, err := tx.indexOf(old)
 	if err != nil {
@@ -378,7 +378,7 @@ func (v *View) indexOf(old *row) (*indexRows, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("reading back %s: %w", old.ref, err)
+		return nil, fmt.Errorf("reading back %s: %w", old.ref.Type, err)
 	}
 	return rows, nil
 }
