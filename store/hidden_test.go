@@ -168,3 +168,20 @@ func TestAPatientSeesWhoSearchedButNotWhatElseWasAsked(t *testing.T) { // T074
 		t.Errorf("%d searches", searches)
 	}
 }
+
+func TestAConditionalCreateThatFindsIsAuditedAsACreate(t *testing.T) { // AUD-02
+	d := openDoor(t)
+	d.put(t, storetest.A1, "Patient/found-a", `{"resourceType":"Patient","id":"found-a"}`)
+	g := d.grant(t, storetest.A1, everything)
+	err := d.db.Update(t.Context(), g, func(tx *store.Tx) error {
+		_, err := tx.Found(t.Context(), fhir.Create, parsed(t, "Patient", "_id=found-a"))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, _ := d.entry(t, storetest.A1, g)
+	if e.Interaction != fhir.Create || e.Entity.String() != "Patient/found-a" || e.Version != 1 || e.Patient.ID != "found-a" {
+		t.Errorf("%+v", e)
+	}
+}

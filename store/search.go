@@ -160,6 +160,25 @@ func (v *View) Match(ctx context.Context, q *search.Query) ([]fhir.Ref, error) {
 	return refs, nil
 }
 
+// Found returns the one resource that q matches, as what the conditional
+// interaction found in place of doing something.
+func (v *View) Found(ctx context.Context, do fhir.Interaction, q *search.Query) (fhir.Resource, error) {
+	v.attempt(audit.Entry{Interaction: do, Type: q.Type})
+	plans, err := v.plans(fhir.SearchType, q)
+	if err != nil {
+		return fhir.Resource{}, err
+	}
+	list, _, err := v.indexed(ctx, plans, order{by: search.ByDate}, position{}, 0, 2)
+	if err != nil {
+		return fhir.Resource{}, err
+	}
+	if len(list) != 1 {
+		return fhir.Resource{}, fhir.Errorf(fhir.Conflict, "the resource that meets the criteria is being changed by others, try again")
+	}
+	v.note(v.disclosed(do, list[0]))
+	return list[0], nil
+}
+
 // A plan is the search of one type.
 type plan struct {
 	on     fhir.Type

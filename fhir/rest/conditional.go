@@ -105,14 +105,11 @@ func conditionalCreate(ctx context.Context, tx *store.Tx, req *request) (*respon
 
 // matched answers a conditional create for which there is ref already.
 func matched(ctx context.Context, tx *store.Tx, req *request, ref fhir.Ref) (*response, error) {
-	page, err := tx.Search(ctx, req.criteria.query(search.HasID{ref.ID}))
+	r, err := tx.Found(ctx, fhir.Create, req.criteria.query(search.HasID{ref.ID}))
 	if err != nil {
 		return nil, err
 	}
-	if len(page.Matches) != 1 {
-		return nil, fhir.Errorf(fhir.Conflict, "the resource that meets the criteria is being changed by others, try again")
-	}
-	return written(req, page.Matches[0], false), nil
+	return written(req, r, false), nil
 }
 
 // conditionalUpdate updates the resource that meets the query of the URL, or
