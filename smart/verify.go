@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/cordon-fhir/cordon/audit"
@@ -156,7 +157,7 @@ func (v *Verifier) verify(ctx context.Context, slug, bearer string, key digest) 
 	}
 	own, client := u.claims.Tenant, u.claims.Client
 	if u.claims.Issuer != v.cfg.Issuer(own) {
-		return nil, nil, badToken()
+		return nil, nil, v.misnamed(ctx, slug, u.claims)
 	}
 	tn, set, err := v.issuer(ctx, own)
 	if err != nil {
@@ -184,6 +185,23 @@ func (v *Verifier) verify(ctx context.Context, slug, bearer string, key digest) 
 	}
 	v.seen.put(own, key, tok, v.cfg.Now())
 	return tok, tn, nil
+}
+
+// misnamed refuses a token whose tenant is not its issuer's. If the issuer is
+// one of ours somebody has changed the token.
+func (v *Verifier) misnamed(ctx context.Context, slug string, claims Token) error {
+	own, ours := strings.CutPrefix(claims.Issuer, strings.TrimSuffix(v.cfg.Issuer("a"), "a"))
+	if !ours {
+		return badToken()
+	}
+	tn, _, err := v.issuer(ctx, own)
+	if err != nil {
+		return err
+	}
+	if tn != nil {
+		v.alert(MutatedClaims, own, slug, claims.Client)
+	}
+	return badToken()
 }
 
 // admit reads the claims that a token's own tenant has signed.

@@ -278,7 +278,8 @@ func TestABadTokenIsRefused(t *testing.T) {
 		{"no kid", raw(key, map[string]any{"alg": "ES256", "typ": "at+jwt"}, claims), true},
 		{"the issuer of nobody", with(func(c *smart.Token) { c.Issuer = issuer("nobody") }), false},
 		{"the tenant of nobody", raw(key, header, strings.ReplaceAll(claims, "north", "nobody")), false},
-		{"issuer and tenant differ", with(func(c *smart.Token) { c.Issuer = issuer("south") }), false},
+		{"issuer and tenant differ", with(func(c *smart.Token) { c.Issuer = issuer("south") }), true},                         // TEN-18
+		{"the tenant is changed", raw(key, header, strings.Replace(claims, `"tenant":"north"`, `"tenant":"south"`, 1)), true}, // TEN-18
 		{"crit", raw(key, head(map[string]any{"crit": []string{"x"}, "x": 1}), claims), false},
 		{"jwk", raw(stranger, head(map[string]any{"jwk": map[string]any{"kty": "EC"}}), claims), false},
 		{"jku", raw(stranger, head(map[string]any{"jku": "https://attacker.example/jwks"}), claims), false},

@@ -10,19 +10,24 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/cordon-fhir/cordon/smart"
+	"github.com/cordon-fhir/cordon/store/internal/gate"
 	"github.com/cordon-fhir/cordon/tenant"
 )
 
 // Client returns the tenant's client with the id, or smart.ErrUnknownClient.
 func (r *Registry) Client(ctx context.Context, t *tenant.Tenant, id string) (smart.Client, error) {
-	rows, err := r.pool.Query(ctx, `
-		SELECT id, name, jwks, scopes, fhir_user, patient, purpose, disabled, updated
-		FROM   registry.client
-		WHERE  tenant_id = $1 AND id = $2`, t.ID.Int(), id)
-	if err != nil {
-		return smart.Client{}, fmt.Errorf("reading a client of %s: %w", t.Slug, err)
-	}
-	c, err := pgx.CollectExactlyOneRow(rows, scanClient)
+	var c smart.Client
+	err := gate.Steadily(func() error {
+		rows, err := r.pool.Query(ctx, `
+			SELECT id, name, jwks, scopes, fhir_user, patient, purpose, disabled, updated
+			FROM   registry.client
+			WHERE  tenant_id = $1 AND id = $2`, t.ID.Int(), id)
+		if err != nil {
+			return err
+		}
+		c, err = pgx.CollectExactlyOneRow(rows, scanClient)
+		return err
+	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return smart.Client{}, smart.ErrUnknownClient
 	}

@@ -9,10 +9,12 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/keys"
+	"github.com/cordon-fhir/cordon/store/internal/gate"
 	"github.com/cordon-fhir/cordon/tenant"
 )
 
@@ -75,12 +77,18 @@ func (r *Registry) TenantBySlug(ctx context.Context, slug string) (tenant.Row, e
 	var row tenant.Row
 	var kek string
 	var sealed sealedPlacement
-	err := r.pool.QueryRow(ctx, `
-		SELECT id, slug, name, mode, status, region, policy_version, schema, role, kek, dsn, audit_dsn, signer
-		FROM   registry.tenant
-		WHERE  slug = $1`, slug).Scan(&row.ID, &row.Slug, &row.Name, &row.Mode, &row.Status, &row.Region, &row.PolicyVersion,
-		&sealed.Schema, &sealed.Role, &kek, &sealed.DSN, &sealed.AuditDSN, &sealed.Signer)
-	if errors.Is(err, pgx.ErrNoRows) {
+	err := gate.Steadily(func() error {
+		err := r.pool.QueryRow(ctx, `
+			SELECT id, slug, name, mode, status, region, policy_version, schema, role, kek, dsn, audit_dsn, signer
+			FROM   registry.tenant
+			WHERE  slug = $1`, slug).Scan(&row.ID, &row.Slug, &row.Name, &row.Mode, &row.Status, &row.Region, &row.PolicyVersion,
+			&sealed.Schema, &sealed.Role, &kek, &sealed.DSN, &sealed.AuditDSN, &sealed.Signer)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return tenant.ErrUnknown
+		}
+		return err
+	})
+	if errors.Is(err, tenant.ErrUnknown) {
 		return tenant.Row{}, tenant.ErrUnknown
 	}
 	if err != nil {
@@ -139,17 +147,21 @@ func (r *Registry) Tenants(ctx context.Context) ([]tenant.Row, error) {
 
 // Keys returns all wrapped keys of the tenant.
 func (r *Registry) Keys(ctx context.Context, id tenant.ID) ([]keys.Wrapped, error) {
-	rows, err := r.pool.Query(ctx, `
-		SELECT class, kek, data, fingerprint
-		FROM   registry.keyset
-		WHERE  tenant_id = $1
-		ORDER  BY class`, id.Int())
-	if err != nil {
-		return nil, fmt.Errorf("reading the keys of tenant %s: %w", id, err)
-	}
-	list, err := pgx.CollectRows(rows, func(c pgx.CollectableRow) (w keys.Wrapped, err error) {
-		err = c.Scan(&w.Class, &w.KEK, &w.Data, &w.Fingerprint)
-		return w, err
+	var list []keys.Wrapped
+	err := gate.Steadily(func() error {
+		rows, err := r.pool.Query(ctx, `
+			SELECT class, kek, data, fingerprint
+			FROM   registry.keyset
+			WHERE  tenant_id = $1
+			ORDER  BY class`, id.Int())
+		if err != nil {
+			return err
+		}
+		list, err = pgx.CollectRows(rows, func(c pgx.CollectableRow) (w keys.Wrapped, err error) {
+			err = c.Scan(&w.Class, &w.KEK, &w.Data, &w.Fingerprint)
+			return w, err
+		})
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reading the keys of tenant %s: %w", id, err)
@@ -170,7 +182,8 @@ func (r *Registry) AppendPlatform(ctx context.Context, entries []audit.Entry) er
 			e.Origin.RequestID, e.Origin.Address, e.Origin.Method, e.Origin.Server,
 			e.Agent.Client, e.Agent.User, e.Agent.Issuer, e.Agent.TokenID)
 	}
-	if err := r.pool.SendBatch(ctx, &b).Close(); err != nil {
+	err := gate.Steadily(func() error { return r.pool.SendBatch(ctx, &b).Close() })
+	if err != nil {
 		return fmt.Errorf("writing the platform's audit trail: %w", err)
 	}
 	return nil
@@ -179,7 +192,11 @@ func (r *Registry) AppendPlatform(ctx context.Context, entries []audit.Entry) er
 // useOnce runs an insert of a jti that must not come twice, and reports whether
 // it inserted. Now and then it removes those that expired long ago.
 func (r *Registry) useOnce(ctx context.Context, insert string, args ...any) (fresh bool, err error) {
-	tag, err := r.pool.Exec(ctx, insert, args...)
+	var tag pgconn.CommandTag
+	err = gate.Steadily(func() error {
+		tag, err = r.pool.Exec(ctx, insert, args...)
+		return err
+	})
 	if err != nil {
 		return false, err
 	}

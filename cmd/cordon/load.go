@@ -29,6 +29,7 @@ type loadCommand struct {
 	Dir      devDir   `default:"dev" env:"CORDON_DIR" placeholder:"DIR" help:"Directory of the development server. Default: dev."`
 	Tenant   string   `required:"" help:"Slug of the tenant."`
 	Parallel int      `default:"4" help:"Bundles that are on their way at once. With 1 they are sent in order."`
+	Apart    bool     `help:"If a transaction is refused, send its entries apart, so that a faulty one keeps no other out."`
 	Files    []string `arg:"" name:"file" help:"Bundles, resources, or NDJSON (.ndjson), also with gzip."`
 }
 
@@ -56,6 +57,7 @@ func (l *loadCommand) Run(ctx context.Context, c console) error {
 	report, err := loader.load(ctx, func(yield func(parcel, error) bool) {
 		for _, file := range l.Files {
 			for p, err := range parcels(file, bar) {
+				p.parts = p.parts || l.Apart
 				if !yield(p, err) {
 					return
 				}
@@ -165,8 +167,8 @@ type fault struct {
 	issues string // codes, places and words of the OperationOutcome
 }
 
-// post sends the parcel. A transaction that we made ourselves and that is
-// refused goes again as a batch, so that one faulty resource keeps none of its
+// post sends the parcel. A transaction that is made of parts and is refused
+// goes again as a batch, so that one faulty resource keeps none of its
 // neighbours out.
 func (l *loader) post(ctx context.Context, p parcel) (answer, error) {
 	status, body, err := l.send(ctx, p)
@@ -175,7 +177,9 @@ func (l *loader) post(ctx context.Context, p parcel) (answer, error) {
 	}
 	refused := status >= 400 && status < 500 && status != http.StatusUnauthorized && status != http.StatusForbidden
 	if refused && p.parts && p.entries > 1 {
-		p.body = bytes.Replace(p.body, []byte(`"type":"transaction"`), []byte(`"type":"batch"`), 1)
+		if p.body, err = asBatch(p.body); err != nil {
+			return answer{}, err
+		}
 		if status, body, err = l.send(ctx, p); err != nil {
 			return answer{}, err
 		}

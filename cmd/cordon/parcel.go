@@ -22,8 +22,9 @@ type parcel struct {
 	// again says that sending it twice does no harm: every entry is a PUT,
 	// a DELETE, a GET or a conditional create.
 	again bool
-	// parts says that we, not its author, made one transaction of it: if that
-	// is refused, it may be sent as a batch to keep what is good of it.
+	// parts says that it may be sent as a batch, if it is refused as a
+	// transaction, to keep what is good of it: we, not its author, made one of
+	// it, or the user wants it so.
 	parts bool
 }
 
@@ -188,6 +189,16 @@ func entryOf(e bundleEntry) (bundleEntry, error) {
 	}
 	e.Request = &entryRequest{Method: "PUT", URL: r.ResourceType + "/" + r.ID}
 	return e, nil
+}
+
+// asBatch returns a Bundle with the type batch.
+func asBatch(bundle []byte) ([]byte, error) {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(bundle, &members); err != nil {
+		return nil, fmt.Errorf("reading a Bundle: %w", err)
+	}
+	members["type"] = json.RawMessage(`"batch"`)
+	return json.Marshal(members)
 }
 
 func bundleOf(entries []bundleEntry) (parcel, error) {

@@ -7,6 +7,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/labstack/echo/v4"
+
+	"github.com/cordon-fhir/cordon/fhir"
 )
 
 // A fault is an error for the client. Its words are constants.
@@ -70,6 +72,10 @@ func (s *Server) fault(ctx context.Context, c *call, err error) *fault {
 	var f *fault
 	if errors.As(err, &f) {
 		return f
+	}
+	if fhir.IsCode(err, fhir.Transient) {
+		const why = "the server cannot reach its database, try again"
+		return &fault{"temporarily_unavailable", why, http.StatusServiceUnavailable, why}
 	}
 	s.cfg.Log.ErrorContext(ctx, "serving a request", "request", c.origin.RequestID, "err", err)
 	return &fault{"server_error", "internal error", http.StatusInternalServerError, "internal error"}

@@ -247,6 +247,8 @@ func (a *auditor) commit(group []pending) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
 	defer cancel()
-	// A batch is one transaction: all of the group is durable, or none.
-	return finish(a.pool.SendBatch(ctx, b), b.Len())
+	return Steadily(func() error {
+		// A batch is one transaction: all of the group is durable, or none.
+		return finish(a.pool.SendBatch(ctx, b), b.Len())
+	})
 }

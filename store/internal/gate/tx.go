@@ -298,7 +298,23 @@ func translate(err error) error {
 	if lost(err) {
 		return fhir.Errorf(fhir.Transient, "the server cannot reach its database, try again")
 	}
+	if pg == nil {
+		return err // not of the database
+	}
 	return errors.New(Scrub(err))
+}
+
+// Steadily runs fn, and again if the connection that it was given turns out to
+// have been closed before: PostgreSQL restarted, or somebody ended it. Nothing
+// of the first run took place. The error is scrubbed, and says when the database
+// cannot be reached.
+func Steadily(fn func() error) error {
+	err := fn()
+	var pg *pgconn.PgError
+	if pgconn.SafeToRetry(err) || errors.As(err, &pg) && pg.Code == "57P01" {
+		err = fn()
+	}
+	return translate(err)
 }
 
 // lost reports whether the connection broke. What was sent before a commit is
