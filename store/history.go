@@ -79,7 +79,7 @@ func (v *View) HistoryFrom(ctx context.Context, q HistoryQuery, c Cursor) (*Hist
 		}
 	}
 	page := &HistoryPage{}
-	shown := shown{view: v, now: map[int64]bool{}}
+	shown := shown{view: v, now: map[int64]bool{instance.rid: true}}
 	after := c.After
 	for examined, bytes := 0, 0; ; {
 		want := min(q.Count+1-len(page.Versions), maxFetch)
