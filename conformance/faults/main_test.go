@@ -42,6 +42,10 @@ func runTests(m *testing.M) int {
 	sys = s
 	code := m.Run()
 	printReport()
+	if races := s.races(); races != "" {
+		fmt.Fprintf(os.Stderr, "the server has a data race:\n%s\n", races)
+		return 1
+	}
 	return code
 }
 

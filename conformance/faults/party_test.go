@@ -164,12 +164,17 @@ func (c *client) do(ctx context.Context, method, path, body string, headers ...s
 	return &reply{resp.StatusCode, resp.Header, text}, nil
 }
 
-// pages gives fn every page of a search or history.
+// pages gives fn every page of a search or history. It tries again when it is
+// told to: connections may just have been cut.
 func (c *client) pages(ctx context.Context, path string, fn func([]byte) error) error {
-	for path != "" {
+	for tries := 1; path != ""; tries++ {
 		r, err := c.do(ctx, http.MethodGet, path, "")
 		if err != nil {
 			return err
+		}
+		if r.status == http.StatusServiceUnavailable && tries < 50 {
+			time.Sleep(20 * time.Millisecond)
+			continue
 		}
 		if r.status != http.StatusOK {
 			return fmt.Errorf("GET %s: %d %.300s", path, r.status, r.body)

@@ -289,6 +289,24 @@ func (p *server) errors() string {
 	return strings.Join(lines[max(0, len(lines)-20):], "")
 }
 
+// races returns what the race detector has found in any server so far.
+func (s *system) races() string {
+	logs, err := filepath.Glob(filepath.Join(s.tmp, "serve-*.log"))
+	if err != nil {
+		return err.Error()
+	}
+	for _, log := range logs {
+		text, err := os.ReadFile(log)
+		if err != nil {
+			return err.Error()
+		}
+		if i := bytes.Index(text, []byte("WARNING: DATA RACE")); i >= 0 {
+			return string(text[i:min(len(text), i+5000)])
+		}
+	}
+	return ""
+}
+
 // restart starts the server again after it has ended.
 func (s *system) restart(t *testing.T) {
 	t.Helper()
