@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/store/storetest"
 	"github.com/cordon-fhir/cordon/tenant"
 )
@@ -377,7 +378,13 @@ func TestTheTenantIsSigned(t *testing.T) {
 // TEN-01, T297, T301: over tenants that share a place, in all directions.
 func TestOneTenantAtATime(t *testing.T) {
 	f := storetest.New(t)
-	a, b := f.Tenant(t, storetest.A1), f.Tenant(t, storetest.A2)
+	// Tenants of its own: the rows that it makes hold no resources.
+	for _, slug := range []string{"alpha-this", "alpha-that"} {
+		if _, _, err := f.Migrator.Provision(t.Context(), store.NewTenant{Slug: slug, Name: slug, Mode: tenant.Shared}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, b := f.Tenant(t, "alpha-this"), f.Tenant(t, "alpha-that")
 	for i, x := range []*tenant.Tenant{a, b} {
 		conn := connect(t, appURL(f, x))
 		bind(t, conn, x, sign(x))
