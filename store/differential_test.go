@@ -23,7 +23,7 @@ import (
 	"github.com/cordon-fhir/cordon/fhir/validate"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store"
-	"github.com/cordon-fhir/cordon/store/storetest"
+	"github.com/cordon-fhir/cordon/tenant"
 )
 
 var (
@@ -472,7 +472,11 @@ func TestSearchFindsWhatMatchesInMemory(t *testing.T) {
 	if *long {
 		n *= 20
 	}
-	for i, slug := range []string{storetest.A2, storetest.S2, storetest.D1} {
+	for i, mode := range []tenant.Mode{tenant.Shared, tenant.Schema, tenant.Database} {
+		slug := "same-" + string(mode) // nobody else's resources are in it
+		if _, _, err := d.Migrator.Provision(t.Context(), store.NewTenant{Slug: slug, Name: slug, Mode: mode}); err != nil {
+			t.Fatal(err)
+		}
 		t.Run(slug, func(t *testing.T) {
 			t.Parallel()
 			w := d.fill(t, slug, docs)

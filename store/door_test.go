@@ -451,6 +451,28 @@ func TestDatesSortByTheirBeginningWithWhateverElse(t *testing.T) { // S-40
 	})
 }
 
+func TestManyConditionsArePlannedSoon(t *testing.T) { // S-50
+	d := openDoor(t)
+	eachMode(t, func(t *testing.T, slug string) {
+		var identifiers []string
+		for i := range 11 {
+			identifiers = append(identifiers, fmt.Sprintf(`{"system":"urn:pl","value":"%d"}`, i))
+		}
+		d.put(t, slug, "Patient/pl", `{"resourceType":"Patient","id":"pl","identifier":[%s]}`, strings.Join(identifiers, ","))
+		query := ""
+		for i := range identifiers {
+			query += fmt.Sprintf("&identifier=urn:pl|%d", i)
+			begun := time.Now()
+			if got := ids(d.search(t, d.grant(t, slug, everything), "Patient", query[1:]).Matches); got != "Patient/pl" {
+				t.Errorf("%d conditions: %s", i+1, got)
+			}
+			if took := time.Since(begun); took > time.Second {
+				t.Errorf("%d conditions take %v", i+1, took)
+			}
+		}
+	})
+}
+
 func TestEveryViewAndUpdateHasOneEntry(t *testing.T) { // AUD-01 AUD-02
 	d := openDoor(t)
 	eachMode(t, func(t *testing.T, slug string) {

@@ -197,7 +197,8 @@ type compiled struct {
 }
 
 // plans makes a plan for each type that q searches and the Grant allows, in
-// order of number: pages go through the types in that order.
+// order of number: pages go through the types in that order. Types of which
+// nothing can match have none.
 func (v *View) plans(do fhir.Interaction, q *search.Query) ([]plan, error) {
 	types := []fhir.Type{q.Type}
 	if q.Type == "" {
@@ -215,7 +216,14 @@ func (v *View) plans(do fhir.Interaction, q *search.Query) ([]plan, error) {
 		if err != nil {
 			return nil, err
 		}
-		where := search.Simplify(and(q.Where, p.Where()))
+		asked := q.Where
+		if q.Type == "" {
+			asked = search.On(t, asked)
+		}
+		where := search.Simplify(and(asked, p.Where()))
+		if search.Equal(where, search.Or{}) {
+			continue // nothing can meet it
+		}
 		plans = append(plans, newPlan(t, p, where))
 	}
 	return plans, nil
@@ -390,6 +398,26 @@ func (pl plan) contested() bool {
 	return ways > 1
 }
 
+// maxJoined is how many members of a conjunction are joined. The planner tries
+// every order of them, and with ten it thinks for seconds: where there are more
+// than maxJoined, the first is joined alone.
+const maxJoined = 3
+
+// joins returns how many members of the conjunction are to be joined.
+func joins(list search.And) int {
+	n := 0
+	for _, e := range list {
+		switch e.(type) {
+		case search.HasToken, search.HasReference:
+			n++
+		}
+	}
+	if n > maxJoined {
+		return 1
+	}
+	return n
+}
+
 // statement builds FROM and WHERE for a plan. The members of its conjunction
 // that are one key each are joined, so that the planner may begin with any of
 // them; the rest are conditions.
@@ -402,7 +430,12 @@ func (v *View) statement(ctx context.Context, pl plan, resource bool) (from, whe
 		list = search.And{pl.where}
 	}
 	var rest []search.Expr
+	left := joins(list)
 	for _, e := range list {
+		if left == 0 {
+			rest = append(rest, e)
+			continue
+		}
 		var x gate.Row
 		var table gate.Clause
 		switch e := e.(type) {
@@ -419,6 +452,7 @@ func (v *View) statement(ctx context.Context, pl plan, resource bool) (from, whe
 			rest = append(rest, e)
 			continue
 		}
+		left--
 		if s.anchor == 0 {
 			s.anchor, from = x, table
 			continue

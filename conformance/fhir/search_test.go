@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -328,6 +329,7 @@ func TestIncludesComeOnceAndAreNotCounted(t *testing.T) { // S-30
 func TestResultsAreSortedAsAsked(t *testing.T) { // S-40
 	c := newServer(t).client(t, storetest.S1, all)
 	p := func(id, rest string) {
+		time.Sleep(2 * time.Millisecond) // each has a lastUpdated of its own
 		c.put(`{"resourceType":"Patient","id":%q,"meta":{"tag":[{"code":"sorted"}]}%s}`, id, rest)
 	}
 	p("srt1", `,"birthDate":"1980-01-01","gender":"male","name":[{"family":"Beta"},{"family":"Zeta"}]`)

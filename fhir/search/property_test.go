@@ -147,6 +147,9 @@ func TestSimplifyKeepsTheMeaning(t *testing.T) {
 		if got, _ := search.Match(simple, r, terms); got != want {
 			t.Fatalf("%#v is %t, simplified %#v is %t", e, want, simple, got)
 		}
+		if got, _ := search.Match(search.On("Observation", e), r, terms); got != want {
+			t.Fatalf("%#v is %t, on its type %t", e, want, got)
+		}
 		if !search.Equal(simple, search.Simplify(simple)) && depth(simple) > depth(e) {
 			t.Fatalf("%#v grows to %#v", e, simple)
 		}

@@ -121,6 +121,54 @@ func Simplify(e Expr) Expr {
 	return e
 }
 
+// On returns what e says of resources of the type: a condition on an element of
+// another type holds for none of them.
+func On(t fhir.Type, e Expr) Expr {
+	on := func(p Path) Expr {
+		if p.of() != t {
+			return Or{}
+		}
+		return e
+	}
+	switch e := e.(type) {
+	case And:
+		list := make(And, len(e))
+		for i, m := range e {
+			list[i] = On(t, m)
+		}
+		return list
+	case Or:
+		list := make(Or, len(e))
+		for i, m := range e {
+			list[i] = On(t, m)
+		}
+		return list
+	case Not:
+		return Not{On(t, e.X)}
+	case HasToken:
+		return on(e.Path)
+	case HasReference:
+		return on(e.Path)
+	case HasText:
+		return on(e.Path)
+	case InDate:
+		return on(e.Path)
+	case InNumber:
+		return on(e.Path)
+	case Present:
+		if e.Type != t {
+			return Or{}
+		}
+	case Chain:
+		e.Paths = slices.DeleteFunc(slices.Clone(e.Paths), func(p Path) bool { return p.of() != t })
+		if len(e.Paths) == 0 {
+			return Or{}
+		}
+		return e
+	}
+	return e
+}
+
 // flat returns the members of a and of the Ands within it, simplified.
 func (a And) flat() And {
 	var list And

@@ -146,6 +146,11 @@ func connect(ctx context.Context, dsn string, conns int32) (*pgxpool.Pool, error
 	cfg.ConnConfig.ConnectTimeout = 5 * time.Second
 	cfg.ConnConfig.StatementCacheCapacity = 512
 	cfg.ConnConfig.RuntimeParams["plan_cache_mode"] = planMode[false]
+	// A search can have dozens of conditions, each a semi-join. Among more than
+	// this many tables the planner must not try every order: with ten it
+	// thinks for seconds.
+	cfg.ConnConfig.RuntimeParams["join_collapse_limit"] = "5"
+	cfg.ConnConfig.RuntimeParams["from_collapse_limit"] = "5"
 	return pgxpool.NewWithConfig(ctx, cfg)
 }
 
