@@ -514,6 +514,32 @@ func TestATransactionIsOneChange(t *testing.T) { // H-40 H-41 H-43 H-44 H-45
 	}
 }
 
+func TestEveryEntryIsHeldToTheScopes(t *testing.T) { // H-41 H-46
+	s := newServer(t)
+	id := fresh()
+	admin := s.client(t, storetest.A2, all)
+	admin.put("%s", patient(id, id))
+	s.client(t, storetest.A1, all).put("%s", patient("elsewhere"+id, "elsewhere"+id))
+	c := s.client(t, storetest.A2, "system/Patient.rs system/Observation.cru")
+	batch := c.must(200, "POST", "", bundle("batch",
+		entry("GET", "Patient/"+id, ""), entry("PUT", "Patient/"+id, patient(id, "x")), entry("DELETE", "Patient/"+id, ""),
+		entry("GET", "Observation?status=final", ""), entry("GET", "Patient/elsewhere"+id, "")))
+	for i, want := range []string{"200", "403", "403", "403", "404"} {
+		if got := fmt.Sprint(batch.at("entry", i, "response", "status")); !strings.HasPrefix(got, want+" ") {
+			t.Errorf("entry %d: %s, want %s", i, got, want)
+		}
+	}
+	c.refused(403, "POST", "", bundle("transaction", entry("GET", "Patient/"+id, ""), entry("POST", "Patient", patient("", "z"+id))))
+	observe := `{"resourceType":"Observation","status":"final","code":{"text":"t"},"subject":{"reference":"Patient?identifier=urn:mrn|%s"}}`
+	c.refused(412, "POST", "", bundle("transaction", entry("POST", "Observation", fmt.Sprintf(observe, "elsewhere"+id))))
+	c.must(200, "POST", "", bundle("transaction", entry("POST", "Observation", fmt.Sprintf(observe, id))))
+	twice := admin.do("POST", "", bundle("transaction", entry("DELETE", "Patient?identifier=urn:mrn|"+id, ""), entry("PUT", "Patient/"+id, patient(id, "x"))))
+	if twice.status < 400 || twice.status >= 500 {
+		t.Errorf("one resource by its id and by criteria: %d %s", twice.status, twice.body)
+	}
+	admin.must(200, "GET", "/Patient/"+id, "")
+}
+
 func TestPagesAreLinkedAndComplete(t *testing.T) { // H-50 H-51
 	s := newServer(t)
 	c := s.client(t, storetest.D1, all)
