@@ -3,7 +3,9 @@ package gate
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -154,6 +156,13 @@ func newAuditor(ctx context.Context, dsn string, log *slog.Logger) (*auditor, er
 		pool.Close()
 		return nil, errors.New("connecting as the audit role: " + Scrub(err))
 	}
+	if forgets, err := forgets(ctx, pool); err != nil || len(forgets) > 0 {
+		pool.Close()
+		if err != nil {
+			return nil, errors.New("checking the audit role: " + Scrub(err))
+		}
+		return nil, fmt.Errorf("the audit trail would not be kept: %s", strings.Join(forgets, "; "))
+	}
 	a := &auditor{pool: pool, log: log, work: make(chan pending, maxGroup), done: make(chan struct{})}
 	go a.run()
 	return a, nil
@@ -173,6 +182,10 @@ func (a *auditor) close() {
 	a.pool.Close()
 }
 
+// errLate means that entries waited too long for their turn. They may yet be
+// written; what they tell of was not given away.
+var errLate = errors.New("the audit trail is not written in time")
+
 // append returns when the rows are durable, or cannot be made so.
 func (a *auditor) append(ctx context.Context, schema string, rows []AuditRow) error {
 	p := pending{schema, rows, make(chan error, 1)}
@@ -181,11 +194,20 @@ func (a *auditor) append(ctx context.Context, schema string, rows []AuditRow) er
 		a.mu.RUnlock()
 		return ErrClosed
 	}
-	a.work <- p
-	a.mu.RUnlock()
+	late := time.NewTimer(writeTimeout)
+	defer late.Stop()
+	select {
+	case a.work <- p:
+		a.mu.RUnlock()
+	case <-late.C:
+		a.mu.RUnlock()
+		return errLate
+	}
 	select {
 	case err := <-p.result:
 		return err
+	case <-late.C:
+		return errLate
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -219,7 +241,7 @@ func (a *auditor) run() {
 // database does not answer, none of them need wait for the others to find out.
 func (a *auditor) write(group []pending) {
 	err := a.commit(group)
-	if err == nil || len(group) == 1 || lost(err) {
+	if err == nil || len(group) == 1 || absent(err) {
 		for _, p := range group {
 			p.result <- err
 		}
@@ -231,9 +253,15 @@ func (a *auditor) write(group []pending) {
 	}
 }
 
+// absent reports whether the database did not answer, or gave up waiting for a
+// lock: no member of a group would fare better.
+func absent(err error) bool {
+	return fhir.IsCode(err, fhir.Transient) || fhir.IsCode(err, fhir.TooCostly)
+}
+
 // writeTimeout bounds one commit of audit entries; then the reads that wait
 // for it are answered 503.
-const writeTimeout = 10 * time.Second
+const writeTimeout = 5 * time.Second
 
 func (a *auditor) commit(group []pending) error {
 	bySchema := map[string][]AuditRow{}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/cordon-fhir/cordon/tenant"
 )
@@ -71,9 +72,22 @@ const faultQuery = `
 	WHERE  n.nspname = $2 AND p.polroles && ((SELECT array_agg(oid) FROM held) || 0::oid)
 	AND    coalesce(pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid))
 	       !~ '^\(tenant_id = \( SELECT ([a-z0-9_]+\.)?tenant\(\) AS tenant\)\)$'
-	UNION ALL
+	UNION ALL ` + forgetsQuery
+
+// forgetsQuery asks the connection that runs it: a role or a database can have
+// a setting of its own.
+const forgetsQuery = `
 	SELECT 'setting ' || name || ' is off, which loses acknowledged writes'
 	FROM   pg_settings WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit') AND setting = 'off'`
+
+// forgets returns why a crash would lose what the connections of pool commit.
+func forgets(ctx context.Context, pool *pgxpool.Pool) ([]string, error) {
+	rows, err := pool.Query(ctx, forgetsQuery)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}
 
 func (p *place) faults(ctx context.Context, at tenant.Placement) ([]string, error) {
 	rows, err := p.pool.Query(ctx, faultQuery, at.Role, at.Schema)
