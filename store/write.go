@@ -148,25 +148,30 @@ func (tx *Tx) Patch(ctx context.Context, ref fhir.Ref, d *fhir.Document, ifMatch
 }
 
 func (tx *Tx) replace(ctx context.Context, do fhir.Interaction, ref fhir.Ref, d *fhir.Document, ifMatch int64) (r fhir.Resource, created bool, err error) {
-	tx.attempt(audit.Entry{Interaction: do, Type: ref.Type, Entity: ref})
-	p, err := tx.gate.Permit(do, ref.Type)
+	p, old, err := tx.take(ctx, do, ref)
 	if err != nil {
 		return fhir.Resource{}, false, err
-	}
-	old, err := tx.fetch(ctx, ref)
-	if err != nil {
-		return fhir.Resource{}, false, err
-	}
-	if old != nil {
-		if err := tx.visible(ctx, p, *old); err != nil {
-			return fhir.Resource{}, false, err
-		}
 	}
 	if err := match(old, ifMatch); err != nil {
 		return fhir.Resource{}, false, err
 	}
 	r, err = tx.put(p, do, ref, d, old)
 	return r, old == nil || old.deleted, err
+}
+
+// take returns the current version, locked, if the Grant may do the interaction
+// to it; nil if there is none.
+func (tx *Tx) take(ctx context.Context, do fhir.Interaction, ref fhir.Ref) (smart.Permit, *row, error) {
+	tx.attempt(audit.Entry{Interaction: do, Type: ref.Type, Entity: ref})
+	p, err := tx.gate.Permit(do, ref.Type)
+	if err != nil {
+		return p, nil, err
+	}
+	old, err := tx.fetch(ctx, ref)
+	if err == nil && old != nil {
+		err = tx.visible(ctx, p, *old)
+	}
+	return p, old, err
 }
 
 // match checks If-Match against what is there.
@@ -180,20 +185,12 @@ func match(old *row, ifMatch int64) error {
 // Current returns the current version, locked, for a change that depends on
 // it; errors as for Read.
 func (tx *Tx) Current(ctx context.Context, do fhir.Interaction, ref fhir.Ref) (fhir.Resource, error) {
-	tx.attempt(audit.Entry{Interaction: do, Type: ref.Type, Entity: ref})
-	p, err := tx.gate.Permit(do, ref.Type)
-	if err != nil {
-		return fhir.Resource{}, err
-	}
-	old, err := tx.fetch(ctx, ref)
+	_, old, err := tx.take(ctx, do, ref)
 	if err != nil {
 		return fhir.Resource{}, err
 	}
 	if old == nil {
 		return fhir.Resource{}, unknown(ref)
-	}
-	if err := tx.visible(ctx, p, *old); err != nil {
-		return fhir.Resource{}, err
 	}
 	if old.deleted {
 		return fhir.Resource{}, gone(ref)
@@ -252,19 +249,9 @@ func (tx *Tx) put(p smart.Permit, do fhir.Interaction, ref fhir.Ref, d *fhir.Doc
 // Delete stores a deletion as the next version. deleted is false if there was
 // nothing to delete.
 func (tx *Tx) Delete(ctx context.Context, ref fhir.Ref, ifMatch int64) (r fhir.Resource, deleted bool, err error) {
-	tx.attempt(audit.Entry{Interaction: fhir.Delete, Type: ref.Type, Entity: ref})
-	p, err := tx.gate.Permit(fhir.Delete, ref.Type)
+	p, old, err := tx.take(ctx, fhir.Delete, ref)
 	if err != nil {
 		return fhir.Resource{}, false, err
-	}
-	old, err := tx.fetch(ctx, ref)
-	if err != nil {
-		return fhir.Resource{}, false, err
-	}
-	if old != nil {
-		if err := tx.visible(ctx, p, *old); err != nil {
-			return fhir.Resource{}, false, err
-		}
 	}
 	if err := match(old, ifMatch); err != nil {
 		return fhir.Resource{}, false, err

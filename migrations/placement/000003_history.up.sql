@@ -1,5 +1,5 @@
--- Every version of every resource, the current one too. Nothing changes or
--- removes a version.
+-- Past versions of resources, deletions too; the newest is in resource. Nothing
+-- changes or removes one.
 CREATE TABLE {{schema}}.history (
     rid       bigint      NOT NULL,
     updated   timestamptz NOT NULL,
@@ -14,7 +14,7 @@ CREATE TABLE {{schema}}.history (
 ALTER TABLE {{schema}}.history ALTER COLUMN body SET STORAGE EXTERNAL;
 CREATE INDEX history_updated ON {{schema}}.history (tenant_id, type, updated, rid, version);
 
-COMMENT ON TABLE  {{schema}}.history      IS 'Each version of each resource, kept as it was.';
+COMMENT ON TABLE  {{schema}}.history      IS 'Each past version of each resource, kept as it was.';
 COMMENT ON COLUMN {{schema}}.history.body IS 'As in resource; empty for a deletion.';
 
 ALTER TABLE {{schema}}.history ENABLE ROW LEVEL SECURITY;
