@@ -3,6 +3,11 @@ package rest
 import (
 	"context"
 	"log/slog"
+	"strings"
+	"sync"
+
+	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/search"
 )
 
 // log writes the request's line. It holds no path and no query, for both may
@@ -41,20 +46,41 @@ func method(m string) string {
 	return "other"
 }
 
-// names lists the names of the parameters, so far as they look like names.
+// names lists the names of the parameters, so far as they are the standard's or
+// ours: a client can put anything into a name. Of a chain it has the beginning.
 func (req *request) names() []string {
 	var names []string
 	for _, p := range req.params {
-		if !plainName(p.Name) {
-			p.Name = "?"
+		name := p.Name
+		if at := strings.IndexAny(name, ":."); at >= 0 {
+			name = name[:at]
 		}
-		names = append(names, p.Name)
+		if !parameterNames()[name] {
+			name = "?"
+		}
+		names = append(names, name)
 	}
 	return names
 }
 
+// parameterNames are the names of every search parameter, and of those that
+// say what an answer looks like.
+var parameterNames = sync.OnceValue(func() map[string]bool {
+	names := map[string]bool{}
+	for _, n := range []string{"_at", "_count", "_elements", "_format", "_has", "_include", "_offset", "_page", "_pretty",
+		"_revinclude", "_since", "_sort", "_summary", "_total", "_type"} {
+		names[n] = true
+	}
+	for _, t := range fhir.Types {
+		for _, p := range search.Parameters(t) {
+			names[p.Name] = true
+		}
+	}
+	return names
+})
+
 // plainName reports whether s is made as names of search parameters are, and
-// can be shown.
+// can be shown to whoever sent it.
 func plainName(s string) bool {
 	for _, r := range s {
 		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && r != '-' && r != '_' && r != ':' && r != '.' {
