@@ -25,6 +25,7 @@ type scope struct {
 	anchor gate.Row // a row with ts and rid
 	res    gate.Row // the row of resource
 	alone  bool     // no other condition has an index to begin with
+	few    bool     // the anchor has few rows: conditions are looked up for each
 	needs  *bool    // set when a condition uses res
 }
 
@@ -55,7 +56,7 @@ func (c *compiler) cond(ctx context.Context, s scope, e search.Expr) (gate.Claus
 	case search.HasToken:
 		return c.tokens(s, []int64{c.v.tokenKey(search.Token(e))}), nil
 	case search.HasReference:
-		return c.refs(s, c.v.refKey(e.Path, e.Pair), []int64{c.v.target(e.Target)}), nil
+		return c.refs(s, []int64{c.v.refKey(e.Path, e.Pair)}, []int64{c.v.target(e.Target)}), nil
 	case search.InDate:
 		return c.date(s, e), nil
 	case search.InNumber:
@@ -161,10 +162,21 @@ func (c *compiler) or(ctx context.Context, s scope, list search.Or) (gate.Clause
 	if len(keys) > 0 {
 		add(c.tokens(s, keys))
 	}
-	for _, k := range order {
-		add(c.refs(s, k, targets[k]))
+	if one := targets[firstOf(order)]; len(order) > 1 && len(one) == 1 && !slices.ContainsFunc(order, func(k int64) bool { return !slices.Equal(targets[k], one) }) {
+		add(c.refs(s, order, one)) // of one patient's compartment: one look-up
+	} else {
+		for _, k := range order {
+			add(c.refs(s, []int64{k}, targets[k]))
+		}
 	}
 	return gate.SQL(`(`).With(out, gate.SQL(`)`)), nil
+}
+
+func firstOf(list []int64) int64 {
+	if len(list) == 0 {
+		return 0
+	}
+	return list[0]
 }
 
 // same says that x is a row of the resource that s is on.
@@ -179,13 +191,22 @@ func from(table gate.Clause, x gate.Row) gate.Clause {
 
 func (c *compiler) tokens(s scope, keys []int64) gate.Clause {
 	x := c.row()
-	return from(gate.SQL(`EXISTS (SELECT 1 FROM ~idx_token`), x).With(oneOf(x.Col("key"), keys), gate.SQL(`AND`), same(x, s), gate.SQL(`)`))
+	return from(gate.SQL(`EXISTS (SELECT 1 FROM ~idx_token`), x).With(oneOf(x.Col("key"), keys), gate.SQL(`AND`), same(x, s), s.end())
 }
 
-func (c *compiler) refs(s scope, key int64, targets []int64) gate.Clause {
+func (c *compiler) refs(s scope, keys, targets []int64) gate.Clause {
 	x := c.row()
-	return from(gate.SQL(`EXISTS (SELECT 1 FROM ~idx_ref`), x).With(x.Col("key"), gate.SQL(`= ? AND`, key),
-		oneOf(x.Col("target"), targets), gate.SQL(`AND`), same(x, s), gate.SQL(`)`))
+	return from(gate.SQL(`EXISTS (SELECT 1 FROM ~idx_ref`), x).With(oneOf(x.Col("key"), keys), gate.SQL(`AND`),
+		oneOf(x.Col("target"), targets), gate.SQL(`AND`), same(x, s), s.end())
+}
+
+// end ends a sub-select. OFFSET 0 keeps the planner from joining it: it is run
+// for each row of the anchor, and not begun with.
+func (s scope) end() gate.Clause {
+	if s.few {
+		return gate.SQL(`OFFSET 0)`)
+	}
+	return gate.SQL(`)`)
 }
 
 // oneOf compares with one key, or several. One is its own form because an
@@ -288,11 +309,7 @@ func (c *compiler) chain(ctx context.Context, s scope, e search.Chain) (gate.Cla
 		if len(targets) == 0 {
 			return never, nil
 		}
-		out := c.refs(s, keys[0], targets)
-		for _, k := range keys[1:] {
-			out = out.With(gate.SQL(`OR`), c.refs(s, k, targets))
-		}
-		return gate.SQL(`(`).With(out, gate.SQL(`)`)), nil
+		return c.refs(s, keys, targets), nil
 	}
 	x, y := c.row(), c.row()
 	needs := true

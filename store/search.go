@@ -383,19 +383,67 @@ func (pl plan) contested() bool {
 	ways := 0
 	main, _ := search.MainDate(pl.on)
 	for _, e := range list {
-		switch e := e.(type) {
+		switch e.(type) {
 		case search.Present, search.Updated, search.Not:
 		case search.Chain: // it may have many targets, or few
 			return true
-		case search.InDate:
-			if e.Path != main { // that is in every index
+		default:
+			if !dated(e, main) { // the main date is in every index
 				ways++
 			}
-		default:
-			ways++
 		}
 	}
-	return ways > 1
+	return ways > 1 && ofPatient(list, main) < 0
+}
+
+// dated reports whether e is about the element and nothing else.
+func dated(e search.Expr, path search.Path) bool {
+	not := func(x search.Expr) bool { return !dated(x, path) }
+	switch e := e.(type) {
+	case search.InDate:
+		return e.Path == path
+	case search.Or:
+		return !slices.ContainsFunc(e, not)
+	case search.And:
+		return !slices.ContainsFunc(e, not)
+	}
+	return false
+}
+
+// ofPatient returns which member of the conjunction is a patient's reference,
+// -1 if there is none. A patient has few resources of a type: it is the one to
+// begin with, whatever the others are, unless they are ranges, which cannot be
+// looked up for one resource.
+func ofPatient(list search.And, main search.Path) int {
+	at := -1
+	for i, e := range list {
+		ref, ok := e.(search.HasReference)
+		switch {
+		case ok && at < 0 && strings.HasPrefix(ref.Target, "Patient/"):
+			at = i
+		case !looked(e, main):
+			return -1
+		}
+	}
+	return at
+}
+
+// looked reports whether e can be looked up for one resource.
+func looked(e search.Expr, main search.Path) bool {
+	not := func(x search.Expr) bool { return !looked(x, main) }
+	switch e := e.(type) {
+	case search.HasToken, search.HasReference, search.HasText, search.HasID, search.Present, search.Updated:
+		return true
+	case search.InDate:
+		return e.Path == main
+	case search.Not:
+		return looked(e.X, main)
+	case search.Or:
+		return !slices.ContainsFunc(e, not)
+	case search.And:
+		return !slices.ContainsFunc(e, not)
+	}
+	return false
 }
 
 // maxJoined is how many members of a conjunction are joined. The planner tries
@@ -431,6 +479,11 @@ func (v *View) statement(ctx context.Context, pl plan, resource bool) (from, whe
 	}
 	var rest []search.Expr
 	left := joins(list)
+	main, _ := search.MainDate(pl.on)
+	if at := ofPatient(list, main); at >= 0 {
+		list = slices.Concat(list[at:at+1], list[:at], list[at+1:])
+		left, s.few = 1, true
+	}
 	for _, e := range list {
 		if left == 0 {
 			rest = append(rest, e)

@@ -48,7 +48,7 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 	if os.Getenv("GOGC") == "" {
 		// What a request leaves behind is small against what a server has:
 		// collecting it less often gives some of the CPU back.
-		debug.SetGCPercent(200)
+		debug.SetGCPercent(150)
 	}
 	registry, err := store.OpenRegistry(ctx, cfg.registryURL, cfg.kms)
 	if err != nil {
