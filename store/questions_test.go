@@ -339,7 +339,8 @@ func (a *asker) text(kind string, e search.Expr, source *held) string {
 	case search.HasID:
 		return source.Ref.ID
 	case search.Updated:
-		return a.date(search.DateRange{Lo: source.Updated, Hi: source.Updated})
+		// ap is a part of the time since, which passes while both sides search.
+		return strings.TrimPrefix(a.date(search.DateRange{Lo: source.Updated, Hi: source.Updated}), "ap")
 	}
 	if len(list) == 0 {
 		return ""
