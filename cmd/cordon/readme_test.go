@@ -27,7 +27,7 @@ func steps(readme string) (all []step) {
 	return all
 }
 
-func TestTheTourInTheReadmeWorksAsPasted(t *testing.T) {
+func TestTheTourInTheReadmeWorksAsPasted(t *testing.T) { // API-02: with everything on
 	if testing.Short() {
 		t.Skip("starts PostgreSQL and a server")
 	}
