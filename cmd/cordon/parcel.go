@@ -10,6 +10,7 @@ import (
 	"io"
 	"iter"
 	"os"
+	"strconv"
 	"strings"
 )
 
@@ -37,6 +38,8 @@ type bundleEntry struct {
 type entryRequest struct {
 	Method      string `json:"method"`
 	URL         string `json:"url"`
+	IfMatch     string `json:"ifMatch,omitempty"`
+	IfNoneMatch string `json:"ifNoneMatch,omitempty"`
 	IfNoneExist string `json:"ifNoneExist,omitempty"`
 }
 
@@ -191,17 +194,37 @@ func entryOf(e bundleEntry) (bundleEntry, error) {
 	return e, nil
 }
 
-// asBatch returns a Bundle with the type batch.
+// asBatch returns the entries of a transaction as a batch, in which none may
+// refer to another by its fullUrl: what would be created and has an id is put
+// there, and referred to by it.
 func asBatch(bundle []byte) ([]byte, error) {
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(bundle, &members); err != nil {
+	var b struct {
+		Entry []bundleEntry `json:"entry"`
+	}
+	if err := json.Unmarshal(bundle, &b); err != nil {
 		return nil, fmt.Errorf("reading a Bundle: %w", err)
 	}
-	members["type"] = json.RawMessage(`"batch"`)
-	return json.Marshal(members)
+	var names []string // of strings.NewReplacer: what is replaced, and by what
+	for i, e := range b.Entry {
+		if e.Request == nil || e.Resource == nil || e.Request.Method != "POST" && e.Request.Method != "PUT" || e.Request.IfNoneExist != "" {
+			continue
+		}
+		put, err := entryOf(e)
+		if err != nil || put.Request.Method != "PUT" || !strings.HasPrefix(e.FullURL, "urn:") {
+			continue
+		}
+		names = append(names, strconv.Quote(e.FullURL), strconv.Quote(put.Request.URL))
+		put.FullURL = ""
+		b.Entry[i] = put
+	}
+	replacer := strings.NewReplacer(names...)
+	for i := range b.Entry {
+		b.Entry[i].Resource = json.RawMessage(replacer.Replace(string(b.Entry[i].Resource)))
+	}
+	return encodeBundle("batch", b.Entry)
 }
 
-func bundleOf(entries []bundleEntry) (parcel, error) {
+func encodeBundle(kind string, entries []bundleEntry) ([]byte, error) {
 	var body bytes.Buffer
 	enc := json.NewEncoder(&body)
 	enc.SetEscapeHTML(false) // narrative keeps its bytes
@@ -209,11 +232,19 @@ func bundleOf(entries []bundleEntry) (parcel, error) {
 		ResourceType string        `json:"resourceType"`
 		Type         string        `json:"type"`
 		Entry        []bundleEntry `json:"entry"`
-	}{"Bundle", "transaction", entries})
+	}{"Bundle", kind, entries})
 	if err != nil {
-		return parcel{}, fmt.Errorf("making a Bundle: %w", err)
+		return nil, fmt.Errorf("making a Bundle: %w", err)
 	}
-	p := parcel{body: body.Bytes(), entries: len(entries), again: true, parts: true}
+	return body.Bytes(), nil
+}
+
+func bundleOf(entries []bundleEntry) (parcel, error) {
+	body, err := encodeBundle("transaction", entries)
+	if err != nil {
+		return parcel{}, err
+	}
+	p := parcel{body: body, entries: len(entries), again: true, parts: true}
 	for _, e := range entries {
 		p.again = p.again && e.Request.Method == "PUT"
 	}

@@ -130,3 +130,20 @@ func TestAFaultyFileIsNamedWithItsLine(t *testing.T) {
 	}
 	t.Error("no fault was found")
 }
+
+func TestEntriesSentApartReferToEachOtherById(t *testing.T) {
+	got, err := asBatch([]byte(`{"resourceType":"Bundle","type":"transaction","entry":[
+		{"fullUrl":"urn:uuid:1","resource":{"resourceType":"Patient","id":"p"},"request":{"method":"POST","url":"Patient"}},
+		{"fullUrl":"urn:uuid:2","resource":{"resourceType":"Observation","id":"o","subject":{"reference":"urn:uuid:1"}},"request":{"method":"POST","url":"Observation"}},
+		{"request":{"method":"DELETE","url":"Patient/gone"}}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `{"resourceType":"Bundle","type":"batch","entry":[` +
+		`{"resource":{"resourceType":"Patient","id":"p"},"request":{"method":"PUT","url":"Patient/p"}},` +
+		`{"resource":{"resourceType":"Observation","id":"o","subject":{"reference":"Patient/p"}},"request":{"method":"PUT","url":"Observation/o"}},` +
+		`{"request":{"method":"DELETE","url":"Patient/gone"}}]}` + "\n"
+	if string(got) != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
