@@ -162,8 +162,8 @@ func (c *compiler) or(ctx context.Context, s scope, list search.Or) (gate.Clause
 	if len(keys) > 0 {
 		add(c.tokens(s, keys))
 	}
-	if one := targets[firstOf(order)]; len(order) > 1 && len(one) == 1 && !slices.ContainsFunc(order, func(k int64) bool { return !slices.Equal(targets[k], one) }) {
-		add(c.refs(s, order, one)) // of one patient's compartment: one look-up
+	if sameTarget(order, targets) {
+		add(c.refs(s, order, targets[order[0]])) // of one patient's compartment: one look-up
 	} else {
 		for _, k := range order {
 			add(c.refs(s, []int64{k}, targets[k]))
@@ -172,11 +172,11 @@ func (c *compiler) or(ctx context.Context, s scope, list search.Or) (gate.Clause
 	return gate.SQL(`(`).With(out, gate.SQL(`)`)), nil
 }
 
-func firstOf(list []int64) int64 {
-	if len(list) == 0 {
-		return 0
-	}
-	return list[0]
+// sameTarget reports whether all of several keys are asked for one target.
+func sameTarget(keys []int64, targets map[int64][]int64) bool {
+	return len(keys) > 1 && !slices.ContainsFunc(keys, func(k int64) bool {
+		return len(targets[k]) != 1 || targets[k][0] != targets[keys[0]][0]
+	})
 }
 
 // same says that x is a row of the resource that s is on.

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -254,6 +255,32 @@ func TestDev(t *testing.T) {
 		token := p.cordon(t, "token", "--tenant", "harbor", "--scope", "user/*.rs", "--user", "Practitioner/dr2")
 		if code, body := p.do(t, "GET", base+"/Patient/p2", token, ""); code != 200 {
 			t.Errorf("as a clinician: got %d %.300s", code, body)
+		}
+	})
+	t.Run("a client that is disabled loses the token that it has", func(t *testing.T) { // T034
+		api, err := p.control()
+		if err != nil {
+			t.Fatal(err)
+		}
+		clients, err := api.clients(t.Context(), "orchard")
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := slices.IndexFunc(clients, func(c clientRow) bool { return c.ID == "reader" })
+		base := p.Tenants[slices.IndexFunc(p.Tenants, func(x devTenant) bool { return x.Slug == "orchard" })].FHIRBase
+		token := p.cordon(t, "token", "--tenant", "orchard", "--client", "reader", "--scope", "system/*.rs")
+		for _, disabled := range []bool{true, false} {
+			clients[at].Disabled = disabled
+			if code, body := p.do(t, "GET", base+"/Patient/p1", token, ""); disabled && code != 200 {
+				t.Fatalf("before: %d %.300s", code, body)
+			}
+			if err := api.do(t.Context(), "POST", "/tenants/orchard/clients", clients[at], nil); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(1500 * time.Millisecond) // what a server remembers is a second old at most
+			if code, body := p.do(t, "GET", base+"/Patient/p1", token, ""); code != 401 {
+				t.Errorf("disabled %t: got %d %.300s, want 401", disabled, code, body)
+			}
 		}
 	})
 	t.Run("real records go into every tenant", func(t *testing.T) {
