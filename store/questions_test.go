@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"net/url"
@@ -211,7 +212,7 @@ func (a *asker) has(on fhir.Type, source *held) string {
 var modifiers = map[string][]string{
 	"string": {"", "", ":exact", ":contains"}, "token": {"", "", "", ":not", ":text", ":of-type"},
 	"reference": {"", "", ":identifier", ":Type"}, "uri": {"", ":below", ":above"},
-	"date": {""}, "number": {""}, "quantity": {""}, "composite": {""},
+	"date": {""}, "number": {""}, "quantity": {""}, "composite": {""}, "special": {""},
 }
 
 // plain returns "&name=value", or several values, of the source and of others
@@ -238,7 +239,7 @@ func (a *asker) plain(p search.Parameter, source *held) string {
 
 var probes = map[string][]string{
 	"string": {"probe"}, "token": {"probe", "true", "a|b|c"}, "reference": {"probe", "Patient/probe", "http://probe/x"},
-	"uri": {"http://probe"}, "date": {"2020"}, "number": {"1"}, "quantity": {"1", "1|a|b"},
+	"uri": {"http://probe"}, "date": {"2020"}, "number": {"1"}, "quantity": {"1", "1|a|b"}, "special": {"0|0|1"},
 }
 
 // value returns a value of the source for a parameter, "" if it has none.
@@ -336,6 +337,8 @@ func (a *asker) text(kind string, e search.Expr, source *held) string {
 		}
 	case search.InNumber:
 		list = a.numbers(e, terms)
+	case search.Within:
+		list = a.near(e, terms)
 	case search.HasID:
 		return source.Ref.ID
 	case search.Updated:
@@ -412,6 +415,26 @@ func (a *asker) numbers(e search.InNumber, terms *search.Terms) (list []string) 
 		list = append(list, text)
 	}
 	return list
+}
+
+// near returns a point about the position of the source, and a distance.
+func (a *asker) near(e search.Within, terms *search.Terms) []string {
+	var at [2]float64
+	found := false
+	for _, n := range terms.Numbers {
+		switch n.Path {
+		case e.Path + ".latitude":
+			at[0], found = n.Lo, true
+		case e.Path + ".longitude":
+			at[1] = n.Lo
+		}
+	}
+	if !found {
+		return nil
+	}
+	off := pick(a, []float64{0, 0.01, 0.5, 5})
+	at[0], at[1] = max(-90, at[0]-off), min(180, at[1]+off)
+	return []string{fmt.Sprintf("%v|%v|%v|%s", at[0], at[1], off*pick(a, []float64{0, 50, 150, 300}), pick(a, []string{"km", "[mi_us]", "km"}))}
 }
 
 func (a *asker) number(n search.NumberRange) string {

@@ -384,7 +384,7 @@ func (pl plan) contested() bool {
 	main, _ := search.MainDate(pl.on)
 	for _, e := range list {
 		switch e.(type) {
-		case search.Present, search.Updated, search.Not:
+		case search.Present, search.Updated, search.Not, search.Within:
 		case search.Chain: // it may have many targets, or few
 			return true
 		default:

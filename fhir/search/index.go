@@ -315,6 +315,7 @@ var emitters = map[string]map[string]func(*indexer, *leaf, value) bool{
 		"Quantity": (*indexer).quantity, "Age": (*indexer).quantity, "Duration": (*indexer).quantity,
 		"Money": (*indexer).money, "Range": (*indexer).quantities,
 	},
+	"special": {"BackboneElement": (*indexer).position},
 }
 
 func (x *indexer) code(l *leaf, v value) bool {

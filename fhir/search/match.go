@@ -53,6 +53,8 @@ func matches(e Expr, r *fhir.Resource, t *Terms) (bool, error) {
 		return slices.ContainsFunc(t.Numbers, func(n NumberRange) bool {
 			return n.Path == e.Path && n.Unit == e.Unit && n.within(e.Bounds)
 		}), nil
+	case Within:
+		return e.holds(t), nil
 	case Present:
 		return r.Ref.Type == e.Type && t.Present&(1<<e.Bit) != 0, nil
 	case HasID:
@@ -129,6 +131,8 @@ func Exact(e Expr) bool {
 		return Exact(e.X)
 	case HasText:
 		return e.Exact()
+	case Within:
+		return false
 	}
 	return true
 }

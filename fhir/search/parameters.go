@@ -27,9 +27,7 @@ func Parameters(t fhir.Type) []Parameter {
 	}
 	var list []Parameter
 	for _, p := range tb.parameters {
-		if p.Type != "special" {
-			list = append(list, Parameter{p.Code, p.Type, p.URL, p.Targets})
-		}
+		list = append(list, Parameter{p.Code, p.Type, p.URL, p.Targets})
 	}
 	return list
 }

@@ -165,7 +165,7 @@ func readParam(tb *table, name, value string, o Options, depth int) (Expr, error
 	head, rest, chained := strings.Cut(name, ".")
 	code, modifier, _ := strings.Cut(head, ":")
 	p := tb.byCode[code]
-	if p == nil || p.Type == "special" {
+	if p == nil {
 		return nil, errUnknown
 	}
 	if chained {
@@ -367,6 +367,10 @@ func (e element) expr(p *parameter, name, modifier, text string, o Options) (Exp
 	case "quantity":
 		if modifier == "" {
 			return e.quantity(name, text)
+		}
+	case "special":
+		if modifier == "" {
+			return e.near(name, text)
 		}
 	}
 	return nil, unsupportedModifier(name)

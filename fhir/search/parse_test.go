@@ -29,7 +29,7 @@ func TestFaultsAreRefusedWithoutTheirValues(t *testing.T) { // S-03
 		{"Patient", "_list=" + secret, fhir.NotSupported},
 		{"Patient", "_filter=" + secret, fhir.NotSupported},
 		{"Patient", "_query=" + secret, fhir.NotSupported},
-		{"Location", "near=" + secret, fhir.NotSupported},
+		{"Location", "near=" + secret, fhir.Invalid},
 		{"Patient", "birthdate=" + secret, fhir.Invalid},
 		{"Patient", "birthdate=2020-13", fhir.Invalid},
 		{"Patient", "birthdate=2021-02-29", fhir.Invalid},

@@ -69,9 +69,9 @@ func Equal(a, b Expr) bool {
 	case ReverseChain:
 		b, ok := b.(ReverseChain)
 		return ok && a.Type == b.Type && a.Pair == b.Pair && slices.Equal(a.Paths, b.Paths) && Equal(a.X, b.X)
-	case HasToken, HasReference, HasText, Present:
+	case HasToken, HasReference, HasText, Within, Present:
 		switch b.(type) {
-		case HasToken, HasReference, HasText, Present:
+		case HasToken, HasReference, HasText, Within, Present:
 			return a == b
 		}
 	}
@@ -154,6 +154,8 @@ func On(t fhir.Type, e Expr) Expr {
 	case InDate:
 		return on(e.Path)
 	case InNumber:
+		return on(e.Path)
+	case Within:
 		return on(e.Path)
 	case Present:
 		if e.Type != t {

@@ -66,7 +66,7 @@ const (
 // not read from an element.
 var kindOf = map[string]kind{
 	"token": tokens, "uri": tokens, "string": texts, "reference": references,
-	"date": dates, "number": numbers, "quantity": numbers,
+	"date": dates, "number": numbers, "quantity": numbers, "special": numbers,
 }
 
 // A node is a member of an object in the tree of elements to read.
@@ -150,7 +150,7 @@ func newTable(t fhir.Type) *table {
 		tb.parameters = append(tb.parameters, p)
 		tb.byCode[p.Code] = p
 		switch {
-		case direct[p.Code], p.Type == "special":
+		case direct[p.Code]:
 		case p.Type == "composite":
 			for _, c := range p.Composites {
 				p.composites = append(p.composites, tb.composite(p.Code, c))

@@ -1,0 +1,88 @@
+package store_test
+
+import (
+	"testing"
+
+	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/search"
+	"github.com/cordon-fhir/cordon/smart"
+	"github.com/cordon-fhir/cordon/store"
+	"github.com/cordon-fhir/cordon/tenant"
+)
+
+// worlds gives fn a tenant of each mode, of its own, that holds the documents.
+func worlds(t *testing.T, docs []*fhir.Document, fn func(t *testing.T, d *door, w *world, slug string)) {
+	t.Helper()
+	d := openDoor(t)
+	for _, mode := range []tenant.Mode{tenant.Shared, tenant.Schema, tenant.Database} {
+		t.Run(string(mode), func(t *testing.T) {
+			t.Parallel()
+			slug := tenantNamed(t, d, mode)
+			fn(t, d, d.fill(t, slug, docs), slug)
+		})
+	}
+}
+
+// tenantNamed provisions a tenant for one test and returns its slug.
+func tenantNamed(t *testing.T, d *door, mode tenant.Mode) string {
+	t.Helper()
+	slug := "w" + store.NewID()[24:]
+	if _, _, err := d.Migrator.Provision(t.Context(), store.NewTenant{Slug: slug, Name: slug, Mode: mode}); err != nil {
+		t.Fatal(err)
+	}
+	return slug
+}
+
+// same holds that each search finds something, and what memory says.
+func (d *door) same(t *testing.T, w *world, grant func() *smart.Grant, on fhir.Type, queries ...string) {
+	t.Helper()
+	for _, query := range queries {
+		params, err := search.ParseQuery(query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := grant()
+		q, err := search.Parse(on, params, search.Options{Base: base(g.Tenant().Slug.String())})
+		if err != nil {
+			t.Errorf("%s?%s: %v", on, query, err)
+			continue
+		}
+		want, err := w.answer(t, g, q)
+		if err != nil {
+			t.Errorf("%s?%s: %v", on, query, err)
+			continue
+		}
+		if len(want) == 0 {
+			t.Errorf("%s?%s finds nothing: the question is no good", on, query)
+		}
+		got, total, err := d.pages(t, grant, on, query+"&_count=2&_total=accurate")
+		if err != nil {
+			t.Errorf("%s?%s: %v", on, query, err)
+			continue
+		}
+		if diff := difference(got, want); diff != "" {
+			t.Errorf("%s?%s:%s", on, query, diff)
+		}
+		if *total != len(want) {
+			t.Errorf("%s?%s: total %d, want %d", on, query, *total, len(want))
+		}
+	}
+}
+
+func TestPlacesAreFoundByTheirDistance(t *testing.T) { // S-17
+	var docs []*fhir.Document
+	for i := range 40 {
+		docs = append(docs, document(t, `{"resourceType":"Location","id":"at%d","status":%q,"position":{"longitude":%d.5,"latitude":%d.25}}`,
+			i, []string{"active", "inactive"}[i%2], -179+i*9, 60-i*3))
+	}
+	docs = append(docs, document(t, `{"resourceType":"Encounter","id":"e","status":"planned","class":{"code":"AMB"},"location":[{"location":{"reference":"Location/at20"}}]}`))
+	worlds(t, docs, func(t *testing.T, d *door, w *world, slug string) {
+		grant := func() *smart.Grant { return d.grant(t, slug, everything) }
+		d.same(t, w, grant, "Location", "near=0|1|1000|km", "near=60|179|500|km", "near=0|0|20000|km&status=active", "near=88|0|8000|[mi_us]",
+			"near=60|-178.5|40|km,0.25|1.5|10", "near=0|0|3000|km&_sort=_id", "near:missing=false&near=0|0|9000")
+		d.same(t, w, grant, "Encounter", "location.near=0.25|1.5|10|km")
+		d.same(t, w, func() *smart.Grant {
+			return d.grant(t, slug, "system/Location.rs?near=0|0|3000|km system/Encounter.rs")
+		}, "Location", "status=active", "near=0|0|9000|km")
+	})
+}
