@@ -20,6 +20,8 @@ var tables = []func(p *definitions, root string) error{
 	writeSearch,
 	writeElements,
 	writeValueSets,
+	writeInvariants,
+	writeBindings,
 }
 
 func main() {

@@ -12,7 +12,9 @@ import (
 // A structure is a StructureDefinition, as far as the tables need it.
 // https://hl7.org/fhir/R4/structuredefinition.html
 type structure struct {
+	URL        string
 	Name       string
+	Type       string
 	Kind       string // "resource", "complex-type" or "primitive-type"
 	Abstract   bool
 	Derivation string
@@ -30,10 +32,14 @@ type element struct {
 	IsModifier       bool
 	IsSummary        bool
 	Binding          struct{ Strength, ValueSet string }
+	Constraint       []constraint
 }
+
+type constraint struct{ Key, Severity, Expression string }
 
 type elementType struct {
 	Code          string
+	Profile       []string
 	TargetProfile []string
 	Extension     []struct{ URL, ValueURL string }
 }
