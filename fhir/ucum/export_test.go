@@ -1,0 +1,4 @@
+package ucum
+
+// Atoms are the units of the table.
+var Atoms = atoms
