@@ -363,7 +363,7 @@ func (c *compiler) reverseOpened(ctx context.Context, s scope, p smart.Permit, e
 		if err != nil {
 			return err
 		}
-		for _, ref := range search.References(d, e.Paths) {
+		for _, ref := range c.v.schema.References(d, e.Paths) {
 			rids = append(rids, c.v.rid(ref))
 		}
 		return nil

@@ -38,6 +38,7 @@ type world struct {
 	byType map[fhir.Type][]*held
 	byRef  map[fhir.Ref]*held
 	types  []fhir.Type // that hold something, in order
+	schema search.Schema
 }
 
 type held struct {
@@ -46,15 +47,15 @@ type held struct {
 	terms *search.Terms
 }
 
-func newWorld(t testing.TB, list []fhir.Resource) *world {
+func newWorld(t testing.TB, schema search.Schema, list []fhir.Resource) *world {
 	t.Helper()
-	w := &world{byType: map[fhir.Type][]*held{}, byRef: map[fhir.Ref]*held{}}
+	w := &world{schema: schema, byType: map[fhir.Type][]*held{}, byRef: map[fhir.Ref]*held{}}
 	for _, r := range list {
 		d, err := fhir.Reopen(r.Body)
 		if err != nil {
 			t.Fatal(err)
 		}
-		h := &held{r, d, search.Index(d)}
+		h := &held{r, d, schema.Index(d)}
 		w.all = append(w.all, h)
 		w.byType[r.Ref.Type] = append(w.byType[r.Ref.Type], h)
 		w.byRef[r.Ref] = h
@@ -88,7 +89,7 @@ func (w *world) tester(g *smart.Grant, e search.Expr) (test, error) {
 			targets[h.Ref] = true
 		}
 		return func(h *held) bool {
-			return slices.ContainsFunc(search.References(h.doc, e.Paths), func(r fhir.Ref) bool { return targets[r] })
+			return slices.ContainsFunc(w.schema.References(h.doc, e.Paths), func(r fhir.Ref) bool { return targets[r] })
 		}, err
 	case search.ReverseChain:
 		met, err := w.met(g, e.Type, e.X)
@@ -97,7 +98,7 @@ func (w *world) tester(g *smart.Grant, e search.Expr) (test, error) {
 			if e.Pair != (search.Token{}) && !slices.Contains(h.terms.Tokens, e.Pair) {
 				continue
 			}
-			for _, r := range search.References(h.doc, e.Paths) {
+			for _, r := range w.schema.References(h.doc, e.Paths) {
 				targets[r] = true
 			}
 		}
@@ -390,7 +391,7 @@ func (d *door) fill(t testing.TB, slug string, docs []*fhir.Document) *world {
 		}
 		return nil
 	})
-	return newWorld(t, kept)
+	return newWorld(t, search.Schema{Base: base(slug)}, kept)
 }
 
 // pages returns all that the search finds, page by page, and the total that
@@ -600,14 +601,14 @@ func (d *door) compareIncludes(t *testing.T, w *world, grant func() *smart.Grant
 		}
 		if inc.Reverse {
 			for _, h := range w.byType[inc.Source] {
-				if slices.ContainsFunc(search.References(h.doc, paths), func(r fhir.Ref) bool { return matched[r] }) {
+				if slices.ContainsFunc(w.schema.References(h.doc, paths), func(r fhir.Ref) bool { return matched[r] }) {
 					add(h)
 				}
 			}
 			continue
 		}
 		for _, h := range matches {
-			for _, r := range search.References(h.doc, paths) {
+			for _, r := range w.schema.References(h.doc, paths) {
 				if inc.Target == "" || r.Type == inc.Target {
 					add(w.byRef[r])
 				}
@@ -683,7 +684,7 @@ func (d *door) sameForRead(t *testing.T, w *world, grant func() *smart.Grant) *w
 			t.Errorf("%s is read and not found", ref)
 		}
 	}
-	return newWorld(t, all)
+	return newWorld(t, w.schema, all)
 }
 
 func TestAChainToManyTargetsFindsTheSame(t *testing.T) { // S-20

@@ -288,7 +288,7 @@ func (v *View) noteAll(e audit.Entry, disclosed ...[]fhir.Resource) {
 	seen := map[fhir.Ref]bool{}
 	for _, list := range disclosed {
 		for _, r := range list {
-			for _, p := range patients(r) {
+			for _, p := range v.patients(r) {
 				if seen[p] {
 					continue
 				}

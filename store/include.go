@@ -81,7 +81,7 @@ func (v *View) included(ctx context.Context, inc search.Include, sources []fhir.
 		if err != nil {
 			return nil, err
 		}
-		for _, ref := range search.References(d, inc.Paths) {
+		for _, ref := range v.schema.References(d, inc.Paths) {
 			if inc.Target != "" && ref.Type != inc.Target || have[ref] || asked[ref] {
 				continue
 			}

@@ -104,10 +104,10 @@ func (tx *Tx) store(p smart.Permit, next row, old *row, present uint64, was, is 
 	for _, k := range without(was.tokens, stayed.tokens) {
 		w.oldTokens.add(k, was.ts, next.rid)
 	}
-	for _, k := range without(is.refs, stays.refs) {
+	for _, k := range without(is.refs, without(stays.refs, was.others)) {
 		w.refs.add(k, is.ts, next.rid)
 	}
-	for _, k := range without(was.refs, stayed.refs) {
+	for _, k := range without(slices.Concat(was.refs, was.others), stayed.refs) {
 		w.oldRefs.add(k, was.ts, next.rid)
 	}
 	for _, k := range without(is.nums, was.nums) {
@@ -250,7 +250,8 @@ func (w *pending) statements() []gate.Clause {
 	if c := &w.refs; len(c.rid) > 0 {
 		qs = append(qs, gate.SQL(`
 			INSERT INTO ~idx_ref (tenant_id, key, target, ts, rid)
-			SELECT $1, * FROM unnest(?::bigint[], ?::bigint[], ?::timestamptz[], ?::bigint[])`, c.key, c.target, c.ts, c.rid))
+			SELECT $1, * FROM unnest(?::bigint[], ?::bigint[], ?::timestamptz[], ?::bigint[])
+			ON CONFLICT DO NOTHING`, c.key, c.target, c.ts, c.rid))
 	}
 	if c := &w.nums; len(c.rid) > 0 {
 		qs = append(qs, gate.SQL(`

@@ -135,7 +135,7 @@ func (a *asker) chain(p search.Parameter, source *held) string {
 	var found []fhir.Ref
 	a.leaves(source.Ref.Type, p.Name, "x/x:x", func(e search.Expr) {
 		if e, ok := e.(search.HasReference); ok {
-			found = append(found, search.References(source.doc, []search.Path{e.Path})...)
+			found = append(found, a.w.schema.References(source.doc, []search.Path{e.Path})...)
 		}
 	})
 	for _, ref := range found {
@@ -198,7 +198,7 @@ func (a *asker) has(on fhir.Type, source *held) string {
 		var e search.ReverseChain
 		a.leaves(on, "_has:"+name+":_id", "x", func(x search.Expr) { e, _ = x.(search.ReverseChain) })
 		for _, h := range a.w.byType[fhir.Type(from)] {
-			if slices.Contains(search.References(h.doc, e.Paths), source.Ref) {
+			if slices.Contains(a.w.schema.References(h.doc, e.Paths), source.Ref) {
 				if s := a.inner(pick(a, search.Parameters(h.Ref.Type)), h); s != "" {
 					return "&_has:" + name + ":" + s[1:]
 				}

@@ -190,7 +190,7 @@ func (v *View) covers(where search.Expr, r fhir.Resource) (ok bool, err error) {
 		return true, nil
 	}
 	err = fhir.Peek(r.Body, func(d *fhir.Document) error {
-		ok, err = search.Match(where, &r, search.Index(d))
+		ok, err = search.Match(where, &r, v.schema.Index(d))
 		return err
 	})
 	return ok, err
@@ -210,14 +210,14 @@ func (v *View) open(r row) (fhir.Resource, error) {
 // disclosed is the audit entry for a resource that leaves.
 func (v *View) disclosed(do fhir.Interaction, r fhir.Resource) audit.Entry {
 	e := audit.Entry{Interaction: do, Type: r.Ref.Type, Entity: r.Ref, Version: r.Version}
-	if ps := patients(r); len(ps) > 0 {
+	if ps := v.patients(r); len(ps) > 0 {
 		e.Patient = ps[0]
 	}
 	return e
 }
 
 // patients returns the patients whose record the resource belongs to.
-func patients(r fhir.Resource) []fhir.Ref {
+func (v *View) patients(r fhir.Resource) []fhir.Ref {
 	if r.Deleted {
 		return nil
 	}
@@ -226,7 +226,7 @@ func patients(r fhir.Resource) []fhir.Ref {
 	}
 	var list []fhir.Ref
 	err := fhir.Peek(r.Body, func(d *fhir.Document) error {
-		for _, p := range search.PatientsOf(d) {
+		for _, p := range v.schema.PatientsOf(d) {
 			list = append(list, fhir.Ref{Type: "Patient", ID: strings.Clone(p.ID)})
 		}
 		return nil

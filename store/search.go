@@ -334,7 +334,7 @@ func (v *View) holds(pl plan, r row) (fhir.Resource, bool, error) {
 	}
 	ok := false
 	err = fhir.Peek(res.Body, func(d *fhir.Document) error {
-		ok, err = v.check(pl.where, &res, search.Index(d))
+		ok, err = v.check(pl.where, &res, v.schema.Index(d))
 		return err
 	})
 	return res, ok, err
@@ -705,7 +705,7 @@ func (v *View) sorted(ctx context.Context, plans []plan, sort []search.SortKey, 
 			if err != nil {
 				return err
 			}
-			terms := search.Index(d)
+			terms := v.schema.Index(d)
 			it := item{r, make([]string, len(sort))}
 			for i, k := range sort {
 				it.keys[i] = sortText(&res, terms, k)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/search"
 	"github.com/cordon-fhir/cordon/keys"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store/internal/gate"
@@ -35,6 +36,11 @@ type Config struct {
 	// Wait bounds how long a request waits for a connection. Default 5s.
 	Wait time.Duration
 
+	// Base returns the FHIR base URL of the tenant with the slug, without a
+	// slash at its end. References to it are indexed as relative ones; nil
+	// knows of none.
+	Base func(slug string) string
+
 	Log *slog.Logger // default slog.Default
 }
 
@@ -44,6 +50,7 @@ type DB struct {
 	keys     *keys.Keyring
 	platform PlatformLog
 	codec    *codec
+	base     func(slug string) string
 }
 
 // Open connects to the databases. It fails if the server's role could see past
@@ -57,7 +64,10 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{keys: cfg.Keys, platform: cfg.Platform, codec: c}
+	db := &DB{keys: cfg.Keys, platform: cfg.Platform, codec: c, base: cfg.Base}
+	if db.base == nil {
+		db.base = func(string) string { return "" }
+	}
 	db.gate, err = gate.Open(ctx, gate.Config{
 		DatabaseURL: cfg.DatabaseURL,
 		AuditURL:    cfg.AuditURL,
@@ -153,7 +163,8 @@ func (db *DB) view(ctx context.Context, t *gate.Tx) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &View{db: db, gate: t, grant: g, keys: set}, nil
+	schema := search.Schema{Base: db.base(g.Tenant().Slug.String())}
+	return &View{db: db, gate: t, grant: g, keys: set, schema: schema}, nil
 }
 
 // View reads from a snapshot.
@@ -162,6 +173,7 @@ type View struct {
 	gate   *gate.Tx
 	grant  *smart.Grant
 	keys   *keys.Set
+	schema search.Schema
 	bundle bool     // note every interaction as a linked entry
 	writes *pending // what a Tx has yet to write; nil in a View
 }

@@ -27,7 +27,7 @@ func TestTheServersOwnElementsHaveNoTerms(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(search.Index(d), search.Index(stored)); diff != "" {
+		if diff := cmp.Diff(search.R4.Index(d), search.R4.Index(stored)); diff != "" {
 			t.Error(diff)
 		}
 	})

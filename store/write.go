@@ -1,9 +1,11 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -209,7 +211,7 @@ func (tx *Tx) put(p smart.Permit, do fhir.Interaction, ref fhir.Ref, d *fhir.Doc
 		}
 	}
 	r.Body = d.Stamp(ref.ID, r.Version, r.Updated)
-	terms := search.Index(d) // no term is of what Stamp sets
+	terms := tx.schema.Index(d) // no term is of what Stamp sets
 	if terms.TooMany {
 		return fhir.Resource{}, fhir.Errorf(fhir.TooCostly, "the resource has more than %d values that searches look at", search.MaxTerms)
 	}
@@ -239,7 +241,7 @@ func (tx *Tx) put(p smart.Permit, do fhir.Interaction, ref fhir.Ref, d *fhir.Doc
 	e := audit.Entry{Interaction: do, Type: ref.Type, Entity: ref, Version: r.Version}
 	if ref.Type == "Patient" {
 		e.Patient = ref
-	} else if ps := search.PatientsOf(d); len(ps) > 0 {
+	} else if ps := tx.schema.PatientsOf(d); len(ps) > 0 {
 		e.Patient = ps[0]
 	}
 	tx.note(e)
@@ -290,6 +292,7 @@ type indexRows struct {
 	refs   []refRow
 	nums   []numRow
 	dates  []dateRow
+	others []refRow // of a stored version: that may be there instead
 }
 
 type refRow struct{ key, target int64 }
@@ -361,7 +364,10 @@ func (v *View) indexOf(old *row) (*indexRows, error) {
 	}
 	var rows *indexRows
 	err = fhir.Peek(r.Body, func(d *fhir.Document) error {
-		rows = v.hash(d.Type, search.Index(d))
+		rows = v.hash(d.Type, v.schema.Index(d))
+		if bytes.Contains(r.Body, []byte("/"+v.grant.Tenant().Slug.String())) {
+			rows.others = v.otherBases(d)
+		}
 		return nil
 	})
 	if err != nil {
@@ -369,3 +375,31 @@ func (v *View) indexOf(old *row) (*indexRows, error) {
 	}
 	return rows, nil
 }
+
+// otherBases returns the rows of references of d that are there if it was
+// written while the server had another base URL: what was relative then need
+// not be so now, nor the other way round.
+func (v *View) otherBases(d *fhir.Document) []refRow {
+	root := "/" + v.grant.Tenant().Slug.String() + "/"
+	var rows []refRow
+	bases := []string{""}
+	for _, r := range search.R4.Index(d).Refs {
+		at := strings.Index(r.Target, root)
+		if at < 0 || len(bases) > maxBases {
+			continue
+		}
+		if base := r.Target[:at+len(root)-1]; !slices.Contains(bases, base) {
+			bases = append(bases, base)
+		}
+	}
+	if len(bases) == 1 {
+		return nil
+	}
+	for _, base := range bases {
+		rows = append(rows, v.hash(d.Type, search.Schema{Base: base}.Index(d)).refs...)
+	}
+	return rows
+}
+
+// maxBases bounds the base URLs that a resource is held against.
+const maxBases = 8

@@ -76,7 +76,7 @@ func mayRead(req *request, r fhir.Resource) bool {
 	if everything(p.Where()) {
 		return true
 	}
-	ok, err := matches(p.Where(), r)
+	ok, err := req.matches(p.Where(), r)
 	return err == nil && ok
 }
 
@@ -87,12 +87,12 @@ func everything(e search.Expr) bool {
 }
 
 // matches holds a stored resource against a condition.
-func matches(e search.Expr, r fhir.Resource) (bool, error) {
+func (req *request) matches(e search.Expr, r fhir.Resource) (bool, error) {
 	d, err := fhir.Reopen(r.Body)
 	if err != nil {
 		return false, err
 	}
-	return search.Match(e, &r, search.Index(d))
+	return search.Match(e, &r, search.Schema{Base: req.base}.Index(d))
 }
 
 func versionURL(base string, r fhir.Resource) string {

@@ -20,9 +20,9 @@ type value = *fastjson.Value
 // Index returns the terms of a resource: all that its type's search parameters
 // read in it. Values that are malformed have none. The Terms share memory with
 // d, and Index walks the tree of d, which no other goroutine may do meanwhile.
-func Index(d *fhir.Document) *Terms {
+func (s Schema) Index(d *fhir.Document) *Terms {
 	tb := tableOf(d.Type)
-	x := indexer{terms: newTerms(), root: d.Tree, want: every}
+	x := indexer{schema: s, terms: newTerms(), root: d.Tree, want: every}
 	if tb == nil {
 		return x.terms
 	}
@@ -52,12 +52,12 @@ func newTerms() *Terms {
 
 // References returns the resources of this server that d refers to by one of
 // the paths, or by any path that a search parameter reads if there are none.
-func References(d *fhir.Document, paths []Path) []fhir.Ref {
+func (s Schema) References(d *fhir.Document, paths []Path) []fhir.Ref {
 	tb := tableOf(d.Type)
 	if tb == nil {
 		return nil
 	}
-	x := indexer{terms: &Terms{}, root: d.Tree, want: references}
+	x := indexer{schema: s, terms: &Terms{}, root: d.Tree, want: references}
 	x.object(tb.root, d.Tree)
 	return x.terms.refs(func(r Reference) bool { return paths == nil || slices.Contains(paths, r.Path) })
 }
@@ -79,9 +79,10 @@ func (t *Terms) refs(keep func(Reference) bool) []fhir.Ref {
 
 // An indexer collects the terms of one resource.
 type indexer struct {
-	terms *Terms
-	root  value
-	want  kind
+	schema Schema
+	terms  *Terms
+	root   value
+	want   kind
 	// made holds the strings that are composed. Its bytes are never changed
 	// once a string is made of them.
 	made []byte
@@ -503,7 +504,7 @@ func (x *indexer) reference(l *leaf, v value) bool {
 		return v.Get("identifier") != nil || v.Get("display") != nil
 	}
 	if ref[0] != '#' {
-		ref = relative(ref, "")
+		ref = relative(ref, x.schema.Base)
 		x.terms.Refs = append(x.terms.Refs, Reference{Path: l.path, Target: ref})
 		x.only(l, string(typeIn(ref)))
 	}

@@ -36,7 +36,7 @@ func TestTermsOfAnObservation(t *testing.T) {
 			{Path: "Observation.code$Observation.value", Unit: "loinc|1-2", Lo: 5, Hi: 5},
 		},
 	}
-	got := search.Index(d)
+	got := search.R4.Index(d)
 	got.Present, got.Strings = 0, nil
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -45,7 +45,7 @@ func TestTermsOfAnObservation(t *testing.T) {
 
 func TestEqualTermsOccurOnce(t *testing.T) {
 	for _, d := range examples(t) {
-		terms := search.Index(d)
+		terms := search.R4.Index(d)
 		seen := map[any]bool{}
 		for _, list := range [][]any{anys(terms.Tokens), anys(terms.Refs), anys(terms.Dates), anys(terms.Numbers)} {
 			for _, v := range list {
@@ -71,7 +71,7 @@ func anys[T any](list []T) []any {
 func TestTheExamplesHaveValuesForMostParameters(t *testing.T) { // S-18
 	present := map[fhir.Type]uint64{}
 	for _, d := range examples(t) {
-		present[d.Type] |= search.Index(d).Present
+		present[d.Type] |= search.R4.Index(d).Present
 	}
 	have, all := 0, 0
 	for _, on := range fhir.Types {
@@ -98,7 +98,7 @@ func TestTheMainDateIsWhenItHappened(t *testing.T) {
 		`{"resourceType":"MedicationRequest","authoredOn":"2006-01-01"}`:                                       "2006-01-01",
 		`{"resourceType":"DiagnosticReport","effectiveDateTime":"2006-01-01","issued":"2007-01-01T00:00:00Z"}`: "2006-01-01",
 	} {
-		if got := search.Index(document(t, json)).Time.Format(time.DateOnly); got != want {
+		if got := search.R4.Index(document(t, json)).Time.Format(time.DateOnly); got != want {
 			t.Errorf("%s: got %s, want %s", json, got, want)
 		}
 	}
@@ -111,12 +111,12 @@ func TestTooManyTermsAreToldAndNotMade(t *testing.T) {
 		"names":      `{"resourceType":"Patient","name":[` + strings.Repeat(`{"family":"Abcdefghijklmnop Qrstuvwxyz"},`, 20000) + `{}]}`,
 		"components": `{"resourceType":"Observation","component":[` + strings.Repeat(component+",", 60) + component + `]}`,
 	} {
-		terms := search.Index(document(t, json))
+		terms := search.R4.Index(document(t, json))
 		if n := len(terms.Tokens) + len(terms.Strings) + len(terms.Numbers); !terms.TooMany || n > 2*search.MaxTerms {
 			t.Errorf("%s: %d terms, too many: %t", claim, n, terms.TooMany)
 		}
 	}
-	if search.Index(document(t, pressure)).TooMany {
+	if search.R4.Index(document(t, pressure)).TooMany {
 		t.Error("a blood pressure has too many terms")
 	}
 }
@@ -124,7 +124,7 @@ func TestTooManyTermsAreToldAndNotMade(t *testing.T) {
 func TestTheMainDateIsTheBeginningOfItsElement(t *testing.T) {
 	for _, d := range examples(t) {
 		path, _ := search.MainDate(d.Type)
-		terms := search.Index(d)
+		terms := search.R4.Index(d)
 		for _, r := range terms.Dates {
 			if r.Path == path && !r.Lo.Equal(terms.Time) {
 				t.Errorf("%s/%s: the time is %v, its element begins %v", d.Type, d.ID, terms.Time, r.Lo)
@@ -139,7 +139,7 @@ func BenchmarkIndex(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				search.Index(d)
+				search.R4.Index(d)
 			}
 		})
 	}

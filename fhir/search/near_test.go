@@ -67,7 +67,7 @@ func TestTheBoxOfADistanceHoldsItsCircle(t *testing.T) {
 		if !ok {
 			t.Fatal(q.Where)
 		}
-		r, terms := &fhir.Resource{Ref: fhir.Ref{Type: "Location", ID: "1"}}, search.Index(d)
+		r, terms := &fhir.Resource{Ref: fhir.Ref{Type: "Location", ID: "1"}}, search.R4.Index(d)
 		for _, e := range all {
 			if w, is := e.(search.Within); is {
 				if within, _ := search.Match(w, r, terms); !within {

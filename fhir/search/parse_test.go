@@ -224,7 +224,7 @@ func TestASearchOfSeveralTypesNegatesForAllTogether(t *testing.T) { // S-44
 		t.Error(diff)
 	}
 	d := document(t, pressure)
-	ok, err := search.Match(q.Where, &fhir.Resource{Ref: fhir.Ref{Type: "Observation", ID: "bp"}}, search.Index(d))
+	ok, err := search.Match(q.Where, &fhir.Resource{Ref: fhir.Ref{Type: "Observation", ID: "bp"}}, search.R4.Index(d))
 	if ok || err != nil {
 		t.Errorf("got %t, %v: a tag that is negated for one type is there for another", ok, err)
 	}
@@ -302,7 +302,7 @@ func TestPatientsOfAResource(t *testing.T) {
 		`{"resourceType":"Organization","partOf":{"reference":"Patient/1"}}`:               nil,
 		`{"resourceType":"Observation","subject":{"reference":"http://x.org/Patient/1"}}`:  nil,
 	} {
-		if diff := cmp.Diff(want, search.PatientsOf(document(t, json))); diff != "" {
+		if diff := cmp.Diff(want, search.R4.PatientsOf(document(t, json))); diff != "" {
 			t.Errorf("%s: %s", json, diff)
 		}
 	}
@@ -311,12 +311,12 @@ func TestPatientsOfAResource(t *testing.T) {
 func TestReferencesAreFoundInTheBody(t *testing.T) { // S-30
 	d := document(t, pressure)
 	want := []fhir.Ref{{Type: "Patient", ID: "7"}, {Type: "Practitioner", ID: "p1"}}
-	got := search.References(d, nil)
+	got := search.R4.References(d, nil)
 	slices.SortFunc(got, func(a, b fhir.Ref) int { return strings.Compare(a.String(), b.String()) })
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff(want[:1], search.References(d, []search.Path{"Observation.subject"})); diff != "" {
+	if diff := cmp.Diff(want[:1], search.R4.References(d, []search.Path{"Observation.subject"})); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -326,7 +326,7 @@ func TestScopesTakePlainParametersOnly(t *testing.T) { // U-08
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ok, err := search.Match(e, &fhir.Resource{}, search.Index(document(t, pressure))); !ok || err != nil {
+	if ok, err := search.Match(e, &fhir.Resource{}, search.R4.Index(document(t, pressure))); !ok || err != nil {
 		t.Errorf("got %t, %v", ok, err)
 	}
 	for _, query := range []string{
@@ -357,7 +357,7 @@ func TestOnlyWhatTheIndexHoldsIsExact(t *testing.T) {
 
 func TestSortValues(t *testing.T) { // S-40
 	d := document(t, `{"resourceType":"Patient","id":"1","birthDate":"1990","name":[{"family":"Zorn","given":["Émile"]},{"family":"Abel"}]}`)
-	terms := search.Index(d)
+	terms := search.R4.Index(d)
 	q, err := parse(t, "Patient", "_sort=family,-family,name,birthdate,gender")
 	if err != nil {
 		t.Fatal(err)

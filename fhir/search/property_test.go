@@ -70,7 +70,7 @@ func must(t *rapid.T, d *fhir.Document, queries ...string) {
 		if err != nil {
 			t.Fatalf("%s: %v", query, err)
 		}
-		terms := search.Index(d)
+		terms := search.R4.Index(d)
 		r := &fhir.Resource{Ref: fhir.Ref{Type: d.Type, ID: d.ID}}
 		if ok, err := search.Match(q.Where, r, terms); !ok || err != nil {
 			t.Fatalf("%s does not find %s: %v", query, d.JSON, err)
@@ -113,7 +113,7 @@ func TestExactTextsAreAnsweredByTheirKeys(t *testing.T) {
 			t.Fatal(err)
 		}
 		h := search.HasText{Path: "Patient.name.family", Op: search.StartsWith, Text: rapid.StringOfN(rapid.RuneFrom([]rune("aB1é '")), 1, 5, -1).Draw(t, "text")}
-		terms := search.Index(d)
+		terms := search.R4.Index(d)
 		whole, _ := search.Match(h, &fhir.Resource{}, terms)
 		keys, _ := search.Match(narrowed(h), &fhir.Resource{}, terms)
 		if h.Exact() && whole != keys || whole && !keys {
@@ -129,7 +129,7 @@ func TestSimplifyKeepsTheMeaning(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	terms, r := search.Index(d), &fhir.Resource{Ref: fhir.Ref{Type: "Observation", ID: "1"}}
+	terms, r := search.R4.Index(d), &fhir.Resource{Ref: fhir.Ref{Type: "Observation", ID: "1"}}
 	var leaves []search.Expr
 	for _, query := range []string{"patient=1", "patient=2", "code=s|a", "code=s|b", "code=s|c", "category=s|a", "code=a", "value-quantity=gt4", "value-quantity=lt4",
 		"value-quantity=lt6", "value-quantity=5||mg", "value-quantity=5||kg", "date=ge2020", "date=lt2021", "date=2019", "_id=1", "_id=2", "patient:missing=true", "code:not=s|a"} {
@@ -238,8 +238,8 @@ func FuzzIndex(f *testing.F) {
 	f.Add([]byte(`{"resourceType":"Observation","code":[[{"coding":{"code":{}}}],1,"x",null],"effectiveTiming":[],"valueQuantity":{"value":"1"},"component":{"code":{}}}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		if d, err := fhir.Parse(body, fhir.Limits{}); err == nil {
-			search.Index(d)
-			search.References(d, nil)
+			search.R4.Index(d)
+			search.R4.References(d, nil)
 		}
 	})
 }

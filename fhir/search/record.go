@@ -41,7 +41,7 @@ func ReferencePaths(t fhir.Type) []Path {
 
 // PatientsOf returns the patients whose record d belongs to, the one whom it
 // is about first; of a Patient, that patient.
-func PatientsOf(d *fhir.Document) []fhir.Ref {
+func (s Schema) PatientsOf(d *fhir.Document) []fhir.Ref {
 	if d.Type == "Patient" {
 		return []fhir.Ref{{Type: "Patient", ID: d.ID}}
 	}
@@ -50,7 +50,7 @@ func PatientsOf(d *fhir.Document) []fhir.Ref {
 	if tb == nil || len(paths) == 0 {
 		return nil
 	}
-	x := indexer{terms: &Terms{}, root: d.Tree, want: references}
+	x := indexer{schema: s, terms: &Terms{}, root: d.Tree, want: references}
 	x.object(tb.root, d.Tree)
 	var list []fhir.Ref
 	for _, path := range paths {

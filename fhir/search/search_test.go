@@ -43,7 +43,7 @@ func finds(t testing.TB, d *fhir.Document, query string) bool {
 		t.Fatalf("%s: %v", query, err)
 	}
 	r := &fhir.Resource{Ref: fhir.Ref{Type: d.Type, ID: d.ID}}
-	ok, err := search.Match(q.Where, r, search.Index(d))
+	ok, err := search.Match(q.Where, r, search.R4.Index(d))
 	if err != nil {
 		t.Fatalf("%s: %v", query, err)
 	}
@@ -170,7 +170,7 @@ func TestTextBeyondTheGrammedRunesIsContained(t *testing.T) { // S-10
 		t.Fatalf("got %#v, want two ways to contain", q.Where)
 	}
 	// The index must lead to it by the keys of some alternative.
-	terms := search.Index(document(t, d))
+	terms := search.R4.Index(document(t, d))
 	led := false
 	for _, e := range or {
 		keys := e.(search.HasText).Keys()
