@@ -188,6 +188,13 @@ func (v *View) note(e audit.Entry) {
 	trail.Main = e
 }
 
+// Operation says that what v does from here on is part of the operation that e
+// describes: it has audit entries of its own, linked to e.
+func (v *View) Operation(e audit.Entry) {
+	v.note(e)
+	v.bundle = true
+}
+
 // attempt says in the audit trail what is being tried, for when it fails. A
 // Bundle fails as a whole, under its own name.
 func (v *View) attempt(e audit.Entry) {

@@ -213,8 +213,9 @@ func (s *server) request(ctx context.Context, outer *request, e *entry, g *smart
 		return clientError(err).At(e.place() + ".request")
 	}
 	writes := r.does == fhir.Create || r.does == fhir.Update || r.does == fhir.Patch
-	if writes != (e.resource != nil) {
-		return fhir.Errorf(fhir.Invalid, "an entry has a resource if it is a create, update or patch, else none").At(e.place())
+	called := r.does == fhir.Operation && e.method == "POST" // with or without
+	if writes != (e.resource != nil) && !called {
+		return fhir.Errorf(fhir.Invalid, "an entry has a resource if it is a create, update, patch or operation, else none").At(e.place())
 	}
 	if r.does == fhir.Patch {
 		return e.setPatch()
@@ -258,6 +259,10 @@ func (e *entry) setDocument(resource []byte) error {
 	d, err := fhir.Reopen(resource)
 	if err != nil {
 		return clientError(err).At(e.place() + ".resource")
+	}
+	if e.req.does == fhir.Operation {
+		e.req.document = d
+		return nil
 	}
 	return e.req.setDocument(d, e.place()+".resource")
 }

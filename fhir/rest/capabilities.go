@@ -61,6 +61,7 @@ type restComponent struct {
 	Resource    []capability  `json:"resource"`
 	Interaction []coded       `json:"interaction"`
 	SearchParam []searchParam `json:"searchParam,omitempty"`
+	Operation   []offered     `json:"operation,omitempty"`
 	Compartment []string      `json:"compartment"`
 }
 
@@ -91,6 +92,25 @@ type capability struct {
 	SearchInclude     []string      `json:"searchInclude,omitempty"`
 	SearchRevInclude  []string      `json:"searchRevInclude,omitempty"`
 	SearchParam       []searchParam `json:"searchParam,omitempty"`
+	Operation         []offered     `json:"operation,omitempty"`
+}
+
+// An offered is an operation by its name and definition.
+type offered struct {
+	Name       string `json:"name"`
+	Definition string `json:"definition"`
+}
+
+// callable returns the operations on the system, or on a type.
+func callable(t fhir.Type) []offered {
+	var list []offered
+	for _, o := range operations() {
+		here := t == "" && o.level&onSystem != 0 || t != "" && o.level&^onSystem != 0 && o.isOn(t)
+		if c := (offered{o.name, o.url}); here && !slices.Contains(list, c) {
+			list = append(list, c)
+		}
+	}
+	return list
 }
 
 type searchParam struct {
@@ -119,6 +139,7 @@ func (s *server) statement(base string) []byte {
 	for _, p := range search.Parameters("") {
 		r.SearchParam = append(r.SearchParam, searchParam{p.Name, p.Definition, p.Type})
 	}
+	r.Operation = callable("")
 	for _, does := range served("") {
 		r.Interaction = append(r.Interaction, coded{does})
 	}
@@ -155,6 +176,7 @@ func claim(t fhir.Type) capability {
 	for _, does := range served(t) {
 		c.Interaction = append(c.Interaction, coded{does})
 	}
+	c.Operation = callable(t)
 	if t == auditEvent {
 		c.Versioning = "no-version"
 		for _, p := range search.Parameters(t) {

@@ -169,9 +169,8 @@ func TestARequestFindsItsRouteByMethodAndPath(t *testing.T) {
 		{"POST", "/fhir/harbor/_search", "/_search", fhir.SearchSystem},
 		{"GET", "/fhir/harbor/Patient/7/Observation", "/:type/:id/:of", fhir.SearchType},
 		{"GET", "/fhir/harbor/Patient/7/*", "/:type/:id/:of", fhir.SearchType},
-		{"POST", "/fhir/harbor/Patient/$match", "/:type/$:op", fhir.Operation},
-		{"POST", "/fhir/harbor/$convert", "/$:op", fhir.Operation},
-		{"POST", "/fhir/harbor/Patient/7/$everything", "/:type/:id/$:op", fhir.Operation},
+		{"POST", "/fhir/harbor/Patient/7/$meta-add", "/:type/:id/$meta-add", fhir.Operation},
+		{"GET", "/fhir/harbor/Patient/7/_history/2/$meta", "/:type/:id/_history/:version/$meta", fhir.Operation},
 		{"PUT", "/fhir/harbor/Patient", "/:type", fhir.Update},
 		{"POST", "/fhir/harbor", "", fhir.Transaction},
 	} {

@@ -37,6 +37,7 @@ type request struct {
 	patch    []byte
 	ops      jsonpatch.Patch // of a patch
 
+	in         arguments // of an operation
 	search     *search.Query
 	versions   store.HistoryQuery
 	trail      store.AuditQuery
@@ -92,7 +93,7 @@ func (c *call) decode(ctx context.Context) error {
 		return err
 	}
 	switch {
-	case form || c.req.does == fhir.Operation:
+	case form || c.req.does == fhir.Operation && len(body) == 0:
 		return nil
 	case c.req.does == fhir.Patch:
 		c.req.patch = body
@@ -104,7 +105,7 @@ func (c *call) decode(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if c.req.does == fhir.Transaction {
+	if c.req.does == fhir.Transaction || c.req.does == fhir.Operation {
 		c.req.document = d
 		return nil
 	}

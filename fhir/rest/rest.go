@@ -129,6 +129,10 @@ type route struct {
 	path   string // below the base of a tenant
 	does   fhir.Interaction
 
+	// operation is what the route calls, nil for the other interactions. The
+	// paths of operations lead to one of these; see operations.
+	operation *operation
+
 	// parse reads what the request says before the door opens; nil if there
 	// is nothing to read but what every request has.
 	parse func(*request) error
@@ -169,12 +173,14 @@ func table() []route {
 
 		{method: "POST", path: "", does: fhir.Transaction, whole: batchOrTransaction},
 
-		{method: "GET", path: "/$:op", does: fhir.Operation, whole: operation},
-		{method: "POST", path: "/$:op", does: fhir.Operation, whole: operation},
-		{method: "GET", path: "/:type/$:op", does: fhir.Operation, whole: operation},
-		{method: "POST", path: "/:type/$:op", does: fhir.Operation, whole: operation},
-		{method: "GET", path: "/:type/:id/$:op", does: fhir.Operation, whole: operation},
-		{method: "POST", path: "/:type/:id/$:op", does: fhir.Operation, whole: operation},
+		{method: "GET", path: "/$:op", does: fhir.Operation},
+		{method: "POST", path: "/$:op", does: fhir.Operation},
+		{method: "GET", path: "/:type/$:op", does: fhir.Operation},
+		{method: "POST", path: "/:type/$:op", does: fhir.Operation},
+		{method: "GET", path: "/:type/:id/$:op", does: fhir.Operation},
+		{method: "POST", path: "/:type/:id/$:op", does: fhir.Operation},
+		{method: "GET", path: "/:type/:id/_history/:version/$:op", does: fhir.Operation},
+		{method: "POST", path: "/:type/:id/_history/:version/$:op", does: fhir.Operation},
 	}
 }
 
@@ -184,12 +190,16 @@ const root = "/fhir/:tenant"
 // A router finds the route of a method and path, for requests and for the
 // entries of Bundles.
 type router struct {
-	echo  *echo.Echo
-	table map[string]*route // by method and pattern
+	echo       *echo.Echo
+	table      map[string]*route // by method and pattern
+	operations map[string][]*operationRoute
 }
 
 func newRouter() *router {
-	r := &router{echo: echo.New(), table: map[string]*route{}}
+	r := &router{echo: echo.New(), table: map[string]*route{}, operations: map[string][]*operationRoute{}}
+	for _, o := range operations() {
+		r.operations[o.name] = append(r.operations[o.name], o.asRoute())
+	}
 	for _, rt := range table() {
 		r.echo.Add(rt.method, root+rt.path, func(echo.Context) error { return nil })
 		r.table[rt.method+" "+root+rt.path] = &rt
@@ -227,7 +237,11 @@ func (r *router) find(method, path string) (place, string, error) {
 		of: c.Param("of"), version: c.Param("version"),
 	}
 	p.route = r.table[method+" "+p.pattern]
-	if p.route != nil {
+	switch {
+	case p.route == nil:
+	case p.route.does == fhir.Operation:
+		return r.operation(p, method, c.Param("op"))
+	default:
 		return p, "", nil
 	}
 	if p.tenant == "" {

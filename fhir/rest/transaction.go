@@ -105,6 +105,11 @@ func (p *plan) name(e *entry) error {
 	switch e.req.does {
 	case fhir.Transaction, fhir.Capabilities:
 		return fhir.Errorf(fhir.NotSupported, "this interaction cannot be part of a transaction").At(e.place() + ".request.url")
+	case fhir.Operation:
+		// Only what reads has a place in the order of a transaction.
+		if e.route.look == nil {
+			return fhir.Errorf(fhir.NotSupported, "this operation cannot be part of a transaction").At(e.place() + ".request.url")
+		}
 	case fhir.Create:
 		e.req.ref.ID = store.NewID()
 	case fhir.Update, fhir.Patch, fhir.Delete:
