@@ -28,8 +28,10 @@ func TestTablesAreUpToDate(t *testing.T) {
 	}
 	file := packageFile(t, root)
 	dir := t.TempDir()
-	if err := os.MkdirAll(filepath.Join(dir, "fhir/r4"), 0o755); err != nil {
-		t.Fatal(err)
+	for _, folder := range []string{"fhir/r4", "fhir/canonical"} {
+		if err := os.MkdirAll(filepath.Join(dir, folder), 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := generate(file, dir); err != nil {
 		t.Fatal(err)

@@ -1,4 +1,4 @@
-// Command gen writes the tables of fhir and fhir/r4 from the official package
+// Command gen writes the tables of fhir, fhir/r4 and fhir/canonical from the official package
 // of R4, hl7.fhir.r4.core 4.0.1. Equal packages give equal files.
 //
 // https://hl7.org/fhir/R4/downloads.html
@@ -22,6 +22,7 @@ var tables = []func(p *definitions, root string) error{
 	writeValueSets,
 	writeInvariants,
 	writeBindings,
+	writeCanonical,
 }
 
 func main() {
