@@ -400,7 +400,13 @@ func (a *asker) numbers(e search.InNumber, terms *search.Terms) (list []string) 
 		if n.Path != e.Path {
 			continue
 		}
+		if kilo, ok := thousands[n.Unit]; ok && a.in(50) { // asked for in another unit
+			n.Lo, n.Hi, n.Unit = n.Lo/1000, n.Hi/1000, kilo
+		}
 		text := a.number(n)
+		if text == "" {
+			continue
+		}
 		units := []string{n.Unit}
 		if n.Unit == "" {
 			for _, s := range terms.Strings {
@@ -415,6 +421,12 @@ func (a *asker) numbers(e search.InNumber, terms *search.Terms) (list []string) 
 		list = append(list, text)
 	}
 	return list
+}
+
+// thousands are units of a thousand of another.
+var thousands = map[string]string{
+	"http://unitsofmeasure.org|g": "http://unitsofmeasure.org|kg", "http://unitsofmeasure.org|m": "|km", "http://unitsofmeasure.org|g.m-3": "http://unitsofmeasure.org|mg/mL",
+	"http://unitsofmeasure.org|g.m-1.s-2": "|Pa", "http://unitsofmeasure.org|m-3": "http://unitsofmeasure.org|/L",
 }
 
 // near returns a point about the position of the source, and a distance.
@@ -442,7 +454,7 @@ func (a *asker) number(n search.NumberRange) string {
 	if math.IsInf(v, 0) || a.in(40) && !math.IsInf(n.Hi, 0) {
 		v = n.Hi
 	}
-	if math.IsInf(v, 0) {
+	if math.Abs(v) > 1e15 { // more digits than a search takes
 		return ""
 	}
 	v += pick(a, []float64{0, 0, 0, 1, -1, 0.5})

@@ -123,14 +123,16 @@ func (c composite) joinedExpr(name string, values []string, o Options) (Expr, er
 func (c composite) numbers(name, first string, values []string) (Expr, error) {
 	e := c.components[1].elements[0]
 	if len(values) == 1 {
-		r, units, err := readQuantity(name, values[0])
-		for i, u := range units {
-			units[i] = first
-			if u != "" {
-				units[i] += "$" + u
+		list, err := readQuantity(name, values[0])
+		or := Or{}
+		for _, m := range list {
+			unit := first
+			if m.unit != "" {
+				unit += "$" + m.unit
 			}
+			or = appendOnce(or, e.inNumber(c.path, unit, m.numberRange))
 		}
-		return e.inNumber(c.path, units, r), err
+		return or.simple(), err
 	}
 	and := And{}
 	for i, end := range []End{Lo, Hi} {

@@ -13,6 +13,7 @@ import (
 	"github.com/valyala/fastjson"
 
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/ucum"
 )
 
 type value = *fastjson.Value
@@ -184,13 +185,18 @@ func (x *indexer) pair(tb *table) {
 		}
 	}
 	for _, n := range t.Numbers {
-		if n.Unit != "" || x.full() {
-			continue
+		if x.full() {
+			return
 		}
 		for _, tok := range t.Tokens {
-			if slices.Contains(tb.hotNumbers[tok.Path], n.Path) && isFull(tok.Value) {
-				t.Numbers = append(t.Numbers, NumberRange{hotPath(tok.Path, n.Path), tok.Value, n.Lo, n.Hi})
+			if !slices.Contains(tb.hotNumbers[tok.Path], n.Path) || !isFull(tok.Value) {
+				continue
 			}
+			unit := tok.Value
+			if n.Unit != "" {
+				unit = x.compose(tok.Value, "$", n.Unit)
+			}
+			t.Numbers = append(t.Numbers, NumberRange{hotPath(tok.Path, n.Path), unit, n.Lo, n.Hi})
 		}
 	}
 }
@@ -572,18 +578,30 @@ func (x *indexer) timing(l *leaf, v value) bool {
 	return ok
 }
 
-// decimal returns the number that v is, rounded as the numbers of searches are.
-func decimal(v value) (float64, bool) {
+// spelled returns the number that v is as the resource spells it, "" if it is
+// none.
+func (x *indexer) spelled(v value) string {
 	if v == nil || v.Type() != fastjson.TypeNumber {
-		return 0, false
+		return ""
 	}
-	var buf [32]byte
-	f, err := strconv.ParseFloat(string(v.MarshalTo(buf[:0])), 64)
+	if cap(x.made)-len(x.made) < 32 {
+		x.made = make([]byte, 0, 512)
+	}
+	begin := len(x.made)
+	x.made = v.MarshalTo(x.made)
+	b := x.made[begin:]
+	return unsafe.String(unsafe.SliceData(b), len(b))
+}
+
+// decimal returns the number that is spelled so, rounded as the numbers of
+// searches are.
+func decimal(spelled string) (float64, bool) {
+	f, err := strconv.ParseFloat(spelled, 64)
 	return f, err == nil
 }
 
 func (x *indexer) number(l *leaf, v value) bool {
-	f, ok := decimal(v)
+	f, ok := decimal(x.spelled(v))
 	if ok {
 		x.terms.Numbers = append(x.terms.Numbers, NumberRange{l.path, "", f, f})
 	}
@@ -593,48 +611,67 @@ func (x *indexer) number(l *leaf, v value) bool {
 // quantity indexes a Quantity; its comparator leaves one end open.
 // https://hl7.org/fhir/R4/datatypes.html#Quantity
 func (x *indexer) quantity(l *leaf, v value) bool {
-	f, ok := decimal(v.Get("value"))
+	number, comparator := x.spelled(v.Get("value")), text(v.Get("comparator"))
+	f, ok := decimal(number)
 	if !ok {
 		return false
 	}
-	lo, hi := f, f
-	switch text(v.Get("comparator")) {
-	case "<":
-		lo, hi = math.Inf(-1), math.Nextafter(f, math.Inf(-1))
-	case "<=":
-		lo = math.Inf(-1)
-	case ">":
-		lo, hi = math.Nextafter(f, math.Inf(1)), math.Inf(1)
-	case ">=":
-		hi = math.Inf(1)
+	lo, hi := compared(f, comparator)
+	x.terms.Numbers = append(x.terms.Numbers, NumberRange{l.path, "", lo, hi})
+	base, u, inBase := x.base(number, v)
+	if inBase {
+		from, to := compared(base, comparator)
+		x.baseUnit(l, from, to, u)
 	}
-	x.extent(l, lo, hi, v)
+	x.units(l, lo, hi, v, inBase)
 	return true
+}
+
+// compared returns the extent of a number with a comparator.
+func compared(f float64, comparator string) (lo, hi float64) {
+	switch comparator {
+	case "<":
+		return math.Inf(-1), math.Nextafter(f, math.Inf(-1))
+	case "<=":
+		return math.Inf(-1), f
+	case ">":
+		return math.Nextafter(f, math.Inf(1)), math.Inf(1)
+	case ">=":
+		return f, math.Inf(1)
+	}
+	return f, f
 }
 
 // quantities indexes a Range, whose missing ends are open.
 func (x *indexer) quantities(l *leaf, v value) bool {
-	lo, begins := decimal(v.Get("low", "value"))
-	hi, ends := decimal(v.Get("high", "value"))
+	low, high := v.Get("low"), v.Get("high")
+	begin, end := x.spelled(v.Get("low", "value")), x.spelled(v.Get("high", "value"))
+	lo, begins := decimal(begin)
+	hi, ends := decimal(end)
+	from, fromUnit, inBase := x.base(begin, low)
+	to, toUnit, toBase := x.base(end, high)
 	if !begins {
-		lo = math.Inf(-1)
+		lo, from, fromUnit, inBase, low = math.Inf(-1), math.Inf(-1), toUnit, true, high
 	}
 	if !ends {
-		hi = math.Inf(1)
+		hi, to, toUnit, toBase = math.Inf(1), math.Inf(1), fromUnit, true
 	}
-	switch {
-	case begins:
-		x.extent(l, lo, hi, v.Get("low"))
-	case ends:
-		x.extent(l, lo, hi, v.Get("high"))
+	if !begins && !ends {
+		return false
 	}
-	return begins || ends
+	inBase = inBase && toBase && fromUnit.Canonical() == toUnit.Canonical()
+	x.terms.Numbers = append(x.terms.Numbers, NumberRange{l.path, "", lo, hi})
+	if inBase {
+		x.baseUnit(l, from, to, fromUnit)
+	}
+	x.units(l, lo, hi, low, inBase)
+	return true
 }
 
 // money indexes an amount with its currency.
 // https://hl7.org/fhir/R4/datatypes.html#Money
 func (x *indexer) money(l *leaf, v value) bool {
-	f, ok := decimal(v.Get("value"))
+	f, ok := decimal(x.spelled(v.Get("value")))
 	if !ok {
 		return false
 	}
@@ -646,14 +683,34 @@ func (x *indexer) money(l *leaf, v value) bool {
 	return true
 }
 
-// extent indexes an extent without and with the unit of the Quantity q.
-func (x *indexer) extent(l *leaf, lo, hi float64, q value) {
+// base returns the number in base units if it has a unit of UCUM, that of the
+// Quantity q, which is understood.
+func (x *indexer) base(number string, q value) (f float64, u ucum.Unit, ok bool) {
+	if number == "" || text(q.Get("system")) != ucum.System {
+		return 0, u, false
+	}
+	u, err := ucum.Parse(text(q.Get("code")))
+	if err != nil {
+		return 0, u, false
+	}
+	f, ok = u.Float(number)
+	return f, u, ok
+}
+
+// baseUnit indexes an extent in base units.
+func (x *indexer) baseUnit(l *leaf, lo, hi float64, u ucum.Unit) {
+	unit := x.compose(ucum.System, "|", escape(u.Canonical()))
+	x.terms.Numbers = append(x.terms.Numbers, NumberRange{l.path, unit, lo, hi})
+}
+
+// units indexes an extent with the unit of the Quantity q as it is spelled,
+// but for its code if that is indexed in base units.
+func (x *indexer) units(l *leaf, lo, hi float64, q value, inBase bool) {
 	system, code, unit := text(q.Get("system")), text(q.Get("code")), text(q.Get("unit"))
-	x.terms.Numbers = append(x.terms.Numbers, NumberRange{l.path, "", lo, hi})
-	if code != "" && system != "" {
+	if code != "" && system != "" && !inBase {
 		x.unit(l, lo, hi, x.compose(escape(system), "|", escape(code)))
 	}
-	if code != "" && system != ucum {
+	if code != "" && system != ucum.System {
 		x.unit(l, lo, hi, x.compose("|", escape(code)))
 	}
 	if unit != "" && unit != code {

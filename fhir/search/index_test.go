@@ -33,7 +33,9 @@ func TestTermsOfAnObservation(t *testing.T) {
 		Dates: []search.DateRange{{Path: "Observation.effective", Lo: at, Hi: at.Add(time.Second)}},
 		Numbers: []search.NumberRange{
 			{Path: "Observation.value", Lo: 5, Hi: 5},
+			{Path: "Observation.value", Unit: "http://unitsofmeasure.org|g", Lo: 0.005, Hi: 0.005},
 			{Path: "Observation.code$Observation.value", Unit: "loinc|1-2", Lo: 5, Hi: 5},
+			{Path: "Observation.code$Observation.value", Unit: "loinc|1-2$http://unitsofmeasure.org|g", Lo: 0.005, Hi: 0.005},
 		},
 	}
 	got := search.R4.Index(d)

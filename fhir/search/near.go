@@ -127,8 +127,8 @@ func distance(lat1, lon1, lat2, lon2 float64) float64 {
 // position indexes the numbers of a position, which are of a place and not of
 // a person.
 func (x *indexer) position(l *leaf, v value) bool {
-	lat, hasLat := decimal(v.Get("latitude"))
-	lon, hasLon := decimal(v.Get("longitude"))
+	lat, hasLat := decimal(x.spelled(v.Get("latitude")))
+	lon, hasLon := decimal(x.spelled(v.Get("longitude")))
 	if !hasLat || !hasLon {
 		return false
 	}

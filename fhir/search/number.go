@@ -4,18 +4,19 @@ import (
 	"math"
 	"strconv"
 	"strings"
+
+	"github.com/cordon-fhir/cordon/fhir/ucum"
 )
 
-// ucum is the code system of units.
-// https://hl7.org/fhir/R4/terminologies-systems.html
-const ucum = "http://unitsofmeasure.org"
-
-// A numberRange is a number of a search with its prefix and the range that
-// its precision implies.
+// A numberRange is a number of a search with its prefix, the range that its
+// precision implies and, for the prefix ap, the range of what is about it.
 // https://hl7.org/fhir/R4/search.html#number
 type numberRange struct {
-	prefix    string
-	v, lo, hi float64
+	prefix                     string
+	v, lo, hi, least, greatest float64
+	// spelled are the five in decimal. They are read as the index reads
+	// numbers, so that both are rounded in the same way, in any unit.
+	spelled [5]string
 }
 
 func readNumber(name, text string) (numberRange, error) {
@@ -34,13 +35,30 @@ func readNumber(name, text string) (numberRange, error) {
 	if err != nil || errDigits != nil || math.Abs(float64(digits)) > 1e17 || scale > 300 || scale < -300 {
 		return r, invalid(name, "is a number out of range")
 	}
-	// The ends are written out in decimal and read as the index reads
-	// numbers, so that both are rounded in the same way.
-	e := strconv.Itoa(scale - len(part) - 1)
-	r.v, _ = strconv.ParseFloat(text, 64)
-	r.lo, _ = strconv.ParseFloat(strconv.FormatInt(digits*10-5, 10)+"e"+e, 64)
-	r.hi, _ = strconv.ParseFloat(strconv.FormatInt(digits*10+5, 10)+"e"+e, 64)
+	e := "e" + strconv.Itoa(scale-len(part)-1)
+	gap := digits
+	if gap < 0 {
+		gap = -gap
+	}
+	for i, tenths := range []int64{10 * digits, 10*digits - 5, 10*digits + 5, 10*digits - max(gap, 5), 10*digits + max(gap, 5)} {
+		r.spelled[i] = strconv.FormatInt(tenths, 10) + e
+	}
+	r.set(func(decimal string) (float64, bool) {
+		f, err := strconv.ParseFloat(decimal, 64)
+		return f, err == nil
+	})
 	return r, nil
+}
+
+// set works out the numbers of r as they are spelled; ok is false if one of
+// them is out of range.
+func (r *numberRange) set(read func(decimal string) (float64, bool)) (ok bool) {
+	for i, to := range []*float64{&r.v, &r.lo, &r.hi, &r.least, &r.greatest} {
+		if *to, ok = read(r.spelled[i]); !ok {
+			return false
+		}
+	}
+	return true
 }
 
 // isDecimal reports whether s is a decimal of FHIR, which has no leading plus
@@ -78,8 +96,7 @@ func (r numberRange) bounds(exact bool) [][]NumberBound {
 	case "eb":
 		return [][]NumberBound{{{Hi, LT, r.v}}}
 	case "ap":
-		gap := math.Abs(r.v) / 10
-		return [][]NumberBound{{{Lo, LE, max(r.hi, r.v+gap)}, {Hi, GE, min(r.lo, r.v-gap)}}}
+		return [][]NumberBound{{{Lo, LE, r.greatest}, {Hi, GE, r.least}}}
 	case "ne":
 		if exact {
 			return [][]NumberBound{{{Lo, LT, r.v}}, {{Hi, GT, r.v}}}
@@ -99,15 +116,13 @@ func (e element) number(name, text string) (Expr, error) {
 	if err != nil {
 		return nil, err
 	}
-	return e.inNumber(e.path, []string{""}, r), nil
+	return e.inNumber(e.path, "", r), nil
 }
 
-func (e element) inNumber(path Path, units []string, r numberRange) Expr {
+func (e element) inNumber(path Path, unit string, r numberRange) Expr {
 	var or Or
-	for _, unit := range units {
-		for _, b := range r.bounds(e.all("integer") || e.all("positiveInt") || e.all("unsignedInt")) {
-			or = append(or, InNumber{path, unit, b})
-		}
+	for _, b := range r.bounds(e.all("integer") || e.all("positiveInt") || e.all("unsignedInt")) {
+		or = append(or, InNumber{path, unit, b})
 	}
 	return or.simple()
 }
@@ -116,45 +131,69 @@ func (e element) inNumber(path Path, units []string, r numberRange) Expr {
 // or number|system|code, or number||code-or-unit.
 // https://hl7.org/fhir/R4/search.html#quantity
 func (e element) quantity(name, text string) (Expr, error) {
-	r, units, err := readQuantity(name, text)
+	list, err := readQuantity(name, text)
 	if err != nil {
 		return nil, err
 	}
-	if !e.single || units[0] == "" {
-		return e.inNumber(e.path, units, r), nil
-	}
 	or := Or{}
-	for _, u := range units {
-		or = append(or, HasText{e.path + unitSuffix, Equals, u})
+	for _, m := range list {
+		if e.single && m.unit != "" && !m.base {
+			or = append(or, And{e.inNumber(e.path, "", m.numberRange), HasText{e.path + unitSuffix, Equals, m.unit}})
+			continue
+		}
+		or = append(or, e.inNumber(e.path, m.unit, m.numberRange))
 	}
-	return And{e.inNumber(e.path, []string{""}, r), or.simple()}, nil
+	return or.simple(), nil
 }
 
-// readQuantity also returns the spellings that the unit has in the index.
-func readQuantity(name, text string) (r numberRange, units []string, err error) {
+// A measured is a number of a search with the unit that the index has it in.
+type measured struct {
+	numberRange
+	unit string
+	base bool // the unit is of base units of UCUM
+}
+
+// readQuantity returns what the text can stand for.
+func readQuantity(name, text string) ([]measured, error) {
 	number, unit, hasUnit := strings.Cut(text, "|")
-	if r, err = readNumber(name, number); err != nil || !hasUnit || unit == "|" {
-		return r, []string{""}, err
+	r, err := readNumber(name, number)
+	if err != nil || !hasUnit || unit == "|" {
+		return []measured{{numberRange: r}}, err
 	}
 	at := cut(unit, '|')
 	if at < 0 || at == len(unit)-1 {
-		return r, nil, invalid(name, "must be number, number|system|code or number||unit")
+		return nil, invalid(name, "must be number, number|system|code or number||unit")
 	}
 	system, err := unescape(name, unit[:at])
 	if err != nil {
-		return r, nil, err
+		return nil, err
 	}
 	code, err := unescape(name, unit[at+1:])
 	if err != nil {
-		return r, nil, err
+		return nil, err
 	}
-	if system == "" {
-		return r, []string{unitOf(ucum, code), unitOf("", code)}, nil
+	switch system {
+	case "":
+		return []measured{r.in(code), {r, unitOf("", code), false}}, nil
+	case ucum.System:
+		return []measured{r.in(code)}, nil
 	}
-	return r, []string{unitOf(system, code)}, nil
+	return []measured{{r, unitOf(system, code), false}}, nil
+}
+
+// in returns r, which is in the unit of UCUM, in base units, its ranges with
+// it. Where that is not known the unit must be the same.
+func (r numberRange) in(code string) measured {
+	u, err := ucum.Parse(code)
+	in := r
+	if err != nil || !in.set(u.Float) {
+		return measured{r, unitOf(ucum.System, code), false}
+	}
+	return measured{in, unitOf(ucum.System, u.Canonical()), true}
 }
 
 // unitOf spells a unit. Units are case-sensitive: mg is not Mg. A unit of UCUM
 // is indexed under its system only, any other also without one, so that
-// number||unit finds both.
+// number||unit finds both. A unit of UCUM that is understood is indexed as the
+// base units that it is made of, so that 5.4 g is found as 5400 mg.
 func unitOf(system, code string) string { return escape(system) + "|" + escape(code) }

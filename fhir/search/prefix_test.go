@@ -128,11 +128,25 @@ func TestQuantities(t *testing.T) { // S-13
 	check(t, q(`"unit":"milligram","system":"http://unitsofmeasure.org","code":"mg"`),
 		[]string{"value-quantity=5.4", "value-quantity=5.4|http://unitsofmeasure.org|mg", "value-quantity=5.4||mg", "value-quantity=gt5||milligram", "combo-value-quantity=5.40||mg"},
 		[]string{"value-quantity=5.4||kg", "value-quantity=5.4||Mg", "value-quantity=5.4|http://x.org|mg", "value-quantity=5.5||mg", "value-quantity=5.41"})
+	u := func(code string) string { return q(`"system":"http://unitsofmeasure.org","code":"` + code + `"`) }
+	check(t, u("g"),
+		[]string{"value-quantity=5400||mg", "value-quantity=5.40e3|http://unitsofmeasure.org|mg", "value-quantity=ge0.0054||kg", "value-quantity=le5400||mg", "combo-value-quantity=ap5000||mg"},
+		[]string{"value-quantity=5400", "value-quantity=5400|http://x.org|mg", "value-quantity=5401||mg", "value-quantity=5.4||mg", "value-quantity=gt5400||mg", "value-quantity=5.4||L", "value-quantity=ap5000|http://x.org|mg"})
+	check(t, u("mg/dL"), []string{"value-quantity=0.054||g/L", "value-quantity=ge54||ug/mL", "value-quantity=le54||mg/L"}, []string{"value-quantity=54||mg/dL", "value-quantity=5.4||mg"})
+	check(t, u("Cel"), []string{"value-quantity=278.55||K", "value-quantity=lt42||[degF]", "value-quantity=gt41||[degF]", "value-quantity=ap5||Cel"}, []string{"value-quantity=5.4||K", "value-quantity=ap6.1||Cel"})
+	check(t, u("10*3/uL"), []string{"value-quantity=5.4||10*9/L", "value-quantity=5400||/uL"}, []string{"value-quantity=5.4||10*6/L"})
+	check(t, u("[pH]"), []string{"value-quantity=5.4||[pH]"}, []string{"value-quantity=5.4||1", "value-quantity=5.4||%25"})
+	check(t, u("mmHg"), []string{"value-quantity=5.4||mmHg", "value-quantity=5.4|http://unitsofmeasure.org|mmHg"}, []string{"value-quantity=5.4||mm[Hg]"})
+	check(t, q(`"comparator":"<","system":"http://unitsofmeasure.org","code":"g"`), []string{"value-quantity=lt5400||mg", "value-quantity=lt10||mg"}, []string{"value-quantity=ge5400||mg"})
 	check(t, q(`"unit":"drops"`), []string{"value-quantity=5.4||drops"}, []string{"value-quantity=5.4|http://unitsofmeasure.org|drops"})
 	check(t, q(`"comparator":"<"`), []string{"value-quantity=lt5", "value-quantity=lt5.4", "value-quantity=le5.3"}, []string{"value-quantity=gt5.4", "value-quantity=ge5.4", "value-quantity=5.4"})
 	check(t, q(`"comparator":">="`), []string{"value-quantity=gt100", "value-quantity=ge5.4"}, []string{"value-quantity=lt5.4"})
 	check(t, `{"resourceType":"Condition","id":"1","onsetRange":{"low":{"value":30,"unit":"a"},"high":{"value":40,"unit":"a"}}}`,
 		[]string{"onset-age=gt35", "onset-age=lt35", "onset-age=ge40||a", "onset-age=ap31"}, []string{"onset-age=35", "onset-age=gt40", "onset-age=ge35||b"})
+	age := func(low, high string) string {
+		return `{"resourceType":"Condition","id":"1","onsetRange":{"low":{"value":18,"system":"http://unitsofmeasure.org","code":"` + low + `"},"high":{"value":3,"system":"http://unitsofmeasure.org","code":"` + high + `"}}}`
+	}
+	check(t, age("mo", "a"), []string{"onset-age=gt1.5||a", "onset-age=ge36||mo", "onset-age=lt2||a"}, []string{"onset-age=gt3||a", "onset-age=lt18||mo", "onset-age=2||a"})
 	check(t, `{"resourceType":"Invoice","id":"1","totalNet":{"value":48,"currency":"EUR"}}`,
 		[]string{"totalnet=48", "totalnet=48||EUR", "totalnet=48|urn:iso:std:iso:4217|EUR"}, []string{"totalnet=48||USD"})
 }

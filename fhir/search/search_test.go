@@ -245,7 +245,7 @@ func TestComposites(t *testing.T) { // S-17
 	check(t, pressure, []string{
 		"component-code-value-quantity=8480-6$107", "component-code-value-quantity=http://loinc.org|8480-6$gt100",
 		"component-code-value-quantity=http://loinc.org|8480-6$gt100|http://unitsofmeasure.org|mm[Hg]",
-		"component-code-value-quantity=8480-6$gt100||mm[Hg]", "component-code-value-quantity=8480-6$gt100||mmHg",
+		"component-code-value-quantity=8480-6$gt100||mm[Hg]", "component-code-value-quantity=8480-6$lt11||cm[Hg]", "component-code-value-quantity=8480-6$gt100||mmHg",
 		"combo-code-value-quantity=8462-4$lt61", "component-code-value-concept=8357-6$17146006",
 		"component-code-value-concept=http://loinc.org|8357-6$http://snomed.info/sct|17146006",
 	}, []string{

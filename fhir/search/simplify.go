@@ -311,11 +311,12 @@ func joinNumbers(a And) And {
 				continue
 			}
 			a = slices.Clone(a)
-			a[i] = InNumber{hotPath(tok.Path, num.Path), tok.Value, num.Bounds}
-			if num.Unit == "" {
-				a = slices.Delete(a, j, j+1)
+			unit := tok.Value
+			if num.Unit != "" {
+				unit += "$" + num.Unit
 			}
-			return a
+			a[i] = InNumber{hotPath(tok.Path, num.Path), unit, num.Bounds}
+			return slices.Delete(a, j, j+1)
 		}
 	}
 	return a
