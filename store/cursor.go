@@ -16,6 +16,8 @@ import (
 // page begins. Only the principal who got it can open it, and only for a day.
 type Cursor struct {
 	Interaction fhir.Interaction `json:"i"`
+	// Operation is the name of the operation, if it is one.
+	Operation string `json:"o,omitempty"`
 	// Ref is what was in the path.
 	Ref fhir.Ref `json:"r"`
 	// Query is the query that was asked, URL-encoded.
@@ -38,6 +40,7 @@ type position struct {
 	Seq     int64    `json:"s,omitempty"`
 	Keys    []string `json:"k,omitempty"` // of an order that only opened bodies have
 	Total   *int     `json:"c,omitempty"`
+	Beside  []byte   `json:"b,omitempty"` // of a record: what came along before
 }
 
 // cursorLife is how long a cursor opens.

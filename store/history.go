@@ -286,21 +286,29 @@ func (v *View) endHistory(do fhir.Interaction, q HistoryQuery, c Cursor, page *H
 // whose record it disclosed.
 func (v *View) noteAll(e audit.Entry, disclosed ...[]fhir.Resource) {
 	seen := map[fhir.Ref]bool{}
+	var about []fhir.Ref
 	for _, list := range disclosed {
 		for _, r := range list {
 			for _, p := range v.patients(r) {
-				if seen[p] {
-					continue
+				if !seen[p] {
+					seen[p] = true
+					about = append(about, p)
 				}
-				seen[p] = true
-				if len(seen) == 1 {
-					e.Patient = p
-					continue
-				}
-				trail := v.gate.Trail()
-				trail.Linked = append(trail.Linked, audit.Entry{Interaction: e.Interaction, Type: e.Type, Patient: p})
 			}
 		}
+	}
+	v.noteOf(e, about)
+}
+
+// noteOf puts into the audit trail what disclosed the records of the patients.
+func (v *View) noteOf(e audit.Entry, about []fhir.Ref) {
+	for i, p := range about {
+		if i == 0 {
+			e.Patient = p
+			continue
+		}
+		trail := v.gate.Trail()
+		trail.Linked = append(trail.Linked, audit.Entry{Interaction: e.Interaction, Type: e.Type, Patient: p})
 	}
 	v.note(e)
 }

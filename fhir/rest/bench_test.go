@@ -71,3 +71,23 @@ func BenchmarkImport(b *testing.B) {
 	}
 	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "resources/s")
 }
+
+// BenchmarkEverything is a page of a hundred resources of a real record.
+func BenchmarkEverything(b *testing.B) {
+	files, _ := filepath.Glob(filepath.Join(testData(b), "synthea", "*.json"))
+	if len(files) == 0 {
+		b.Skip("there are no Synthea records: set CORDON_TEST_DATA")
+	}
+	raw, err := os.ReadFile(files[0])
+	if err != nil {
+		b.Fatal(err)
+	}
+	c := newAPI(b).client(b, storetest.A1, all)
+	c.must(200, "POST", "", string(raw))
+	found := at(shown(b, c.must(200, "GET", "/Patient?_count=1&_elements=id", "")), "entry", 0, "resource", "id").(string)
+	path := "/Patient/" + found + "/$everything?_count=100"
+	b.ReportMetric(float64(len(entries(b, c.must(200, "GET", path, "")))), "resources")
+	for b.Loop() {
+		c.must(200, "GET", path, "")
+	}
+}

@@ -54,6 +54,7 @@ const (
 func operations() []operation {
 	return slices.Concat(
 		metaOperations,
+		everythingOperations,
 	)
 }
 
@@ -133,6 +134,9 @@ func (req *request) asEntry() audit.Entry {
 	e := audit.Entry{Interaction: req.does, Type: req.ref.Type, Query: req.query}
 	if req.ref.ID != "" {
 		e.Entity = req.ref
+		if req.ref.Type == "Patient" {
+			e.Patient = req.ref
+		}
 	}
 	return e
 }

@@ -12,6 +12,9 @@ import (
 // into puts the names in a path into a request.
 func (p place) into(req *request) error {
 	req.does, req.of = p.route.does, p.of
+	if p.route.operation != nil {
+		req.called = p.route.operation.name
+	}
 	req.ref = fhir.Ref{Type: fhir.Type(p.typ)}
 	if p.typ != "" && !req.ref.Type.Known() {
 		return fhir.Errorf(fhir.NotSupported, "there is no such resource type").WithStatus(http.StatusNotFound)

@@ -23,6 +23,7 @@ type request struct {
 	ref     fhir.Ref // the type and id in the path; for a compartment, what it is of
 	version int64
 	of      string // of a compartment search: a type, or *
+	called  string // the name of the operation, if it is one
 
 	query  string // as received, for the audit trail
 	params []search.Param
@@ -38,6 +39,7 @@ type request struct {
 	ops      jsonpatch.Patch // of a patch
 
 	in         arguments // of an operation
+	record     store.RecordQuery
 	search     *search.Query
 	versions   store.HistoryQuery
 	trail      store.AuditQuery

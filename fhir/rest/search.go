@@ -68,16 +68,21 @@ func answerSearch(ctx context.Context, v *store.View, req *request, q *search.Qu
 		b.total(*page.Total)
 	}
 	b.links(req.pages(q.Applied, page.Next)...)
+	b.page(req, page)
+	if len(q.Ignored) > 0 {
+		b.entry().resource(ignored(q.Ignored)).mode("outcome").end()
+	}
+	return &response{status: http.StatusOK, body: b.bytes()}, nil
+}
+
+// page adds what a search found, and what came along.
+func (b *bundle) page(req *request, page *store.Page) {
 	for _, r := range page.Matches {
 		b.entry().fullURL(req.base, r.Ref).resource(req.show(r.Ref.Type, r.Body)).mode("match").end()
 	}
 	for _, r := range page.Included {
 		b.entry().fullURL(req.base, r.Ref).resource(req.show(r.Ref.Type, r.Body)).mode("include").end()
 	}
-	if len(q.Ignored) > 0 {
-		b.entry().resource(ignored(q.Ignored)).mode("outcome").end()
-	}
-	return &response{status: http.StatusOK, body: b.bytes()}, nil
 }
 
 func pageOfSearch(ctx context.Context, v *store.View, req *request, q *search.Query) (*store.Page, error) {
@@ -127,7 +132,7 @@ func (req *request) setCursor(ctx context.Context, db *store.DB) error {
 		return err
 	}
 	// A page of one thing is not a page of another.
-	if does, of := req.paged(); c.Interaction != does || c.Ref != of {
+	if does, of := req.paged(); c.Interaction != does || c.Ref != of || c.Operation != req.called {
 		return wrong
 	}
 	if req.params, err = search.ParseQuery(c.Query); err != nil {
@@ -180,6 +185,8 @@ func (req *request) path() string {
 	switch {
 	case req.of != "":
 		path += "/" + req.of
+	case req.called != "":
+		path += "/$" + req.called
 	case strings.HasPrefix(string(req.does), "history-"):
 		path += "/_history"
 	}
