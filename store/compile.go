@@ -297,6 +297,9 @@ func (c *compiler) chain(ctx context.Context, s scope, e search.Chain) (gate.Cla
 		return gate.Clause{}, err
 	}
 	inner := and(e.X, p.Where())
+	if e.Canonical {
+		return c.citing(ctx, s, p, e, inner)
+	}
 	keys := make([]int64, len(e.Paths))
 	for i, path := range e.Paths {
 		keys[i] = c.v.refKey(path, search.Token{})
@@ -332,6 +335,9 @@ func (c *compiler) reverse(ctx context.Context, s scope, e search.ReverseChain) 
 		return gate.Clause{}, err
 	}
 	inner := and(e.X, p.Where())
+	if e.Canonical {
+		return c.cited(ctx, s, p, e, inner)
+	}
 	keys := make([]int64, len(e.Paths))
 	for i, path := range e.Paths {
 		keys[i] = c.v.refKey(path, e.Pair)
@@ -372,6 +378,54 @@ func (c *compiler) reverseOpened(ctx context.Context, s scope, p smart.Permit, e
 		return gate.Clause{}, err
 	}
 	return s.anchor.Col("rid").With(gate.SQL(`= ANY(?::bigint[])`, rids)), nil
+}
+
+// citing is chain by canonical URL: it collects what the targets call
+// themselves, which only their bodies tell.
+func (c *compiler) citing(ctx context.Context, s scope, p smart.Permit, e search.Chain, inner search.Expr) (gate.Clause, error) {
+	list, err := c.v.named(ctx, p, e.Type, inner, func(d *fhir.Document) []search.Canonical {
+		if name, ok := search.CanonicalOf(d); ok {
+			return []search.Canonical{name}
+		}
+		return nil
+	})
+	if err != nil {
+		return gate.Clause{}, err
+	}
+	return c.cond(ctx, s, search.Cites(e.Paths, list))
+}
+
+// cited is reverse by canonical URL.
+func (c *compiler) cited(ctx context.Context, s scope, p smart.Permit, e search.ReverseChain, inner search.Expr) (gate.Clause, error) {
+	list, err := c.v.named(ctx, p, e.Type, inner, func(d *fhir.Document) []search.Canonical {
+		return c.v.schema.Canonicals(d, e.Paths)
+	})
+	if err != nil {
+		return gate.Clause{}, err
+	}
+	return c.cond(ctx, s, search.Called(s.on, list))
+}
+
+// named collects canonical URLs of the resources of the type for which where
+// holds.
+func (v *View) named(ctx context.Context, p smart.Permit, on fhir.Type, where search.Expr, of func(*fhir.Document) []search.Canonical) ([]search.Canonical, error) {
+	var list []search.Canonical
+	err := v.scan(ctx, p, on, where, func(_ row, res fhir.Resource) error {
+		d, err := fhir.Reopen(res.Body)
+		if err != nil {
+			return err
+		}
+		for _, name := range of(d) {
+			if !slices.Contains(list, name) {
+				list = append(list, name)
+			}
+		}
+		if len(list) > maxTargets {
+			return fhir.Errorf(fhir.TooCostly, "the search follows more than %d canonical URLs", maxTargets)
+		}
+		return nil
+	})
+	return list, err
 }
 
 // answered reports whether the SQL for e decides it, so that no body need be

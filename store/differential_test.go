@@ -84,6 +84,11 @@ func (w *world) tester(g *smart.Grant, e search.Expr) (test, error) {
 		return func(h *held) bool { return !x(h) }, err
 	case search.Chain:
 		met, err := w.met(g, e.Type, e.X)
+		if e.Canonical {
+			return func(h *held) bool {
+				return slices.ContainsFunc(met, func(m *held) bool { return w.cites(h, m, e.Paths) })
+			}, err
+		}
 		targets := map[fhir.Ref]bool{}
 		for _, h := range met {
 			targets[h.Ref] = true
@@ -93,6 +98,11 @@ func (w *world) tester(g *smart.Grant, e search.Expr) (test, error) {
 		}, err
 	case search.ReverseChain:
 		met, err := w.met(g, e.Type, e.X)
+		if e.Canonical {
+			return func(h *held) bool {
+				return slices.ContainsFunc(met, func(m *held) bool { return w.cites(m, h, e.Paths) })
+			}, err
+		}
 		targets := map[fhir.Ref]bool{}
 		for _, h := range met {
 			if e.Pair != (search.Token{}) && !slices.Contains(h.terms.Tokens, e.Pair) {
@@ -108,6 +118,14 @@ func (w *world) tester(g *smart.Grant, e search.Expr) (test, error) {
 		ok, err := search.Match(e, &h.Resource, h.terms)
 		return ok && err == nil
 	}, nil
+}
+
+// cites reports whether a names b by canonical URL at one of the paths.
+func (w *world) cites(a, b *held, paths []search.Path) bool {
+	name, ok := search.CanonicalOf(b.doc)
+	return ok && slices.ContainsFunc(w.schema.Canonicals(a.doc, paths), func(c search.Canonical) bool {
+		return c.URL == name.URL && (c.Version == "" || c.Version == name.Version)
+	})
 }
 
 // each is tester for the members of And, or of Or.
@@ -595,19 +613,25 @@ func (d *door) compareIncludes(t *testing.T, w *world, grant func() *smart.Grant
 		}
 	}
 	for _, inc := range q.Include {
-		paths := inc.Paths
-		if paths == nil {
-			paths = search.ReferencePaths(inc.Source)
+		paths, cited := inc.Paths, inc.Cited
+		if inc.All {
+			paths, cited = search.ReferencePaths(on), search.CanonicalPaths(on)
 		}
 		if inc.Reverse {
 			for _, h := range w.byType[inc.Source] {
-				if slices.ContainsFunc(w.schema.References(h.doc, paths), func(r fhir.Ref) bool { return matched[r] }) {
+				if slices.ContainsFunc(w.schema.References(h.doc, paths), func(r fhir.Ref) bool { return matched[r] }) ||
+					slices.ContainsFunc(matches, func(m *held) bool { return w.cites(h, m, cited) }) {
 					add(h)
 				}
 			}
 			continue
 		}
 		for _, h := range matches {
+			for _, m := range w.all {
+				if (inc.Target == "" || m.Ref.Type == inc.Target) && w.cites(h, m, cited) {
+					add(m)
+				}
+			}
 			for _, r := range w.schema.References(h.doc, paths) {
 				if inc.Target == "" || r.Type == inc.Target {
 					add(w.byRef[r])

@@ -18,9 +18,30 @@ func worlds(t *testing.T, docs []*fhir.Document, fn func(t *testing.T, d *door, 
 		t.Run(string(mode), func(t *testing.T) {
 			t.Parallel()
 			slug := tenantNamed(t, d, mode)
-			fn(t, d, d.fill(t, slug, docs), slug)
+			fn(t, d, d.keep(t, slug, docs), slug)
 		})
 	}
+}
+
+// keep puts the documents into the tenant as they are.
+func (d *door) keep(t *testing.T, slug string, docs []*fhir.Document) *world {
+	t.Helper()
+	var kept []fhir.Resource
+	err := d.db.Update(t.Context(), d.grant(t, slug, everything), func(tx *store.Tx) error {
+		kept = nil
+		for _, doc := range docs {
+			r, _, err := tx.Put(t.Context(), fhir.Ref{Type: doc.Type, ID: doc.ID}, doc, 0)
+			if err != nil {
+				return err
+			}
+			kept = append(kept, r)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newWorld(t, search.Schema{Base: base(slug)}, kept)
 }
 
 // tenantNamed provisions a tenant for one test and returns its slug.

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -17,7 +18,7 @@ import (
 const (
 	maxIncluded      = 5000
 	maxIncludedBytes = 64 << 20
-	maxRounds        = 5
+	maxRounds        = 16
 )
 
 func tooManyIncluded() error {
@@ -36,7 +37,10 @@ func (v *View) include(ctx context.Context, q *search.Query, matches []fhir.Reso
 	var all []fhir.Resource
 	bytes := 0
 	fresh := matches
-	for round := 0; round < maxRounds && len(fresh) > 0; round++ {
+	for round := 0; len(fresh) > 0; round++ {
+		if round == maxRounds {
+			return nil, fhir.Errorf(fhir.TooCostly, "the includes go round more than %d times", maxRounds)
+		}
 		var next []fhir.Resource
 		for _, inc := range q.Include {
 			if round > 0 && !inc.Iterate {
@@ -73,6 +77,7 @@ func (v *View) include(ctx context.Context, q *search.Query, matches []fhir.Reso
 func (v *View) included(ctx context.Context, inc search.Include, sources []fhir.Resource, have map[fhir.Ref]bool) ([]fhir.Resource, error) {
 	wanted := map[fhir.Type][]int64{}
 	asked := map[fhir.Ref]bool{}
+	var names []search.Canonical
 	for _, r := range sources {
 		if inc.Source != "" && r.Ref.Type != inc.Source {
 			continue
@@ -81,7 +86,13 @@ func (v *View) included(ctx context.Context, inc search.Include, sources []fhir.
 		if err != nil {
 			return nil, err
 		}
-		for _, ref := range v.schema.References(d, inc.Paths) {
+		paths, cited := followed(inc, r.Ref.Type)
+		for _, name := range v.schema.Canonicals(d, cited) {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+		for _, ref := range v.schema.References(d, paths) {
 			if inc.Target != "" && ref.Type != inc.Target || have[ref] || asked[ref] {
 				continue
 			}
@@ -114,6 +125,38 @@ func (v *View) included(ctx context.Context, inc search.Include, sources []fhir.
 		}
 		all = append(all, found...)
 	}
+	named, err := v.calledBy(ctx, inc, names)
+	return append(all, named...), err
+}
+
+// followed returns the elements of the type that inc follows: with references,
+// and with canonical URLs.
+func followed(inc search.Include, t fhir.Type) (paths, cited []search.Path) {
+	if inc.All {
+		return search.ReferencePaths(t), search.CanonicalPaths(t)
+	}
+	return inc.Paths, inc.Cited
+}
+
+// calledBy returns the resources that the canonical URLs name.
+func (v *View) calledBy(ctx context.Context, inc search.Include, names []search.Canonical) ([]fhir.Resource, error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	if len(names) > maxTargets {
+		return nil, tooManyIncluded()
+	}
+	var all []fhir.Resource
+	for _, t := range search.CanonicalTypes() {
+		if inc.Target != "" && t != inc.Target {
+			continue
+		}
+		found, err := v.includingSome(ctx, t, search.Called(t, names))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found...)
+	}
 	return all, nil
 }
 
@@ -121,13 +164,27 @@ func (v *View) included(ctx context.Context, inc search.Include, sources []fhir.
 func (v *View) including(ctx context.Context, inc search.Include, found []fhir.Resource) ([]fhir.Resource, error) {
 	var rids []int64
 	var targets []string
+	var names []search.Canonical
 	for _, r := range found {
-		if inc.Target == "" || r.Ref.Type == inc.Target {
-			rids, targets = append(rids, v.rid(r.Ref)), append(targets, r.Ref.String())
+		if inc.Target != "" && r.Ref.Type != inc.Target {
+			continue
+		}
+		rids, targets = append(rids, v.rid(r.Ref)), append(targets, r.Ref.String())
+		if !search.HasURL(r.Ref.Type) {
+			continue
+		}
+		d, err := fhir.Reopen(r.Body)
+		if err != nil {
+			return nil, err
+		}
+		if name, ok := search.CanonicalOf(d); ok {
+			names = append(names, name)
 		}
 	}
-	if len(rids) == 0 {
-		return nil, nil
+	paths, cited := followed(inc, inc.Source)
+	citing, err := v.includingSome(ctx, inc.Source, search.Cites(cited, names))
+	if err != nil || len(rids) == 0 || len(paths) == 0 {
+		return citing, err
 	}
 	p, err := v.gate.Permit(fhir.SearchType, inc.Source)
 	if fhir.IsCode(err, fhir.Forbidden) {
@@ -136,18 +193,21 @@ func (v *View) including(ctx context.Context, inc search.Include, found []fhir.R
 	if err != nil {
 		return nil, err
 	}
-	paths := inc.Paths
-	if paths == nil {
-		paths = search.ReferencePaths(inc.Source)
-	}
 	if !all(p.Where()) {
-		return v.includingSome(ctx, p, inc.Source, paths, targets)
+		var refer search.Or
+		for _, path := range paths {
+			for _, t := range targets {
+				refer = append(refer, search.HasReference{Path: path, Target: t})
+			}
+		}
+		referring, err := v.includingSome(ctx, inc.Source, refer)
+		return append(citing, referring...), err
 	}
 	keys := make([]int64, len(paths))
 	for i, path := range paths {
 		keys[i] = v.refKey(path, search.Token{})
 	}
-	return v.openable(ctx, p, inc.Source, gate.SQL(`
+	referring, err := v.openable(ctx, p, inc.Source, gate.SQL(`
 		SELECT r.rid, r.id, r.version, r.updated, r.body
 		FROM   (SELECT DISTINCT x.ts, x.rid FROM ~idx_ref x
 		        WHERE  x.tenant_id = $1 AND x.key = ANY(?::bigint[]) AND x.target = ANY(?::bigint[])
@@ -155,18 +215,24 @@ func (v *View) including(ctx context.Context, inc search.Include, found []fhir.R
 		JOIN   ~resource r ON r.tenant_id = $1 AND r.rid = f.rid
 		WHERE  NOT r.deleted
 		ORDER  BY f.ts DESC, f.rid DESC`, keys, rids, maxIncluded+1))
+	return append(citing, referring...), err
 }
 
-// includingSome is including under a permit for a part of the type. It searches
-// that part: what else refers to the targets, however much, takes no room.
-func (v *View) includingSome(ctx context.Context, p smart.Permit, on fhir.Type, paths []search.Path, targets []string) ([]fhir.Resource, error) {
-	var refer search.Or
-	for _, path := range paths {
-		for _, t := range targets {
-			refer = append(refer, search.HasReference{Path: path, Target: t})
-		}
+// includingSome searches the part of the type that the Grant allows: what else
+// there is, however much, takes no room. Of a type that the Grant does not
+// reach there is nothing.
+func (v *View) includingSome(ctx context.Context, on fhir.Type, where search.Expr) ([]fhir.Resource, error) {
+	if nothing, ok := where.(search.Or); ok && len(nothing) == 0 {
+		return nil, nil
 	}
-	found, more, err := v.indexed(ctx, []plan{newPlan(on, p, and(refer, p.Where()))}, order{by: search.ByDate}, position{}, 0, maxIncluded)
+	p, err := v.gate.Permit(fhir.SearchType, on)
+	if fhir.IsCode(err, fhir.Forbidden) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	found, more, err := v.indexed(ctx, []plan{newPlan(on, p, and(where, p.Where()))}, order{by: search.ByDate}, position{}, 0, maxIncluded)
 	if err == nil && more != nil {
 		err = tooManyIncluded()
 	}

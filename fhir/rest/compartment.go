@@ -51,6 +51,9 @@ func compartment(req *request) (on fhir.Type, within search.Expr, types []fhir.T
 		if !on.Known() {
 			return "", nil, nil, fhir.Errorf(fhir.NotSupported, "there is no such resource type").WithStatus(http.StatusNotFound)
 		}
+		if on == auditEvent {
+			return "", nil, nil, fhir.Errorf(fhir.NotSupported, "the audit trail is searched by itself, as in AuditEvent?patient=Patient/7")
+		}
 		within, ok := search.Compartment(req.ref.Type, req.ref.ID, on)
 		if !ok {
 			return "", nil, nil, fhir.Errorf(fhir.NotSupported, "resources of this type are in no such compartment").WithStatus(http.StatusNotFound)
@@ -61,7 +64,7 @@ func compartment(req *request) (on fhir.Type, within search.Expr, types []fhir.T
 	for _, m := range r4.Compartment(req.ref.Type) {
 		// What the compartment is of is found by its id, which a resource of
 		// another type may have too.
-		if m.Type == req.ref.Type {
+		if m.Type == req.ref.Type || m.Type == auditEvent {
 			continue
 		}
 		if e, ok := search.Compartment(req.ref.Type, req.ref.ID, m.Type); ok {

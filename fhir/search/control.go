@@ -165,10 +165,11 @@ func (r *reader) include(p Param) error {
 	in := Include{Reverse: name == "_revinclude", Iterate: modifier != ""}
 	part := strings.Split(p.Value, ":")
 	if p.Value == "*" && !in.Reverse {
-		for _, t := range r.types {
-			in.Source = t
-			r.query.Include = append(r.query.Include, in)
+		in.All = true
+		if !in.Iterate && len(r.types) == 1 { // else from whatever is on the page
+			in.Source = r.types[0]
 		}
+		r.query.Include = append(r.query.Include, in)
 		return nil
 	}
 	in.Source = fhir.Type(part[0])
@@ -180,14 +181,15 @@ func (r *reader) include(p Param) error {
 			return invalid(p.Name, "names a target type that is not known")
 		}
 	}
-	if part[1] != "*" {
+	if in.Source == auditEvent || in.Target == auditEvent {
+		return ofTrail(p.Name)
+	}
+	if in.All = part[1] == "*"; !in.All {
 		sp := tableOf(in.Source).byCode[part[1]]
 		if sp == nil || sp.Type != "reference" || in.Target != "" && !sp.canTarget(in.Target) {
 			return invalid(p.Name, "names no reference of that type")
 		}
-		if in.Paths = sp.paths(in.Target); len(in.Paths) == 0 {
-			return unsupported(p.Name, "cannot follow canonical URLs")
-		}
+		in.Paths, in.Cited = sp.paths(in.Target), sp.canonicals(in.Target)
 		if in.Target == "" {
 			in.Target = sp.onlyTarget()
 		}

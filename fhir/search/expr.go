@@ -111,21 +111,25 @@ type Updated []DateBound
 
 // Chain holds where the resource refers by one of Paths to a resource of the
 // Type for which X holds. Whoever runs it adds what the asker may see of Type.
+// If Canonical is set, the elements at Paths name it by canonical URL.
 type Chain struct {
-	Paths []Path
-	Type  fhir.Type
-	X     Expr
+	Paths     []Path
+	Canonical bool
+	Type      fhir.Type
+	X         Expr
 }
 
 // ReverseChain holds where a resource of the Type for which X holds refers to
 // the resource by one of Paths: the parameter _has. If Pair is set, the
 // referring resource also holds that token, and the index has it joined with
-// the references at each of Paths.
+// the references at each of Paths. If Canonical is set, the elements at Paths
+// name the resource by canonical URL.
 type ReverseChain struct {
-	Type  fhir.Type
-	Paths []Path
-	X     Expr
-	Pair  Token
+	Type      fhir.Type
+	Paths     []Path
+	Canonical bool
+	X         Expr
+	Pair      Token
 }
 
 func (And) expr()          {}

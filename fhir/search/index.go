@@ -309,7 +309,7 @@ var emitters = map[string]map[string]func(*indexer, *leaf, value) bool{
 	"string": {"string": (*indexer).words, "markdown": (*indexer).words},
 	"reference": {
 		"Reference": (*indexer).reference, "Resource": (*indexer).inline,
-		"canonical": (*indexer).canonical, "uri": (*indexer).uri,
+		"canonical": (*indexer).citation, "uri": (*indexer).citation,
 	},
 	"date": {
 		"date": (*indexer).date, "dateTime": (*indexer).date, "instant": (*indexer).date,

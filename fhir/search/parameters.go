@@ -35,12 +35,12 @@ func Parameters(t fhir.Type) []Parameter {
 // Includes returns the values of _include that t takes, in order.
 func Includes(t fhir.Type) []string {
 	tb := tableOf(t)
-	if tb == nil {
+	if tb == nil || t == auditEvent {
 		return nil
 	}
 	var list []string
 	for _, p := range tb.parameters {
-		if p.Type == "reference" && len(p.paths("")) > 0 {
+		if p.Type == "reference" {
 			list = append(list, string(t)+":"+p.Code)
 		}
 	}
@@ -52,8 +52,11 @@ func Includes(t fhir.Type) []string {
 func RevIncludes(t fhir.Type) []string {
 	var list []string
 	for _, from := range fhir.Types {
+		if from == auditEvent {
+			continue
+		}
 		for _, p := range tableOf(from).parameters {
-			if p.Type == "reference" && p.canTarget(t) && len(p.paths(t)) > 0 {
+			if p.Type == "reference" && p.canTarget(t) && len(p.paths(t))+len(p.canonicals(t)) > 0 {
 				list = append(list, string(from)+":"+p.Code)
 			}
 		}

@@ -181,9 +181,6 @@ func (p *parameter) chain(modifier, rest, value string, o Options, depth int) (E
 	if p.Type != "reference" {
 		return nil, invalid(p.Code, "is no reference, so that it cannot be chained")
 	}
-	if len(p.paths("")) == 0 {
-		return nil, unsupported(p.Code, "holds canonical URLs, which cannot be chained")
-	}
 	targets := p.Targets
 	if targets == nil {
 		targets = fhir.Types
@@ -192,7 +189,19 @@ func (p *parameter) chain(modifier, rest, value string, o Options, depth int) (E
 		if !fhir.Type(modifier).Known() || !p.canTarget(fhir.Type(modifier)) {
 			return nil, invalid(p.Code, "cannot refer to the type that the chain names")
 		}
-		targets = []fhir.Type{fhir.Type(modifier)}
+		if targets = []fhir.Type{fhir.Type(modifier)}; targets[0] == auditEvent {
+			return nil, ofTrail(p.Code)
+		}
+	}
+	head := rest
+	if end := strings.IndexAny(rest, ":."); end >= 0 {
+		head = rest[:end]
+	}
+	targets = slices.DeleteFunc(slices.Clone(targets), func(t fhir.Type) bool {
+		return t == auditEvent || head != "_has" && tableOf(t).byCode[head] == nil || len(p.links(t, nil)) == 0
+	})
+	if len(targets) > 1 && (!common[head] || len(targets) > maxTargets) {
+		return nil, invalid(p.Code, "can refer to several types; the chain must say which, as in subject:Patient.name")
 	}
 	var or Or
 	for _, t := range targets {
@@ -203,14 +212,31 @@ func (p *parameter) chain(modifier, rest, value string, o Options, depth int) (E
 		if err != nil {
 			return nil, err
 		}
-		if or = append(or, Chain{Paths: p.paths(t), Type: t, X: e}); len(or) > 1 && (!common[rest] || len(targets) > maxTargets) {
-			return nil, invalid(p.Code, "can refer to several types; the chain must say which, as in subject:Patient.name")
-		}
+		or = append(or, p.links(t, e)...)
 	}
 	if len(or) == 0 {
 		return nil, unsupported(p.Code, "is chained with what is no search parameter of its targets")
 	}
 	return or.simple(), nil
+}
+
+// links returns the chains by p to resources of the type for which e holds.
+func (p *parameter) links(t fhir.Type, e Expr) (list []Expr) {
+	if paths := p.paths(t); len(paths) > 0 {
+		list = append(list, Chain{Paths: paths, Type: t, X: e})
+	}
+	if paths := p.canonicals(t); len(paths) > 0 {
+		list = append(list, Chain{Paths: paths, Canonical: true, Type: t, X: e})
+	}
+	return list
+}
+
+// auditEvent is the type of the audit trail, which is kept apart from what
+// searches reach: it is searched by itself.
+const auditEvent fhir.Type = "AuditEvent"
+
+func ofTrail(name string) error {
+	return unsupported(name, "leads to the audit trail, which is searched by itself at /AuditEvent")
 }
 
 // common are the parameters that mean the same for every type, so that a chain
@@ -224,14 +250,13 @@ func readHas(tb *table, rest, value string, o Options, depth int) (Expr, error) 
 	if len(part) != 3 || !fhir.Type(part[0]).Known() {
 		return nil, invalid("_has", "must be as in _has:Observation:patient:code")
 	}
+	if fhir.Type(part[0]) == auditEvent {
+		return nil, ofTrail("_has")
+	}
 	from := tableOf(fhir.Type(part[0]))
 	p := from.byCode[part[1]]
 	if p == nil || p.Type != "reference" || !p.canTarget(tb.t) {
 		return nil, invalid("_has", "names no reference from that type to the type searched")
-	}
-	paths := p.paths(tb.t)
-	if len(paths) == 0 {
-		return nil, unsupported("_has", "cannot follow canonical URLs")
 	}
 	e, err := readParam(from, part[2], value, o, depth-1)
 	if errors.Is(err, errUnknown) {
@@ -240,7 +265,14 @@ func readHas(tb *table, rest, value string, o Options, depth int) (Expr, error) 
 	if err != nil {
 		return nil, err
 	}
-	return ReverseChain{Type: from.t, Paths: paths, X: e}, nil
+	or := Or{}
+	if paths := p.paths(tb.t); len(paths) > 0 {
+		or = append(or, ReverseChain{Type: from.t, Paths: paths, X: e})
+	}
+	if paths := p.canonicals(tb.t); len(paths) > 0 {
+		or = append(or, ReverseChain{Type: from.t, Paths: paths, Canonical: true, X: e})
+	}
+	return or.simple(), nil
 }
 
 // read reads the value of p, of which commas separate alternatives.

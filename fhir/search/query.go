@@ -66,8 +66,10 @@ const (
 type Include struct {
 	Reverse bool
 	Iterate bool
-	Source  fhir.Type // the type that holds the reference
-	Paths   []Path    // the elements of Source that are followed; nil means all
+	Source  fhir.Type // the type that holds the reference; "" means any
+	All     bool      // all references are followed, else those at
+	Paths   []Path    // elements of Source with references, and at
+	Cited   []Path    // elements of Source with canonical URLs
 	Target  fhir.Type // "" means any
 }
 

@@ -21,22 +21,7 @@ func MainDate(t fhir.Type) (path Path, only bool) {
 
 // ReferencePaths returns the elements of the type by which it refers to others.
 func ReferencePaths(t fhir.Type) []Path {
-	tb := tableOf(t)
-	if tb == nil {
-		return nil
-	}
-	var list []Path
-	for _, p := range tb.parameters {
-		if p.Type != "reference" {
-			continue
-		}
-		for _, path := range p.paths("") {
-			if !slices.Contains(list, path) {
-				list = append(list, path)
-			}
-		}
-	}
-	return list
+	return pathsOf(t, func(p *parameter) []Path { return p.paths("") })
 }
 
 // PatientsOf returns the patients whose record d belongs to, the one whom it

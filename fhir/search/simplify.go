@@ -65,10 +65,10 @@ func Equal(a, b Expr) bool {
 		return ok && slices.Equal(a, b)
 	case Chain:
 		b, ok := b.(Chain)
-		return ok && a.Type == b.Type && slices.Equal(a.Paths, b.Paths) && Equal(a.X, b.X)
+		return ok && a.Type == b.Type && a.Canonical == b.Canonical && slices.Equal(a.Paths, b.Paths) && Equal(a.X, b.X)
 	case ReverseChain:
 		b, ok := b.(ReverseChain)
-		return ok && a.Type == b.Type && a.Pair == b.Pair && slices.Equal(a.Paths, b.Paths) && Equal(a.X, b.X)
+		return ok && a.Type == b.Type && a.Canonical == b.Canonical && a.Pair == b.Pair && slices.Equal(a.Paths, b.Paths) && Equal(a.X, b.X)
 	case HasToken, HasReference, HasText, Within, Present:
 		switch b.(type) {
 		case HasToken, HasReference, HasText, Within, Present:
@@ -361,7 +361,7 @@ func (r ReverseChain) paired() Expr {
 	r.X = Simplify(r.X)
 	tok, ok := r.X.(HasToken)
 	tb := tableOf(r.Type)
-	if !ok || tb == nil || r.Pair != (Token{}) || !isFull(tok.Value) {
+	if !ok || tb == nil || r.Canonical || r.Pair != (Token{}) || !isFull(tok.Value) {
 		return r
 	}
 	for _, path := range r.Paths {
