@@ -736,6 +736,9 @@ func TestAnswersAreShapedAsAsked(t *testing.T) {
 		if at(last, "search", "mode") != "include" || at(last, "resource", "resourceType") != "Patient" {
 			t.Errorf("page %d: no included patient in %v", page, s)
 		}
+		if at(last, "resource", "name") == nil || at(last, "resource", "meta", "tag") != nil {
+			t.Errorf("page %d: _elements cut what is included: %v", page, last)
+		}
 		if at(entries[0], "resource", "meta", "tag", 0, "code") != "SUBSETTED" || at(entries[0], "resource", "subject") != nil || at(entries[0], "resource", "status") != "final" {
 			t.Errorf("page %d: not the subset: %v", page, entries[0])
 		}
@@ -743,6 +746,13 @@ func TestAnswersAreShapedAsAsked(t *testing.T) {
 			break
 		}
 		s = shown(t, c.must(200, "GET", strings.TrimPrefix(at(s, "link", 2, "url").(string), baseOf(storetest.S1)), ""))
+	}
+	s = shown(t, c.must(200, "GET", "/Observation?subject=Patient/"+id+"&_include=Observation:subject&_count=1&_elements=code,Patient.birthDate", ""))
+	if p := at(s, "entry", 1, "resource"); at(p, "name") != nil || at(p, "meta", "tag", 0, "code") != "SUBSETTED" {
+		t.Errorf("the elements of what is included: %v", p)
+	}
+	for _, path := range []string{"/Patient/" + id + "/AuditEvent", "/Patient?_has:AuditEvent:patient:action=R", "/Patient?_revinclude=AuditEvent:patient"} {
+		c.must(400, "GET", path, "")
 	}
 	s = shown(t, c.must(200, "GET", "?_type=Patient,Observation&_id="+id, ""))
 	if at(s, "entry", 0, "resource", "id") != id || at(s, "entry", 1) != nil {

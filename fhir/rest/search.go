@@ -81,7 +81,7 @@ func (b *bundle) page(req *request, page *store.Page) {
 		b.entry().fullURL(req.base, r.Ref).resource(req.show(r.Ref.Type, r.Body)).mode("match").end()
 	}
 	for _, r := range page.Included {
-		b.entry().fullURL(req.base, r.Ref).resource(req.show(r.Ref.Type, r.Body)).mode("include").end()
+		b.entry().fullURL(req.base, r.Ref).resource(req.showIncluded(r.Ref.Type, r.Body)).mode("include").end()
 	}
 }
 

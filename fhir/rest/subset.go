@@ -41,6 +41,15 @@ func (f *format) show(t fhir.Type, body []byte) []byte {
 	return append(out, '}')
 }
 
+// showIncluded is show for what an include added: _elements speaks of it where
+// it names the type, else of the matches alone.
+func (f *format) showIncluded(t fhir.Type, body []byte) []byte {
+	if len(f.elements) > 0 && !slices.ContainsFunc(f.elements, func(e string) bool { return strings.HasPrefix(e, string(t)+".") }) {
+		return body
+	}
+	return f.show(t, body)
+}
+
 // kept returns what tells the elements of a type that are shown, nil if all
 // are.
 func (f *format) kept(t fhir.Type) func(name string) bool {
