@@ -21,10 +21,17 @@ func (w *walker) narrative(v *fastjson.Value) {
 		w.fault(fhir.Value, "div is not a valid xhtml: want a JSON string")
 		return
 	}
-	r := xhtml{text: v.GetStringBytes()}
-	if rule := r.check(); rule != "" {
+	if rule := XHTML(v.GetStringBytes()); rule != "" {
 		w.fault(fhir.Value, "div is not a valid xhtml: %s", rule)
 	}
+}
+
+// XHTML returns the rule that text breaks as the div of a Narrative, "" if it
+// breaks none.
+// https://hl7.org/fhir/R4/narrative.html#rules
+func XHTML(text []byte) string {
+	x := xhtml{text: text}
+	return x.check()
 }
 
 const xhtmlNamespace = "http://www.w3.org/1999/xhtml"
