@@ -256,6 +256,15 @@ func (v *ValueSet) Has(system, code string) bool {
 	return false
 }
 
+// Systems returns the code systems that v has codes of.
+func (v *ValueSet) Systems() []string {
+	list := make([]string, len(v.systems))
+	for i := range v.systems {
+		list[i] = v.systems[i].url
+	}
+	return list
+}
+
 // System returns the system of the code in v, which search implies for an
 // element of type code; "" if v has no such code.
 func (v *ValueSet) System(code string) string {

@@ -1,0 +1,116 @@
+package expression_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/canonical"
+	"github.com/cordon-fhir/cordon/fhir/r4/expression"
+)
+
+// data returns a file of the test data, or skips the test.
+func data(t *testing.T, name string) string {
+	t.Helper()
+	dir := os.Getenv("CORDON_TEST_DATA")
+	for up := ".."; dir == "" && len(up) < 30; up += "/.." {
+		if _, err := os.Stat(filepath.Join(up, "go.mod")); err == nil {
+			dir = filepath.Join(up, "../shared/data")
+		}
+	}
+	path := filepath.Join(dir, name)
+	if _, err := os.Stat(path); err != nil {
+		t.Skipf("%s is not in the folder of CORDON_TEST_DATA", name)
+	}
+	return path
+}
+
+func TestTheParametersOfUSCoreCompile(t *testing.T) {
+	for _, version := range []string{"3.1.1", "6.1.0"} {
+		f, err := os.Open(data(t, "us-core/hl7.fhir.us.core-"+version+".tgz"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		pack, err := canonical.ReadPackage(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for _, d := range pack.Definitions {
+			if d.Type != "SearchParameter" {
+				continue
+			}
+			var sp expression.Parameter
+			if err := json.Unmarshal(d.JSON(), &sp, json.MatchCaseInsensitiveNames(true)); err != nil {
+				t.Fatal(err)
+			}
+			n++
+			for _, on := range sp.Bases() {
+				if _, err := new(expression.Compiler).Compile(sp, on); err != nil {
+					t.Errorf("%s %s: %s %v", version, d.ID, sp.Expression, err)
+				}
+			}
+		}
+		if n < 70 {
+			t.Errorf("%s has %d search parameters", version, n)
+		}
+	}
+}
+
+func TestAChoiceInThePathHasABranchForEachType(t *testing.T) {
+	sp := expression.Parameter{Code: "race", Type: "token", Base: []string{"Patient"},
+		Expression: "Patient.extension.where(url = 'http://x.org/race').extension.value.code"}
+	out, err := new(expression.Compiler).Compile(sp, "Patient")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, b := range out.Branches {
+		names = append(names, b.Steps[len(b.Steps)-1].Name)
+	}
+	if got := strings.Join(names, " "); !strings.Contains(got, "valueCoding") || strings.Contains(got, "valuePeriod") {
+		t.Errorf("it reads below %s", got)
+	}
+}
+
+func TestWhatIsNotCompiledIsTold(t *testing.T) {
+	for expr, beyond := range map[string]bool{
+		"Patient.name.where(use='official' and family.exists())":  true,
+		"Patient.name.where(use='official')":                      true,
+		"Patient.name.first().family":                             true,
+		"Patient.name[1].family":                                  true,
+		"Patient.name.family | Patient.name.select(given)":        true,
+		"iif(Patient.active, Patient.name, {})":                   true,
+		"Patient.telecom.where(system='phone').where(use='home')": true,
+		"Patient":                 true,
+		"Patient.nome":            false,
+		"Patient.name.family.x":   false,
+		"Patient.name.as(Coding)": false,
+		"Observation.code":        false,
+		"":                        true,
+		"Patient." + strings.Repeat("contact.", 20) + "name": true,
+	} {
+		sp := expression.Parameter{Code: "x", Type: "string", Base: []string{"Patient"}, Expression: expr}
+		_, err := new(expression.Compiler).Compile(sp, "Patient")
+		if err == nil || errors.Is(err, expression.ErrBeyond) != beyond {
+			t.Errorf("%s: %v, beyond is to be %t", expr, err, beyond)
+		}
+	}
+}
+
+func FuzzCompile(f *testing.F) {
+	for _, s := range []string{"Patient.name", "(Patient.deceased as dateTime)", "Patient.extension('x').value.ofType(Coding)", "Patient.deceased.exists() and Patient.deceased != false"} {
+		f.Add(s, "token")
+	}
+	f.Fuzz(func(_ *testing.T, expr, kind string) {
+		sp := expression.Parameter{Code: "x", Type: kind, Base: []string{"Patient"}, Expression: expr}
+		c := expression.Compiler{Find: func(string) (expression.Parameter, bool) { return sp, true }}
+		_, _ = c.Compile(sp, fhir.Type("Patient"))
+	})
+}
