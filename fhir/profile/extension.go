@@ -1,0 +1,121 @@
+package profile
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/path"
+)
+
+// extension holds x, an extension of n, against the definition that its URL
+// names. Those without a definition may be used, unless they modify.
+// https://hl7.org/fhir/R4/extensibility.html
+func (r *run) extension(n, x path.Node) {
+	url := stringIn(x.JSON(), "url")
+	if !strings.Contains(url, ":") {
+		return // a part of another, whose definition says what it is
+	}
+	modifies := x.Element().Name == "modifierExtension"
+	d, ok := r.v.set.Find("StructureDefinition", url)
+	if !ok {
+		if modifies {
+			r.fault(fhir.Value, "the definition of a modifierExtension is not known here, so what it modifies cannot be understood")
+			return
+		}
+		r.inform("the definition of the extension is not known here")
+		return
+	}
+	p := r.find(d.Canonical())
+	if p == nil {
+		return
+	}
+	if p.typ != "Extension" {
+		r.fault(fhir.Value, "the url of the extension is that of a definition of something else")
+		return
+	}
+	if p.modifier != modifies {
+		r.fault(fhir.Structure, "the extension %s must %sbe in modifierExtension", p.url, map[bool]string{true: "", false: "not "}[p.modifier])
+	}
+	if !r.mayBeIn(p, n) {
+		r.fault(fhir.Structure, "the extension %s must not be used here", p.url)
+	}
+	r.evaluate(n, p.invariants)
+	r.against(p, x)
+}
+
+// mayBeIn reports whether the contexts of the extension allow it in n.
+// https://hl7.org/fhir/R4/defining-extensions.html#context
+func (r *run) mayBeIn(p *profile, n path.Node) bool {
+	if len(p.contexts) == 0 || alsoIn[p.url] == n.Type() {
+		return true
+	}
+	return slices.ContainsFunc(p.contexts, func(c extensionContext) bool {
+		switch c.kind {
+		case "element":
+			return r.isElement(c.expression, n)
+		case "extension":
+			return n.Type() == "Extension" && stringIn(n.JSON(), "url") == c.expression
+		case "fhirpath":
+			return true // of the resource: that some element is meant is all it tells
+		}
+		return true
+	})
+}
+
+// isElement reports whether an expression of a context, "Patient.contact",
+// "HumanName" or "Element", means n.
+func (r *run) isElement(expression string, n path.Node) bool {
+	expression = strings.TrimPrefix(expression, base)
+	if of := n.Type(); expression == of || expression == "Element" || expression == "Resource" && isResource(n) {
+		return true
+	}
+	if expression == "DomainResource" || expression == "CanonicalResource" || expression == "MetadataResource" {
+		return isResource(n) && n.ComplexType().Element("text") != nil
+	}
+	if expression == "BackboneElement" {
+		return n.ComplexType() != nil && n.ComplexType().Element("modifierExtension") != nil && !isResource(n)
+	}
+	return slices.Contains(r.pathsTo(n), strings.TrimSuffix(expression, "[x]"))
+}
+
+func isResource(n path.Node) bool { return n.ComplexType() != nil && fhir.Type(n.Type()).Known() }
+
+// pathsTo returns the ways to name the element n: from its resource, and from
+// the datatypes that it is in.
+func (r *run) pathsTo(n path.Node) []string {
+	// r is at the extension in n.
+	at := r.at[:max(len(r.at)-1, 0)]
+	var out []string
+	suffix := ""
+	for i := len(at) - 1; i >= -1; i-- {
+		of := r.scope.resource.Type()
+		if i >= 0 {
+			of = at[i].Type()
+		}
+		if suffix != "" {
+			out = append(out, of+suffix)
+		}
+		if i < 0 || fhir.Type(of).Known() {
+			break
+		}
+		e := at[i].Element()
+		name := e.Choice()
+		if name == "" {
+			name = e.Name
+		}
+		suffix = "." + name + suffix
+	}
+	if t := n.ComplexType(); t != nil {
+		out = append(out, t.Path)
+	}
+	return out
+}
+
+// alsoIn are types of elements in which the definitions of R4 themselves use
+// extensions, although the definitions of those extensions do not say so.
+var alsoIn = map[string]string{
+	base + "structuredefinition-fhir-type":         "ElementDefinition.type",
+	base + "regex":                                 "ElementDefinition.type",
+	base + "structuredefinition-normative-version": "ElementDefinition",
+}

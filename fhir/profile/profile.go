@@ -1,0 +1,132 @@
+// Package profile says what is wrong with a resource by the definitions that a
+// tenant sees: profiles, extensions, invariants and value sets.
+//
+// https://hl7.org/fhir/R4/profiling.html
+// https://hl7.org/fhir/R4/validation.html
+package profile
+
+import (
+	"context"
+	"errors"
+
+	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/canonical"
+	"github.com/cordon-fhir/cordon/fhir/path"
+	"github.com/cordon-fhir/cordon/fhir/terminology"
+)
+
+// A Validator validates by the definitions of one Set. It is safe for
+// concurrent use.
+type Validator struct {
+	set        *canonical.Set
+	inValueSet func(valueSet, system, code string) (terminology.Answer, error)
+}
+
+// New returns a Validator by the definitions of the set. It costs nothing to
+// make: what it compiles stays with the set. inValueSet says whether a code is
+// in a value set; by default the definitions of the set do.
+func New(set *canonical.Set, inValueSet func(valueSet, system, code string) (terminology.Answer, error)) *Validator {
+	if inValueSet == nil {
+		inValueSet = terminology.New(set).InValueSet
+	}
+	return &Validator{set, inValueSet}
+}
+
+// Options are what a resource is held against, beyond what fhir/validate holds.
+// The zero Options are the base definitions: invariants, bindings and
+// extensions of R4.
+type Options struct {
+	// Claimed are the profiles that the resource, and those in it, name in
+	// meta.profile.
+	Claimed bool
+	// Profiles are canonical URLs of profiles that the resource must meet.
+	Profiles []string
+	// Errors leaves out warnings and information, and what only they need.
+	Errors bool
+	// MustSupport adds information on elements that a profile says must be
+	// supported, and that have no value.
+	MustSupport bool
+	// Place is where the client knows the resource by, "Bundle.entry[2].resource".
+	// Default: its type.
+	Place string
+}
+
+// Validate returns what is wrong with d, with the place of each fault, and no
+// value of d. The structure of d is for fhir/validate; where it is broken
+// there may be faults more or fewer. It fails when ctx ends.
+func (v *Validator) Validate(ctx context.Context, d *fhir.Document, o Options) ([]fhir.Issue, error) {
+	r := &run{v: v, ctx: ctx, options: o, place: o.Place, checked: map[checkedKey]bool{}, trying: map[checkedKey]bool{}}
+	if r.place == "" {
+		r.place = string(d.Type)
+	}
+	root := path.Root(d)
+	r.enter(scopeOf(root, nil, ""), func() {
+		r.resource(root)
+		for _, canonical := range o.Profiles {
+			r.named(canonical, root, true)
+		}
+	})
+	return r.issues, ctx.Err()
+}
+
+// Error returns the issues as an error if one of them is an error, else nil.
+func Error(issues []fhir.Issue) error {
+	for _, i := range issues {
+		if i.Severity == "error" {
+			return &fhir.Error{Issues: issues}
+		}
+	}
+	return nil
+}
+
+// A profileKey is the canonical of a profile that was compiled for a Set.
+type profileKey string
+
+// errUnknown says that there is no such StructureDefinition.
+var errUnknown = errors.New("profile: not known")
+
+// structure reads the StructureDefinition with the canonical.
+func (v *Validator) structure(canonical string) (*structure, error) {
+	d, ok := v.set.Find("StructureDefinition", canonical)
+	if !ok {
+		return nil, errUnknown
+	}
+	return readStructure(d.JSON())
+}
+
+// profile returns the profile with the canonical, compiled. It fails with
+// errUnknown, or with a *fhir.Error that says why it cannot be used.
+func (v *Validator) profile(canonical string) (*profile, error) {
+	d, ok := v.set.Find("StructureDefinition", canonical)
+	if !ok {
+		return nil, errUnknown
+	}
+	made, err := v.set.Memo(profileKey(d.Canonical()), func() (any, error) {
+		s, err := readStructure(d.JSON())
+		if err != nil {
+			return nil, err
+		}
+		return v.compile(s)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return made.(*profile), nil
+}
+
+func (v *Validator) compile(s *structure) (*profile, error) {
+	if s.specialization {
+		if s.kind == "logical" {
+			return nil, fhir.Errorf(fhir.NotSupported, "the StructureDefinition is that of a logical model")
+		}
+		return &profile{url: s.url, typ: s.typ}, nil
+	}
+	root, err := snapshot(s, v.structure, 0)
+	if errors.Is(err, errUnknown) {
+		return nil, fhir.Errorf(fhir.Value, "the profile is derived from, or uses, one that is not known here")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return compile(s, root), nil
+}
