@@ -3,6 +3,7 @@ package path
 import (
 	"iter"
 	"log/slog"
+	"slices"
 
 	"github.com/cockroachdb/apd/v3"
 	"github.com/valyala/fastjson"
@@ -195,27 +196,53 @@ func decimalOf(v *fastjson.Value) *apd.Decimal {
 // Children yields the elements directly in n, each value of one that repeats,
 // in the order of the document.
 // http://hl7.org/fhirpath/N1/#tree-navigation
-func (n Node) Children() iter.Seq[Node] {
-	return func(yield func(Node) bool) { n.children(yield) }
+func (n Node) Children() iter.Seq[Node] { return slices.Values(n.appendChildren(nil)) }
+
+// Child yields the values of the child called name: of any type, if it is a
+// choice. There are none if the element cannot have such a child.
+// https://hl7.org/fhir/R4/fhirpath.html#polymorphism
+func (n Node) Child(name string) iter.Seq[Node] {
+	t, _ := n.object()
+	if t == nil {
+		return slices.Values[[]Node](nil)
+	}
+	return slices.Values(n.appendChild(nil, t.Choice(name)))
 }
 
 // elementType is the type of what stands beside a primitive value.
 var elementType = r4.TypeOf("Element")
 
-func (n Node) children(yield func(Node) bool) {
-	t, o := n.object()
+// object returns what can hold children of n, and its type.
+func (n *Node) object() (*r4.Type, *fastjson.Value) {
+	if n.typ != nil {
+		return n.typ, n.json
+	}
+	if n.elem == nil {
+		return nil, nil
+	}
+	return elementType, n.side
+}
+
+// members returns v as an object. v.Object would allocate an error if it is
+// none.
+func members(v *fastjson.Value) *fastjson.Object {
+	if v == nil || v.Type() != fastjson.TypeObject {
+		return nil
+	}
+	o, err := v.Object()
+	if err != nil {
+		return nil
+	}
+	return o
+}
+
+func (n *Node) appendChildren(out []Node) []Node {
+	t, holder := n.object()
+	o := members(holder)
 	if o == nil {
-		return
+		return out
 	}
-	holder := n.json
-	if n.typ == nil {
-		holder = n.side
-	}
-	more := true
 	o.Visit(func(key []byte, v *fastjson.Value) {
-		if !more {
-			return
-		}
 		name, sibling := key, false
 		if len(key) > 1 && key[0] == '_' {
 			if o.Get(string(key[1:])) != nil {
@@ -230,32 +257,33 @@ func (n Node) children(yield func(Node) bool) {
 		if sibling {
 			v = nil
 		}
-		more = values(holder, o, e, v, yield)
+		out = appendValues(out, holder, o, e, v)
 	})
+	return out
 }
 
-// object returns what can hold children of n, and its type.
-func (n Node) object() (*r4.Type, *fastjson.Object) {
-	t, v := n.typ, n.json
-	if t == nil {
-		if n.elem == nil {
-			return nil, nil
+// appendChild appends the values of the elements, of which one at most is
+// there.
+func (n *Node) appendChild(out []Node, elems []r4.Element) []Node {
+	_, holder := n.object()
+	o := members(holder)
+	if o == nil {
+		return out
+	}
+	for i := range elems {
+		e := &elems[i]
+		v := o.Get(e.Name)
+		if v == nil && (e.Primitive() == 0 || sibling(o, e.Name) == nil) {
+			continue
 		}
-		t, v = elementType, n.side
+		out = appendValues(out, holder, o, e, v)
 	}
-	if v == nil || v.Type() != fastjson.TypeObject {
-		return nil, nil
-	}
-	o, err := v.Object()
-	if err != nil {
-		return nil, nil
-	}
-	return t, o
+	return out
 }
 
-// values yields the values of element e of the object o. v is its value in
-// JSON, nil if there is only the sibling.
-func values(in *fastjson.Value, o *fastjson.Object, e *r4.Element, v *fastjson.Value, yield func(Node) bool) bool {
+// appendValues appends the values of element e of the object o. v is its value
+// in JSON, nil if there is only the sibling.
+func appendValues(out []Node, in *fastjson.Value, o *fastjson.Object, e *r4.Element, v *fastjson.Value) []Node {
 	var side *fastjson.Value
 	if e.Primitive() != 0 {
 		side = sibling(o, e.Name)
@@ -263,7 +291,7 @@ func values(in *fastjson.Value, o *fastjson.Object, e *r4.Element, v *fastjson.V
 	n := Node{in: in, elem: e, typ: e.Complex(), index: -1}
 	isArray := v != nil && v.Type() == fastjson.TypeArray || v == nil && side != nil && side.Type() == fastjson.TypeArray
 	if !isArray {
-		return value(n, v, side, yield)
+		return appendValue(out, n, v, side)
 	}
 	var items, sides []*fastjson.Value
 	if v != nil {
@@ -281,15 +309,13 @@ func values(in *fastjson.Value, o *fastjson.Object, e *r4.Element, v *fastjson.V
 			s = sides[i]
 		}
 		n.index = int32(i)
-		if !value(n, v, s, yield) {
-			return false
-		}
+		out = appendValue(out, n, v, s)
 	}
-	return true
+	return out
 }
 
-// value yields n as the element whose value is v, unless it is nothing.
-func value(n Node, v, side *fastjson.Value, yield func(Node) bool) bool {
+// appendValue appends n as the element whose value is v, unless it is nothing.
+func appendValue(out []Node, n Node, v, side *fastjson.Value) []Node {
 	if v != nil && v.Type() == fastjson.TypeNull {
 		v = nil
 	}
@@ -300,13 +326,13 @@ func value(n Node, v, side *fastjson.Value, yield func(Node) bool) bool {
 	switch {
 	case n.typ != nil:
 		if v == nil || v.Type() != fastjson.TypeObject {
-			return true
+			return out
 		}
 		n.typ = concrete(n.typ, v)
 	case v == nil && side == nil:
-		return true
+		return out
 	}
-	return yield(n)
+	return append(out, n)
 }
 
 // sibling returns the member _name of o.
@@ -314,36 +340,4 @@ func sibling(o *fastjson.Object, name string) *fastjson.Value {
 	var buf [64]byte
 	key := append(append(buf[:0], '_'), name...)
 	return o.Get(string(key))
-}
-
-// Child yields the values of the child called name: of any type, if it is a
-// choice. There are none if the element cannot have such a child.
-// https://hl7.org/fhir/R4/fhirpath.html#polymorphism
-func (n Node) Child(name string) iter.Seq[Node] {
-	return func(yield func(Node) bool) {
-		t, o := n.object()
-		if o == nil {
-			return
-		}
-		n.child(t, o, t.Choice(name), yield)
-	}
-}
-
-// child yields the values of the elements, of which one at most is there.
-func (n Node) child(t *r4.Type, o *fastjson.Object, elems []r4.Element, yield func(Node) bool) bool {
-	holder := n.json
-	if n.typ == nil {
-		holder = n.side
-	}
-	for i := range elems {
-		e := &elems[i]
-		v := o.Get(e.Name)
-		if v == nil && (e.Primitive() == 0 || sibling(o, e.Name) == nil) {
-			continue
-		}
-		if !values(holder, o, e, v, yield) {
-			return false
-		}
-	}
-	return true
 }

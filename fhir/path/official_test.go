@@ -118,7 +118,7 @@ func (c testCase) run(t *testing.T) string {
 	var out []Node
 	if err == nil {
 		root := input(t, c.Input)
-		out, err = e.Eval(&Context{Strict: c.Expression.Invalid == "semantic"}, root)
+		out, err = e.Eval(&Context{Strict: true}, root)
 	}
 	if c.Expression.Invalid != "" {
 		if err == nil {

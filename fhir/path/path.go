@@ -7,6 +7,7 @@ package path
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -92,7 +93,9 @@ type Context struct {
 	Steps int
 	// Time bounds how long an evaluation takes. Default 2 seconds.
 	Time time.Duration
-	// Strict makes it an error to name a child that its element cannot have.
+	// Strict makes errors of what N1 forbids and expressions of R4 rely on, or
+	// what it allows an engine to refuse: a child that its element cannot have,
+	// as() on several items, and a criterion of iif() that is no boolean.
 	Strict bool
 }
 
@@ -104,37 +107,34 @@ var runs = sync.Pool{New: func() any { return new(run) }}
 // failed; TooCostly is its code if a bound of ctx was reached. It holds no
 // value of a resource. Other errors are those of the functions of ctx.
 func (e *Expr) Eval(ctx *Context, focus ...Node) ([]Node, error) {
-	var out []Node
-	err := e.eval(ctx, focus, func(result []Node) error {
-		out = append(out, result...)
-		return nil
-	})
-	return out, err
+	r := runs.Get().(*run)
+	defer r.end()
+	r.begin(ctx, focus)
+	out, err := e.root.eval(r, focus)
+	if err != nil {
+		return nil, e.placed(err)
+	}
+	return slices.Clone(out), nil
 }
 
 // Holds evaluates e as a condition on the focus, as invariants are: it reports
 // whether e yields true, or one element that is not a boolean. No result is
 // false; more than one is an error.
-func (e *Expr) Holds(ctx *Context, focus Node) (holds bool, err error) {
-	in := [1]Node{focus}
-	err = e.eval(ctx, in[:], func(result []Node) error {
-		b, known, err := truth(result)
-		holds = b && known
-		return err
-	})
-	return holds, err
+func (e *Expr) Holds(ctx *Context, focus Node) (bool, error) {
+	r := runs.Get().(*run)
+	defer r.end()
+	r.input[0] = focus
+	r.begin(ctx, r.input[:])
+	out, err := e.root.eval(r, r.focus)
+	if err != nil {
+		return false, e.placed(err)
+	}
+	holds, known, err := truth(out)
+	return holds && known, e.placed(err)
 }
 
-// eval calls use with the result, which ends with it.
-func (e *Expr) eval(ctx *Context, focus []Node, use func([]Node) error) error {
-	r := runs.Get().(*run)
-	r.begin(ctx, focus)
-	out, err := e.root.eval(r, focus)
-	if err == nil {
-		err = use(out)
-	}
-	r.end()
-	runs.Put(r)
+// placed returns err with its place in the text of e, if it has one.
+func (e *Expr) placed(err error) error {
 	var f *faultAt
 	if errors.As(err, &f) {
 		f.err.Issues[0].Diagnostics = position(e.text, f.at) + f.err.Issues[0].Diagnostics

@@ -15,13 +15,11 @@ var utilityFunctions = map[string]function{
 }
 
 func children(r *run, _ *call, in, _ []Node) ([]Node, error) {
-	var out []Node
-	for _, n := range in {
-		for c := range n.Children() {
-			out = append(out, c)
-		}
+	out := r.room()
+	for i := range in {
+		out = in[i].appendChildren(out)
 	}
-	return out, r.step(len(out))
+	return r.keep(out), r.step(len(out))
 }
 
 func descendants(r *run, _ *call, in, _ []Node) ([]Node, error) {
@@ -36,12 +34,14 @@ func descendants(r *run, _ *call, in, _ []Node) ([]Node, error) {
 
 // descend adds all that is below n. How deep that is the document bounds.
 func (r *run) descend(n Node, out *[]Node) error {
-	for c := range n.Children() {
-		if err := r.step(1); err != nil {
-			return err
-		}
-		*out = append(*out, c)
-		if err := r.descend(c, out); err != nil {
+	start := len(*out)
+	*out = n.appendChildren(*out)
+	end := len(*out)
+	if err := r.step(end - start); err != nil {
+		return err
+	}
+	for i := start; i < end; i++ {
+		if err := r.descend((*out)[i], out); err != nil {
 			return err
 		}
 	}
