@@ -581,8 +581,8 @@ func (b *builder) finish() *codeSystem {
 	}
 	s.parents = newLinks(s.size(), b.edges, 0)
 	s.children = newLinks(s.size(), b.edges, 1)
-	s.text, s.at = slices.Clip(s.text), slices.Clip(s.at)
-	s.properties, s.designated = slices.Clip(s.properties), slices.Clip(s.designated)
+	s.text, s.at = slices.Clone(s.text), slices.Clone(s.at) // what they grew by is not kept
+	s.properties, s.designated = slices.Clone(s.properties), slices.Clone(s.designated)
 	return s
 }
 

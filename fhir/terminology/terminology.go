@@ -71,27 +71,38 @@ func (s *Service) system(url, version string) (*codeSystem, error) {
 	if !ok {
 		return nil, nil
 	}
-	c, err := memo(s, systemKey{d}, func() (*codeSystem, error) {
-		more, err := s.supplements(d)
-		if err != nil {
-			return nil, err
-		}
-		return newCodeSystem(d.JSON(), more...)
-	})
+	c, err := s.codeSystem(d)
 	if err != nil || c.Content == "supplement" || c.size() == 0 && c.Content == "not-present" {
 		return nil, err
 	}
 	return c, nil
 }
 
+// codeSystem returns d with what its supplements add.
+func (s *Service) codeSystem(d *canonical.Definition) (*codeSystem, error) {
+	more, err := s.supplements(d)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(more) == 0:
+		return codeSystems.of(d, func(json []byte) (*codeSystem, error) { return newCodeSystem(json) })
+	}
+	return memo(s, systemKey{d}, func() (*codeSystem, error) {
+		var texts [][]byte
+		for _, m := range more {
+			texts = append(texts, m.JSON())
+		}
+		return newCodeSystem(d.JSON(), texts...)
+	})
+}
+
 // supplements returns the code systems that say more of the concepts of d.
 // https://hl7.org/fhir/R4/codesystem.html#supplements
-func (s *Service) supplements(d *canonical.Definition) ([][]byte, error) {
+func (s *Service) supplements(d *canonical.Definition) ([]*canonical.Definition, error) {
 	all, err := memo(s, supplementsKey{}, func() (map[string][]*canonical.Definition, error) {
 		of := map[string][]*canonical.Definition{}
 		for d := range s.set.All("CodeSystem") {
-			h, err := readHeader(d.JSON())
-			if err == nil && h.Content == "supplement" {
+			if h, err := headers.of(d, readHeader); err == nil && h.Content == "supplement" {
 				of[h.Supplements] = append(of[h.Supplements], d)
 			}
 		}
@@ -100,13 +111,11 @@ func (s *Service) supplements(d *canonical.Definition) ([][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var list [][]byte
-	for _, more := range append(slices.Clone(all[d.URL]), all[d.URL+"|"+d.Version]...) {
-		if more != d {
-			list = append(list, more.JSON())
-		}
+	list := slices.Clone(all[d.URL])
+	if d.Version != "" {
+		list = append(list, all[d.Canonical()]...)
 	}
-	return list, nil
+	return slices.DeleteFunc(list, func(more *canonical.Definition) bool { return more == d }), nil
 }
 
 // valueSet returns the value set with the canonical, nil if there is none.
@@ -146,7 +155,7 @@ func (s *Service) whole(url string) (*valueSetJSON, error) {
 	owners, err := memo(s, ownersKey{}, func() (map[string]includeJSON, error) {
 		of := map[string]includeJSON{}
 		for d := range s.set.All("CodeSystem") {
-			if h, err := readHeader(d.JSON()); err == nil && h.ValueSet != "" {
+			if h, err := headers.of(d, readHeader); err == nil && h.ValueSet != "" {
 				of[h.ValueSet] = includeJSON{System: d.URL, Version: d.Version}
 			}
 		}
@@ -213,10 +222,9 @@ func (s *Service) resolve(in *include) (fault *fhir.Error) {
 	case len(in.Concept) > 0:
 		in.codes = make(map[string]int, len(in.Concept))
 		for i, l := range in.Concept {
-			if code := in.fold(l.Code); code != "" {
-				if _, twice := in.codes[code]; !twice {
-					in.codes[code] = i
-				}
+			code := in.fold(l.Code)
+			if _, twice := in.codes[code]; !twice {
+				in.codes[code] = i
 			}
 		}
 		return nil

@@ -1,6 +1,7 @@
 package terminology
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -91,6 +92,8 @@ func (v *valueSetJSON) check() error {
 			return fhir.Errorf(fhir.Value, "an include names neither a system nor a value set")
 		case in.System == "" && (len(in.Concept) > 0 || len(in.Filter) > 0):
 			return fhir.Errorf(fhir.Value, "an include with concepts or filters names no system")
+		case slices.ContainsFunc(in.Concept, func(l listed) bool { return l.Code == "" }):
+			return fhir.Errorf(fhir.Value, "a concept of an include has no code")
 		case len(in.Concept) > 0 && len(in.Filter) > 0:
 			return fhir.Errorf(fhir.Value, "an include has both concepts and filters")
 		}
