@@ -403,9 +403,9 @@ const shape = `
 	       coalesce(obj_description(c.oid, 'pg_class'), '')
 	FROM   pg_class c WHERE c.relnamespace = $1::text::regnamespace
 	UNION ALL
-	SELECT 'column ' || c.relname || '.' || a.attname || ' ' || a.attnum || ' ' || format_type(a.atttypid, a.atttypmod) || ' ' ||
+	SELECT 'column ' || c.relname || '.' || a.attname || ' ' || format_type(a.atttypid, a.atttypmod) || ' ' ||
 	       a.attnotnull || a.attstorage::text || coalesce(pg_get_expr(d.adbin, d.adrelid), '')
-	FROM   pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+	FROM   pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 	       LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
 	WHERE  c.relnamespace = $1::text::regnamespace
 	UNION ALL

@@ -80,6 +80,7 @@ func (c *resourceCols) add(r row, present uint64, ts, te pgtype.Timestamptz) {
 func (tx *Tx) store(p smart.Permit, next row, old *row, present uint64, was, is *indexRows, op string) {
 	w := tx.writes
 	w.any, w.permit = true, p
+	tx.ruled = tx.ruled || slices.Contains(smart.RuleTypes, next.ref.Type)
 	if w.rids == nil {
 		w.rids = map[int64]bool{}
 	}

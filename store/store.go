@@ -31,6 +31,10 @@ type Config struct {
 	Keys     *keys.Keyring // required
 	Platform PlatformLog   // required
 
+	// Packages is the registry that has the packages of definitions of the
+	// tenants; nil if they have none.
+	Packages *Registry
+
 	// MaxConns bounds the connections to one database. Default 16.
 	MaxConns int
 	// Wait bounds how long a request waits for a connection. Default 5s.
@@ -51,6 +55,8 @@ type DB struct {
 	platform PlatformLog
 	codec    *codec
 	base     func(slug string) string
+	packages *Registry
+	rules    *rules
 }
 
 // Open connects to the databases. It fails if the server's role could see past
@@ -64,7 +70,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{keys: cfg.Keys, platform: cfg.Platform, codec: c, base: cfg.Base}
+	db := &DB{keys: cfg.Keys, platform: cfg.Platform, codec: c, base: cfg.Base, packages: cfg.Packages, rules: newRules()}
 	if db.base == nil {
 		db.base = func(string) string { return "" }
 	}
@@ -139,6 +145,12 @@ func (db *DB) Transaction(ctx context.Context, g *smart.Grant, fn func(*Tx) erro
 }
 
 func (db *DB) update(ctx context.Context, g *smart.Grant, bundle bool, fn func(*Tx) error) error {
+	var ruled bool // whether a rule of the tenant was written
+	defer func() {
+		if ruled {
+			db.rules.forget(g.Tenant().ID)
+		}
+	}()
 	return db.gate.Update(ctx, g, func(t *gate.Tx) error {
 		v, err := db.view(ctx, t)
 		if err != nil {
@@ -153,6 +165,7 @@ func (db *DB) update(ctx context.Context, g *smart.Grant, bundle bool, fn func(*
 		if err := fn(tx); err != nil {
 			return err
 		}
+		ruled = ruled || tx.ruled
 		return tx.deferWrites()
 	})
 }

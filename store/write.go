@@ -23,6 +23,7 @@ import (
 type Tx struct {
 	View
 	fetched map[fhir.Ref]*row // nil row: there is none
+	ruled   bool              // something of smart.RuleTypes was written
 }
 
 // NewID returns an id for a resource that is about to be created.

@@ -15,7 +15,11 @@ type Row struct {
 	Status        string
 	Region        string
 	PolicyVersion int64
-	Placement     Placement
+	// Settings are the JSON of Settings; none is the default.
+	Settings []byte
+	// Packages counts the changes of which packages it has.
+	Packages  int64
+	Placement Placement
 }
 
 // A Source is the record of tenants. store.Registry is one.
@@ -96,8 +100,13 @@ func fromRow(row Row) (*Tenant, error) {
 	if err != nil {
 		return nil, err
 	}
+	settings, err := storedSettings(row.Settings)
+	if err != nil {
+		return nil, err
+	}
 	return &Tenant{
 		ID: ID{row.ID}, Slug: s, Name: row.Name, Mode: m, Status: Status(row.Status),
-		Region: row.Region, PolicyVersion: row.PolicyVersion, Placement: row.Placement,
+		Region: row.Region, PolicyVersion: row.PolicyVersion, Settings: settings, Packages: row.Packages,
+		Placement: row.Placement,
 	}, nil
 }

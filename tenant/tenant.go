@@ -86,7 +86,10 @@ type Tenant struct {
 	// PolicyVersion counts the changes of its access policy. Cursors and
 	// caches are bound to it.
 	PolicyVersion int64
-	Placement     Placement
+	Settings      Settings
+	// Packages counts the changes of which packages of definitions it has.
+	Packages  int64
+	Placement Placement
 }
 
 // A Placement says where the rows of a tenant lie.

@@ -59,7 +59,7 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 	keyring := keys.NewKeyring(registry, cfg.kms)
 	p.db, err = store.Open(ctx, store.Config{
 		DatabaseURL: cfg.databaseURL, AuditURL: cfg.auditURL,
-		Keys: keyring, Platform: registry, Base: cfg.public.fhir, Log: cfg.log,
+		Keys: keyring, Platform: registry, Packages: registry, Base: cfg.public.fhir, Log: cfg.log,
 	})
 	if err != nil {
 		p.close()

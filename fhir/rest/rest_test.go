@@ -59,7 +59,7 @@ func newAPI(t testing.TB, change ...func(*Config)) *api {
 	t.Helper()
 	f := storetest.New(t)
 	db, err := store.Open(t.Context(), store.Config{
-		DatabaseURL: f.URLs.App, AuditURL: f.URLs.Audit, Keys: f.Keyring, Platform: f.Registry, Base: baseOf,
+		DatabaseURL: f.URLs.App, AuditURL: f.URLs.Audit, Keys: f.Keyring, Platform: f.Registry, Packages: f.Registry, Base: baseOf,
 		Wait: time.Minute, // a busy machine is not what is tested
 	})
 	if err != nil {

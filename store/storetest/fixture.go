@@ -119,7 +119,7 @@ func open(owner string) (*Fixture, error) {
 	f.Keyring = keys.NewKeyring(f.Registry, f.KMS)
 	f.Tenants = tenant.NewRegistry(f.Registry)
 	if f.DB, err = store.Open(ctx, store.Config{
-		DatabaseURL: f.URLs.App, AuditURL: f.URLs.Audit, Keys: f.Keyring, Platform: f.Registry, Base: Base,
+		DatabaseURL: f.URLs.App, AuditURL: f.URLs.Audit, Keys: f.Keyring, Platform: f.Registry, Packages: f.Registry, Base: Base,
 	}); err != nil {
 		return nil, err
 	}

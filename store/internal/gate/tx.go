@@ -34,6 +34,7 @@ type Tx struct {
 	grant  *smart.Grant
 	tenant *tenant.Tenant
 	kind   kind
+	rules  bool // for the server itself, under Permits for rules and no others
 
 	conn     *pgxpool.Conn // nil until the first statement
 	begun    bool
@@ -59,7 +60,7 @@ func (t *Tx) Permit(do fhir.Interaction, on fhir.Type) (smart.Permit, error) {
 
 // Query runs q under p. The caller closes the rows.
 func (t *Tx) Query(ctx context.Context, p smart.Permit, q Clause) (pgx.Rows, error) {
-	if !p.From(t.grant) || t.ended {
+	if !p.From(t.grant) || p.ForRules() != t.rules || t.ended {
 		return nil, ErrClosed
 	}
 	br, err := t.send(ctx, q)
@@ -108,7 +109,7 @@ func (t *Tx) Exec(ctx context.Context, p smart.Permit, q Clause) error {
 // Defer keeps a write for the end, when all go to the database in one round
 // trip with the audit trail and the commit.
 func (t *Tx) Defer(p smart.Permit, q Clause) error {
-	if !p.From(t.grant) || t.ended || t.kind != write {
+	if !p.From(t.grant) || p.ForRules() || t.ended || t.kind != write {
 		return ErrClosed
 	}
 	t.deferred = append(t.deferred, q)

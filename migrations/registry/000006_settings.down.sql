@@ -1,0 +1,3 @@
+ALTER TABLE {{schema}}.tenant
+    DROP COLUMN settings,
+    DROP COLUMN settings_version;

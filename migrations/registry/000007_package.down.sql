@@ -1,0 +1,3 @@
+ALTER TABLE {{schema}}.tenant DROP COLUMN packages;
+DROP TABLE {{schema}}.tenant_package;
+DROP TABLE {{schema}}.package;
