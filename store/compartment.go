@@ -381,13 +381,7 @@ func (r *recorder) beside(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading what a record refers to: %w", err)
 	}
-	found, err := pgx.CollectRows(rows, func(rows pgx.CollectableRow) (row, error) {
-		var c row
-		var number int16
-		err := rows.Scan(&c.rid, &number, &c.ref.ID, &c.version, &c.updated, &c.body)
-		c.ref.Type = fhir.TypeNumbered(number)
-		return c, err
-	})
+	found, err := pgx.CollectRows(rows, scanRow)
 	if err != nil {
 		return fmt.Errorf("reading what a record refers to: %w", err)
 	}

@@ -205,7 +205,7 @@ func (s *server) request(ctx context.Context, outer *request, e *entry, g *smart
 	if err := p.into(r); err != nil {
 		return clientError(err).At(e.place() + ".request.url")
 	}
-	r.query = query
+	r.query, r.safe = query, e.method == "GET" || e.method == "HEAD"
 	if err := r.setQuery(ctx, s.DB, nil); err != nil {
 		return clientError(err).At(e.place() + ".request.url")
 	}

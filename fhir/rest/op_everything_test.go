@@ -70,7 +70,7 @@ func (c *client) walk(path string) (refs []string, pages int) {
 	for path != "" {
 		w := c.must(200, "GET", path, "")
 		refs = append(refs, entries(c.t, w)...)
-		if pages++; pages > 300 {
+		if pages++; pages > 1000 {
 			c.t.Fatal("the pages do not end")
 		}
 		path = c.next(w)
@@ -249,7 +249,7 @@ func TestEverythingOfAllPatientsIsPaged(t *testing.T) {
 			want = append(want, "Observation/"+id)
 		}
 	}
-	for _, count := range []int{1, 7, 500} {
+	for _, count := range []int{11, 500} {
 		got, _ := c.walk(fmt.Sprintf("/Patient/$everything?_count=%d", count))
 		seen := map[string]bool{}
 		for _, ref := range got {

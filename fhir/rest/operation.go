@@ -54,7 +54,10 @@ const (
 func operations() []operation {
 	return slices.Concat(
 		metaOperations,
+		documentOperations,
 		everythingOperations,
+		lastnOperations,
+		matchOperations,
 	)
 }
 

@@ -24,6 +24,7 @@ type request struct {
 	version int64
 	of      string // of a compartment search: a type, or *
 	called  string // the name of the operation, if it is one
+	safe    bool   // GET or HEAD
 
 	query  string // as received, for the audit trail
 	params []search.Param
@@ -40,6 +41,7 @@ type request struct {
 
 	in         arguments // of an operation
 	record     store.RecordQuery
+	persist    bool // what $document makes is to be stored
 	search     *search.Query
 	versions   store.HistoryQuery
 	trail      store.AuditQuery
@@ -72,6 +74,7 @@ func (c *call) decode(ctx context.Context) error {
 		return err
 	}
 	c.req.query = c.http.URL.RawQuery
+	c.req.safe = c.http.Method == http.MethodGet || c.http.Method == http.MethodHead
 	c.req.prefer = parsePrefer(c.http.Header.Values("Prefer"))
 	var err error
 	if c.req.conditions, err = parseConditions(c.http.Header); err != nil {

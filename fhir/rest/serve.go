@@ -188,7 +188,7 @@ func (s *server) dispatch(ctx context.Context, rt *route, req *request) (resp *r
 			return nil, err
 		}
 		return found(req, r), nil
-	case rt.look != nil:
+	case rt.look != nil && !req.persist:
 		err = s.DB.View(ctx, req.grant, func(v *store.View) error {
 			resp, err = rt.look(ctx, v, req)
 			return err
