@@ -57,7 +57,7 @@ var mayImport = map[string][]string{
 	"fhir/canonical":     {"fhir"},
 	"fhir/r4/gen":        {"fhir", "fhir/canonical", "fhir/r4", "fhir/r4/expression"},
 	"fhir/r4/expression": {"fhir", "fhir/r4"},
-	"fhir/search":        {"fhir", "fhir/r4", "fhir/ucum"},
+	"fhir/search":        {"fhir", "fhir/path", "fhir/r4", "fhir/r4/expression", "fhir/ucum"},
 	"fhir/ucum":          {"fhir"},
 	"fhir/validate":      {"fhir", "fhir/r4"},
 	"tenant":             {},

@@ -14,12 +14,12 @@ type Canonical struct{ URL, Version string }
 
 // Canonicals returns what d names by canonical URL at one of the paths.
 func (s Schema) Canonicals(d *fhir.Document, paths []Path) []Canonical {
-	tb := tableOf(d.Type)
+	tb := s.Custom.table(d.Type)
 	if tb == nil {
 		return nil
 	}
 	x := indexer{schema: s, terms: &Terms{}, root: d.Tree, want: references}
-	x.object(tb.root, d.Tree)
+	x.resource(tb, d)
 	var list []Canonical
 	for _, t := range x.terms.Tokens {
 		url, version, cited := strings.Cut(t.Value, "|")

@@ -115,9 +115,12 @@ func (r *reader) sort(p Param) error {
 		code, desc := strings.CutPrefix(strings.TrimSpace(code), "-")
 		key := SortKey{Desc: desc}
 		for _, t := range r.types {
-			kind, paths, ok := sortable(tableOf(t), code)
+			kind, paths, ok := sortable(r.o.Custom.table(t), code)
 			if !ok {
 				return unsupported(p.Name, "names what is no search parameter here, or one without an order")
+			}
+			if err := r.o.use(r.o.Custom.table(t).byCode[code]); err != nil {
+				return err
 			}
 			key.Kind = kind
 			key.Paths = append(key.Paths, paths...)
@@ -185,9 +188,12 @@ func (r *reader) include(p Param) error {
 		return ofTrail(p.Name)
 	}
 	if in.All = part[1] == "*"; !in.All {
-		sp := tableOf(in.Source).byCode[part[1]]
+		sp := r.o.Custom.table(in.Source).byCode[part[1]]
 		if sp == nil || sp.Type != "reference" || in.Target != "" && !sp.canTarget(in.Target) {
 			return invalid(p.Name, "names no reference of that type")
+		}
+		if err := r.o.use(sp); err != nil {
+			return err
 		}
 		in.Paths, in.Cited = sp.paths(in.Target), sp.canonicals(in.Target)
 		if in.Target == "" {

@@ -22,12 +22,15 @@ type value = *fastjson.Value
 // read in it. Values that are malformed have none. The Terms share memory with
 // d, and Index walks the tree of d, which no other goroutine may do meanwhile.
 func (s Schema) Index(d *fhir.Document) *Terms {
-	tb := tableOf(d.Type)
+	return s.index(s.Custom.table(d.Type), d)
+}
+
+func (s Schema) index(tb *table, d *fhir.Document) *Terms {
 	x := indexer{schema: s, terms: newTerms(), root: d.Tree, want: every}
 	if tb == nil {
 		return x.terms
 	}
-	x.object(tb.root, d.Tree)
+	x.resource(tb, d)
 	x.pair(tb)
 	x.terms.Time = mainDate(tb, x.terms)
 	x.terms.dedupe()
@@ -54,12 +57,12 @@ func newTerms() *Terms {
 // References returns the resources of this server that d refers to by one of
 // the paths, or by any path that a search parameter reads if there are none.
 func (s Schema) References(d *fhir.Document, paths []Path) []fhir.Ref {
-	tb := tableOf(d.Type)
+	tb := s.Custom.table(d.Type)
 	if tb == nil {
 		return nil
 	}
 	x := indexer{schema: s, terms: &Terms{}, root: d.Tree, want: references}
-	x.object(tb.root, d.Tree)
+	x.resource(tb, d)
 	return x.terms.refs(func(r Reference) bool { return paths == nil || slices.Contains(paths, r.Path) })
 }
 
@@ -89,6 +92,14 @@ type indexer struct {
 	made []byte
 	// scratch holds the components of one item of a composite.
 	scratch []*Terms
+}
+
+// resource reads all that tb says of d.
+func (x *indexer) resource(tb *table, d *fhir.Document) {
+	x.object(tb.root, d.Tree)
+	for _, dyn := range tb.dynamic {
+		x.evaluate(dyn, d)
+	}
 }
 
 // object reads the members of an object.
@@ -126,6 +137,9 @@ func (x *indexer) item(n *node, v value) {
 	for _, l := range n.leaves {
 		if l.kind&x.want != 0 && l.emit(x, l, v) {
 			x.terms.Present |= l.bits
+			if l.present != "" {
+				x.token(l.present, "true")
+			}
 		}
 	}
 	if len(n.children) > 0 {
@@ -163,8 +177,12 @@ func holds(n *node, v value) bool {
 // only marks the parameters that read this value at l because of what it is.
 func (x *indexer) only(l *leaf, is string) {
 	for _, o := range l.only {
-		if o.value == is {
-			x.terms.Present |= o.bits
+		if o.value != is {
+			continue
+		}
+		x.terms.Present |= o.bits
+		if o.present != "" {
+			x.token(o.present, "true")
 		}
 	}
 }

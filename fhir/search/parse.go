@@ -27,6 +27,7 @@ func Parse(t fhir.Type, params []Param, o Options) (*Query, error) {
 			return nil, err
 		}
 	}
+	o.used = new(bool)
 	r := &reader{query: q, o: o, types: []fhir.Type{t}}
 	if t == "" {
 		r.types = q.Types
@@ -55,6 +56,9 @@ func Parse(t fhir.Type, params []Param, o Options) (*Query, error) {
 		return nil, invalid("_summary", "cannot be text together with includes")
 	}
 	q.Where = Simplify(where)
+	if *o.used {
+		q.Custom = o.Custom
+	}
 	return q, nil
 }
 
@@ -83,6 +87,21 @@ func (q *Query) readTypes(params []Param) error {
 // errUnknown says that there is no such parameter, which a lenient search lets
 // pass.
 var errUnknown = errors.New("search: unknown parameter")
+
+// use notes that the search uses p. A parameter of the tenant is refused while
+// its index is being made: the answer would lack what is not in it.
+func (o Options) use(p *parameter) error {
+	if p.custom == nil {
+		return nil
+	}
+	if p.state != CustomReady {
+		return unsupported(p.Code, "is not ready: what it reads is still being indexed")
+	}
+	if o.used != nil {
+		*o.used = true
+	}
+	return nil
+}
 
 // A reader reads the parameters of one search.
 type reader struct {
@@ -132,14 +151,14 @@ func (r *reader) condition(p Param) (Expr, error) {
 		return nil, tooCostly(p.Name, "is one too many: the values of a search, times its types, are more than %d", maxLeaves)
 	}
 	if len(r.types) == 1 {
-		return readParam(tableOf(r.types[0]), p.Name, p.Value, r.o, maxDepth)
+		return readParam(r.o.Custom.table(r.types[0]), p.Name, p.Value, r.o, maxDepth)
 	}
 	// What is negated is negated for all types together: a resource of one
 	// type never has the values of another.
 	negated := false
 	or := Or{}
 	for _, t := range r.types {
-		e, err := readParam(tableOf(t), p.Name, p.Value, r.o, maxDepth)
+		e, err := readParam(r.o.Custom.table(t), p.Name, p.Value, r.o, maxDepth)
 		if err != nil {
 			return nil, err
 		}
@@ -167,6 +186,9 @@ func readParam(tb *table, name, value string, o Options, depth int) (Expr, error
 	p := tb.byCode[code]
 	if p == nil {
 		return nil, errUnknown
+	}
+	if err := o.use(p); err != nil {
+		return nil, err
 	}
 	if chained {
 		return p.chain(modifier, rest, value, o, depth)
@@ -198,14 +220,14 @@ func (p *parameter) chain(modifier, rest, value string, o Options, depth int) (E
 		head = rest[:end]
 	}
 	targets = slices.DeleteFunc(slices.Clone(targets), func(t fhir.Type) bool {
-		return t == auditEvent || head != "_has" && tableOf(t).byCode[head] == nil || len(p.links(t, nil)) == 0
+		return t == auditEvent || head != "_has" && o.Custom.table(t).byCode[head] == nil || len(p.links(t, nil)) == 0
 	})
 	if len(targets) > 1 && (!common[head] || len(targets) > maxTargets) {
 		return nil, invalid(p.Code, "can refer to several types; the chain must say which, as in subject:Patient.name")
 	}
 	var or Or
 	for _, t := range targets {
-		e, err := readParam(tableOf(t), rest, value, o, depth-1)
+		e, err := readParam(o.Custom.table(t), rest, value, o, depth-1)
 		if errors.Is(err, errUnknown) {
 			continue
 		}
@@ -253,10 +275,13 @@ func readHas(tb *table, rest, value string, o Options, depth int) (Expr, error) 
 	if fhir.Type(part[0]) == auditEvent {
 		return nil, ofTrail("_has")
 	}
-	from := tableOf(fhir.Type(part[0]))
+	from := o.Custom.table(fhir.Type(part[0]))
 	p := from.byCode[part[1]]
 	if p == nil || p.Type != "reference" || !p.canTarget(tb.t) {
 		return nil, invalid("_has", "names no reference from that type to the type searched")
+	}
+	if err := o.use(p); err != nil {
+		return nil, err
 	}
 	e, err := readParam(from, part[2], value, o, depth-1)
 	if errors.Is(err, errUnknown) {
@@ -316,6 +341,8 @@ func (p *parameter) missing(name, value string) (Expr, error) {
 	switch {
 	case p.Type == "composite":
 		return nil, unsupported(name, "is not for composites")
+	case p.custom != nil:
+		present = HasToken{p.custom.present(p.of()), "true"}
 	case direct[p.Code], p.elements[0].has("exists"):
 		present = And{} // there always is a value
 	default:

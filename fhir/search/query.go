@@ -22,6 +22,9 @@ type Query struct {
 	Summary  string   // _summary: "", "true", "text", "data", "count" or "false"
 	Elements []string // _elements
 
+	// Custom is that of the Options if the search uses a parameter of it.
+	Custom *Custom
+
 	// Applied are the parameters that were understood, in order, for the
 	// self link. Ignored names those that were not and were allowed to pass.
 	Applied []Param
@@ -80,4 +83,9 @@ type Options struct {
 	Lenient bool
 	// Base is the tenant's FHIR base URL. References to it are relative.
 	Base string
+	// Custom are the search parameters that the tenant adds; nil if it adds
+	// none.
+	Custom *Custom
+
+	used *bool // set when one of them is used
 }

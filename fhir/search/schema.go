@@ -7,6 +7,9 @@ type Schema struct {
 	// Base is the tenant's FHIR base URL, without a slash at its end.
 	// References to it are relative; with "" none is.
 	Base string
+	// Custom are the search parameters that the tenant adds; nil if it adds
+	// none.
+	Custom *Custom
 }
 
 // R4 is the Schema of the standard alone, of no server in particular.

@@ -20,12 +20,15 @@ type table struct {
 	pairs      map[Path][]Path // tokens paired with the reference at a Path
 	hotNumbers map[Path][]Path // numbers joined with the token at a Path
 	single     map[Path]bool   // elements that a resource has once at most
+	dynamic    []dynamic       // parameters that FHIRPath evaluates
 }
 
 // A parameter is a search parameter of one type, ready to be read and indexed.
 type parameter struct {
 	*r4.SearchParameter
-	bit        int // in Terms.Present; -1 if it has none
+	bit        int              // in Terms.Present; -1 if it has none
+	custom     *CustomParameter // nil for those of R4
+	state      CustomState
 	elements   []element
 	composites []composite
 }
@@ -96,13 +99,15 @@ type leaf struct {
 	emit   func(*indexer, *leaf, value) bool
 	// bits are those of the parameters that read any value, only those of
 	// the parameters that read some.
-	bits uint64
-	only []onlyBits
+	bits    uint64
+	only    []onlyBits
+	present Path // of the token that says so for a parameter without a bit
 }
 
 type onlyBits struct {
-	value string
-	bits  uint64
+	value   string
+	bits    uint64
+	present Path
 }
 
 // A join combines the components of one item of a repeating element.
@@ -137,7 +142,7 @@ func tableOf(t fhir.Type) *table { return tables[t.Number()]() }
 // direct are the parameters that are answered from the resource's row.
 var direct = map[string]bool{"_id": true, "_lastUpdated": true}
 
-func newTable(t fhir.Type) *table {
+func newTable(t fhir.Type, custom ...stated) *table {
 	tb := &table{
 		t:      t,
 		byCode: map[string]*parameter{},
@@ -168,6 +173,9 @@ func newTable(t fhir.Type) *table {
 		panic(fmt.Sprintf("search: %s has %d parameters, Terms.Present holds 64", t, bit))
 	}
 	tb.addHot()
+	for _, s := range custom {
+		tb.addCustom(s)
+	}
 	tb.root.close()
 	return tb
 }
@@ -257,7 +265,7 @@ func (n *node) read(path Path, searched string, of r4.SearchLeaf, bit int, b r4.
 			return
 		}
 	}
-	l.only = append(l.only, onlyBits{b.Only, 1 << bit})
+	l.only = append(l.only, onlyBits{value: b.Only, bits: 1 << bit})
 }
 
 // close works out what is read below each node.

@@ -232,6 +232,9 @@ var searchable = map[string][]string{
 	"special":   {},
 }
 
+// Searchable returns the datatypes that a type of search parameter can read.
+func Searchable(kind string) []string { return searchable[kind] }
+
 // A place is a type that steps have led to.
 type place struct {
 	at    string
