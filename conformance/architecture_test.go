@@ -87,7 +87,7 @@ var homes = map[string][]string{
 	"github.com/minio/minio-go":       {"store/internal/blob"},
 	"github.com/coreos/go-oidc":       {"smart"},
 	"github.com/labstack/echo":        {"fhir/rest", "smart/launch", "control", "cmd/..."},
-	"github.com/google/fhir":          {},
+	"github.com/google/fhir":          {"cmd/cordonbench"}, // never in the server
 	"github.com/golang-migrate":       {"migrations"},
 	"github.com/tink-crypto":          {"keys"},
 	"github.com/evanphx/json-patch":   {"fhir/rest"},

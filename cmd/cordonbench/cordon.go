@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 )
@@ -91,17 +90,23 @@ func (s *server) stop() error {
 	}
 }
 
-// tenant returns the first tenant that is kept in the mode.
-func (s *server) tenant(mode string) (*endpoint, error) {
-	i := slices.IndexFunc(s.info.Tenants, func(t devTenant) bool { return t.Mode == mode })
-	if i < 0 {
+// tenants returns the tenants that are kept in the mode.
+func (s *server) tenants(mode string) ([]*endpoint, error) {
+	var list []*endpoint
+	for _, t := range s.info.Tenants {
+		if t.Mode != mode {
+			continue
+		}
+		base, err := url.Parse(t.FHIRBase)
+		if err != nil {
+			return nil, fmt.Errorf("reading dev.json: %w", err)
+		}
+		list = append(list, &endpoint{server: s, slug: t.Slug, host: base.Host, path: base.Path})
+	}
+	if len(list) == 0 {
 		return nil, fmt.Errorf("the server has no tenant in mode %s", mode)
 	}
-	base, err := url.Parse(s.info.Tenants[i].FHIRBase)
-	if err != nil {
-		return nil, fmt.Errorf("reading dev.json: %w", err)
-	}
-	return &endpoint{server: s, slug: s.info.Tenants[i].Slug, host: base.Host, path: base.Path}, nil
+	return list, nil
 }
 
 // profile fetches a CPU profile of the next seconds into the file.

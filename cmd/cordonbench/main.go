@@ -37,6 +37,7 @@ type config struct {
 	shapes   []string // parts of the names of shapes; none is all
 	copies   int      // how often the Bundles are imported
 	posters  int      // clients that import
+	sizes    []int    // of a population in which searches are measured, ascending
 	data     string
 	profile  string // directory
 	out      string // directory
@@ -45,7 +46,7 @@ type config struct {
 
 func parse(args []string, stderr io.Writer) (config, error) {
 	var c config
-	var modes, clients, shapes string
+	var modes, clients, shapes, sizes string
 	var quick bool
 	flags := flag.NewFlagSet("cordonbench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
@@ -56,6 +57,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	flags.StringVar(&shapes, "shapes", "", "measure only shapes whose names hold one of these `words`, separated by commas")
 	flags.IntVar(&c.copies, "copies", 3, "how `often` the Bundles are imported")
 	flags.IntVar(&c.posters, "posters", 4, "`number` of clients that import at once")
+	flags.StringVar(&sizes, "sizes", "1000,10000", "`numbers` of patients among which selective searches must cost the same, ascending; empty is none")
 	flags.BoolVar(&quick, "quick", false, "short figures, 8 clients, one import: to see that all runs, not to be quoted")
 	flags.StringVar(&c.data, "data", findData(), "`folder` with synthea/*.json to import; without them, records are invented")
 	flags.StringVar(&c.profile, "profile", "", "`folder` for profiles: CPU of the server, and plans and costs of its statements, for each shape measured")
@@ -68,7 +70,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 		return c, fmt.Errorf("unknown argument %q", flags.Arg(0))
 	}
 	if quick {
-		c.duration, clients, c.copies = 300*time.Millisecond, strconv.Itoa(goalClients), 1
+		c.duration, clients, c.copies, sizes = 300*time.Millisecond, strconv.Itoa(goalClients), 1, "100,1000"
 	}
 	c.modes = strings.Split(modes, ",")
 	for _, m := range c.modes {
@@ -76,12 +78,17 @@ func parse(args []string, stderr io.Writer) (config, error) {
 			return c, fmt.Errorf("-modes: unknown mode %q", m)
 		}
 	}
-	for _, s := range strings.Split(clients, ",") {
-		n, err := strconv.Atoi(s)
-		if err != nil || n < 1 {
-			return c, fmt.Errorf("-clients: %q is not a number of clients", s)
+	var err error
+	if c.clients, err = numbers(clients); err != nil {
+		return c, fmt.Errorf("-clients: %w", err)
+	}
+	if sizes != "" {
+		if c.sizes, err = numbers(sizes); err != nil {
+			return c, fmt.Errorf("-sizes: %w", err)
 		}
-		c.clients = append(c.clients, n)
+		if !slices.IsSorted(c.sizes) {
+			return c, errors.New("-sizes: they must ascend")
+		}
 	}
 	if shapes != "" {
 		c.shapes = strings.Split(shapes, ",")
@@ -90,6 +97,19 @@ func parse(args []string, stderr io.Writer) (config, error) {
 		return c, errors.New("-copies, -posters and -duration must be more than nothing")
 	}
 	return c, nil
+}
+
+// numbers reads numbers above 0, separated by commas.
+func numbers(list string) ([]int, error) {
+	var all []int
+	for _, s := range strings.Split(list, ",") {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 1 {
+			return nil, fmt.Errorf("%q is not a number above 0", s)
+		}
+		all = append(all, n)
+	}
+	return all, nil
 }
 
 // wants reports whether the shape is to be measured.
@@ -158,6 +178,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		s.report.Modes = append(s.report.Modes, *m)
 		s.report.Goals = append(s.report.Goals, m.goals()...)
 	}
+	if err := s.grow(ctx); err != nil {
+		return fmt.Errorf("measuring a population that grows: %w", err)
+	}
+	printSizes(stdout, s.report.Sizes)
+	s.report.Goals = append(s.report.Goals, growthGoals(s.report.Sizes)...)
 	return s.finish(stdout)
 }
 

@@ -156,6 +156,7 @@ type catalog struct {
 	activeOf   []string // ids of patients with an active Condition
 	categories []string // of Observations
 	since      string   // date at which the later half of Observations begins
+	long       []pair   // with more than a page of Observations; of residents only
 }
 
 type person struct{ id, family, identifier, birthYear string }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"text/tabwriter"
 	"time"
 )
@@ -20,6 +21,7 @@ type Report struct {
 
 	RowBytes int          `json:"row_bytes"` // mean size of the rows of the ceilings
 	Modes    []ModeReport `json:"modes"`
+	Sizes    []Size       `json:"sizes,omitempty"` // of a population that grows
 	Goals    []Goal       `json:"goals"`
 }
 
@@ -74,6 +76,8 @@ const (
 	goalImport = 4000.0 // resources a second
 	goalStored = 1800.0 // bytes a resource
 	goalSearch = 3.0    // times a read, for a page of one
+	goalLong   = 4.0    // times a read, for a page of 50 of one patient and code
+	goalGrowth = 1.3    // times the median time, of a selective search in a population that has grown tenfold
 )
 
 // goalClients is at how many clients the ratios are judged: as many as the
@@ -111,27 +115,34 @@ func (m *ModeReport) goals() []Goal {
 // timesRead returns the CPU of a search as a multiple of that of a read: the
 // mean of the last before it and the first after it.
 func (m *ModeReport) timesRead(f Figure) float64 {
-	before, after := m.ReadBeside[f.Reads-1], m.ReadBeside[f.Reads]
-	return f.CPU() / ((before.CPU() + after.CPU()) / 2)
+	return f.CPU() / beside(m.ReadBeside, f, Figure.CPU)
+}
+
+// beside returns the mean, by what of says, of the last read before f and the
+// first after it.
+func beside(reads []Figure, f Figure, of func(Figure) float64) float64 {
+	return (of(reads[f.Reads-1]) + of(reads[f.Reads])) / 2
 }
 
 // errors returns how many operations went wrong, and shapes that found nothing
 // where something was there.
 func (m *ModeReport) errors() (n int, empty []string) {
-	lists := [][]Figure{m.Plain, m.ReadBeside, m.Pages, m.Ones}
+	plain := slices.Concat(m.Plain, m.ReadBeside)
 	if m.Import != nil {
-		lists = append(lists, []Figure{*m.Import})
+		plain = append(plain, *m.Import)
 	}
-	for _, list := range lists {
-		for _, f := range list {
-			n += f.Errors
-		}
+	return faults(plain, slices.Concat(m.Pages, m.Ones))
+}
+
+// faults returns how many operations went wrong, and the searches that found
+// nothing.
+func faults(plain, searches []Figure) (n int, empty []string) {
+	for _, f := range slices.Concat(plain, searches) {
+		n += f.Errors
 	}
-	for _, list := range [][]Figure{m.Pages, m.Ones} {
-		for _, f := range list {
-			if f.Entries < 1 {
-				empty = append(empty, f.Shape)
-			}
+	for _, f := range searches {
+		if f.Entries < 1 {
+			empty = append(empty, f.Shape)
 		}
 	}
 	return n, empty

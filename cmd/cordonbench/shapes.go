@@ -55,10 +55,20 @@ var searches = []search{
 	}},
 }
 
+// growing are shapes that find more where there is more, whatever their values.
+var growing = []string{
+	"Patient?name:contains", "Patient?birthdate range", "Observation?category&date newest", "Encounter?date range",
+}
+
 // nextPage is one more shape: the second page of Observation?code.
 const nextPage = "Observation?code second page"
 
 func byCode(c *catalog) string { return "Observation?code=" + esc(pick(c.codes)) }
+
+// longPage is one more: fifty Observations of one patient and code.
+const longPage = "Observation?patient&code newest, page of 50"
+
+func newest(c *catalog) string { return observed(pick(c.long)) + "&_sort=-date&_count=50" }
 
 func observed(p pair) string { return "Observation?patient=" + p.patient + "&code=" + esc(p.code) }
 

@@ -110,12 +110,22 @@ func (s *suite) finish(w io.Writer) error {
 		s.report.Bundles, s.report.RowBytes, s.report.Machine.CPUs, s.report.Machine.PostgreSQL, s.report.Seconds, file)
 	for _, m := range s.report.Modes {
 		n, empty := m.errors()
-		if n > 0 {
-			err = errors.Join(err, fmt.Errorf("mode %s: %d answers were wrong", m.Mode, n))
-		}
-		for _, shape := range empty {
-			err = errors.Join(err, fmt.Errorf("mode %s: %s found nothing", m.Mode, shape))
-		}
+		err = errors.Join(err, wrong("mode "+m.Mode, n, empty))
+	}
+	for _, x := range s.report.Sizes {
+		n, empty := x.errors()
+		err = errors.Join(err, wrong(fmt.Sprintf("%d residents", x.Residents), n, empty))
+	}
+	return err
+}
+
+// wrong says that answers were not as they should be, nil if they were.
+func wrong(where string, n int, empty []string) (err error) {
+	if n > 0 {
+		err = fmt.Errorf("%s: %d answers were wrong", where, n)
+	}
+	for _, shape := range empty {
+		err = errors.Join(err, fmt.Errorf("%s: %s found nothing", where, shape))
 	}
 	return err
 }
@@ -123,10 +133,11 @@ func (s *suite) finish(w io.Writer) error {
 // mode measures one partition mode. Every block is between two readings of
 // the ceilings.
 func (s *suite) mode(ctx context.Context, name string) (*ModeReport, error) {
-	e, err := s.cordon.tenant(name)
+	tenants, err := s.cordon.tenants(name)
 	if err != nil {
 		return nil, err
 	}
+	e := tenants[0]
 	m := &ModeReport{Mode: name, Tenant: e.slug}
 	pool, err := s.fill(ctx, e)
 	if err != nil {
