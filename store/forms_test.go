@@ -107,3 +107,33 @@ func TestPlacesAreFoundByTheirDistance(t *testing.T) { // S-17
 		}, "Location", "status=active", "near=0|0|9000|km")
 	})
 }
+
+// S-02, S-45: _list, _filter, _text and _content.
+func TestListsFiltersAndWordsFindTheSame(t *testing.T) {
+	docs := family(t)
+	add := func(json string, args ...any) { docs = append(docs, document(t, json, args...)) }
+	add(`{"resourceType":"List","id":"a","status":"current","mode":"working","entry":[{"item":{"reference":"Patient/c1"}},{"item":{"reference":"Observation/c2"}},{"item":{"reference":"Patient/c3"},"deleted":true}]}`)
+	add(`{"resourceType":"List","id":"b","status":"current","mode":"snapshot","subject":{"reference":"Patient/c2"},"entry":[{"item":{"reference":"Patient/c2"}},{"item":{"reference":"Patient/c3/_history/1"}}]}`)
+	for i := range 4 {
+		add(`{"resourceType":"DiagnosticReport","id":"r%d","status":"final","code":{"text":"x-ray %d"},"subject":{"reference":"Patient/c%d"},"conclusion":"fracture of the %s arm","text":{"status":"generated","div":"<div xmlns=\"http://www.w3.org/1999/xhtml\">narrative %d</div>"}}`,
+			i, i, i, []string{"left", "right"}[i%2], i)
+	}
+	worlds(t, docs, func(t *testing.T, d *door, w *world, slug string) {
+		grant := func() *smart.Grant { return d.grant(t, slug, everything) }
+		d.same(t, w, grant, "Patient", "_list=a", "_list=List/b", "_list="+base(slug)+"/List/b", "_list=a,b&active=true", "link:Patient._list=b",
+			"_filter=name+co+%22hain%22+and+active+eq+true", "_filter=link:Patient%5Bactive+eq+false%5D.name+ew+3", "_filter=link:Patient.name+eq+chain4+or+_has:Observation:patient:value-quantity+gt+7",
+			"_filter=not+(general-practitioner:Practitioner.name+eq+doctor1)", "_filter=family+ne+chain3+and+name+ne+chain4", "_has:DiagnosticReport:subject:_content=fracture+left")
+		d.same(t, w, grant, "Observation", "_list=a", "subject:Patient._list=a", "_filter=code+ne+s|c1+and+value-quantity+lt+5", "subject:Patient._filter=name+sw+chain+and+active+eq+true")
+		d.same(t, w, grant, "DiagnosticReport", "_text=narrative", "_text=narrative+2", "_content=fracture+left", "_content=%22left+arm%22,%22x+ray+1%22&_sort=_id", "subject:Patient._list=b&_content=arm")
+		d.same(t, w, grant, "", "_list=a&_type=Patient,Observation", "_type=DiagnosticReport,Patient&_content=arm,chain1")
+		// What the token does not reach lists nothing, and is in no list.
+		part := func() *smart.Grant {
+			return d.as(t, slug, smart.Token{Client: "tester", Scope: "patient/*.rs", Patient: "c2"})
+		}
+		for query, want := range map[string]int{"_list=a": 0, "_list=b": 1, "_filter=name+co+hain": 1, "_filter=not+(name+eq+x)": 1, "_content=chain3": 0} {
+			if page := d.search(t, part(), "Patient", query+"&_total=accurate"); len(page.Matches) != want || *page.Total != want {
+				t.Errorf("a patient's token: %s finds %d of %d, want %d", query, len(page.Matches), *page.Total, want)
+			}
+		}
+	})
+}

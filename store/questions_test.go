@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/r4"
@@ -116,6 +118,12 @@ func (a *asker) param(on fhir.Type, source *held) string {
 		switch {
 		case a.in(12):
 			s = a.has(on, source)
+		case a.in(10):
+			s = a.filter(on, source)
+		case a.in(4):
+			s = a.words(source)
+		case a.in(4) && len(a.w.byType["List"]) > 0:
+			s = "&_list=" + pick(a, a.w.byType["List"]).Ref.ID
 		case p.Type == "reference" && a.in(40):
 			s = a.chain(p, source)
 		case a.in(5):
@@ -165,6 +173,56 @@ func (a *asker) inner(p search.Parameter, target *held) string {
 		return a.has(target.Ref.Type, target)
 	}
 	return a.plain(p, target)
+}
+
+// filterOps are the operators of _filter for a type of parameter.
+var filterOps = map[string][]string{
+	"string": {"eq", "ne", "co", "sw", "ew"}, "token": {"eq", "ne"}, "reference": {"eq", "ne", "re"}, "uri": {"eq", "ne"},
+	"date": {"eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "po"}, "number": {"eq", "ne", "gt", "lt", "ge", "le"}, "quantity": {"eq", "gt", "le", "ap"},
+}
+
+var unescapeAll = strings.NewReplacer(`\\`, `\`, `\,`, `,`, `\$`, `$`, `\|`, `|`)
+
+// filter returns _filter of one to three comparisons with values of the source.
+func (a *asker) filter(on fhir.Type, source *held) string {
+	text := ""
+	for range 1 + a.IntN(3) {
+		p := pick(a, search.Parameters(on))
+		value := a.value(p, "", source)
+		if len(filterOps[p.Type]) == 0 || value == "" {
+			continue
+		}
+		op := pick(a, filterOps[p.Type])
+		if slices.Contains(prefixes[2:], value[:min(2, len(value))]) && p.Type != "token" && p.Type != "string" {
+			value = value[2:]
+		}
+		quoted, _ := json.Marshal(unescapeAll.Replace(value))
+		one := p.Name + " " + op + " " + string(quoted)
+		if a.in(10) {
+			one = p.Name + " pr " + pick(a, []string{"true", "false"})
+		}
+		if a.in(20) {
+			one = "not (" + one + ")"
+		}
+		if text != "" {
+			one = text + pick(a, []string{" and ", " or "}) + one
+		}
+		text = one
+	}
+	if text == "" {
+		return ""
+	}
+	return "&_filter=" + url.QueryEscape(text)
+}
+
+// words returns _text or _content with words of the source.
+func (a *asker) words(source *held) string {
+	words := strings.FieldsFunc(string(source.Body), func(r rune) bool { return !unicode.IsLetter(r) })
+	some := pick(a, words)
+	if a.in(40) {
+		some += " " + pick(a, words)
+	}
+	return pick(a, []string{"&_text=", "&_content="}) + url.QueryEscape(some)
 }
 
 // include returns _include or _revinclude of the type, "" if it has none.

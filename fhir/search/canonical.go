@@ -84,8 +84,37 @@ func (x *indexer) citation(l *leaf, v value) bool {
 	}
 	if s := text(v); strings.IndexByte(s, '|') < 0 {
 		x.token(l.path, x.compose(s, "|"))
+	} else {
+		x.string(l.full, s)
 	}
 	return true
+}
+
+// versions returns the condition of :above and :below on canonical URLs, of a
+// version if the value has one, else as of any URL. Version 1.2 is above 1.2.3.
+// https://hl7.org/fhir/R4/search.html#modifiers
+func (e element) versions(name, modifier, text string) (Expr, error) {
+	if !e.has("canonical") && !e.has("uri") {
+		return nil, unsupportedModifier(name)
+	}
+	text, err := unescape(name, text)
+	if err != nil {
+		return nil, err
+	}
+	url, version, versioned := strings.Cut(text, "|")
+	switch {
+	case !versioned:
+		return e.hierarchy(name, modifier, text)
+	case version == "":
+		return nil, invalid(name, "has an empty version")
+	case modifier == "below":
+		return HasText{e.path + fullSuffix, BelowVersion, text}, nil
+	}
+	or := Or{}
+	for at := len(version); at > 0; at = strings.LastIndexByte(version[:at], '.') {
+		or = append(or, HasToken{e.path, url + "|" + version[:at]})
+	}
+	return or.simple(), nil
 }
 
 // canonicals returns the elements of p with canonical URLs, if resources of

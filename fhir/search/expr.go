@@ -47,6 +47,10 @@ const (
 	Equals                       // :exact, byte for byte
 	ContainsBeyond               // folded, anywhere in a string of more than 64 runes
 	Below                        // of URIs: the text and what is below it, path by path
+	BelowVersion                 // of canonical URLs: the version and what is below it, part by part
+	Is                           // folded, the whole
+	IsNot                        // folded, something else
+	EndsWith                     // folded
 )
 
 // InDate holds where one date range at Path meets all Bounds.

@@ -32,6 +32,10 @@ func (s Schema) index(tb *table, d *fhir.Document) *Terms {
 	}
 	x.resource(tb, d)
 	x.pair(tb)
+	if worded[d.Type] {
+		x.words(d.Type)
+	}
+	x.terms.tree = d.Tree
 	x.terms.Time = mainDate(tb, x.terms)
 	x.terms.dedupe()
 	return x.terms
@@ -324,7 +328,7 @@ var emitters = map[string]map[string]func(*indexer, *leaf, value) bool{
 	"uri": {
 		"uri": (*indexer).uri, "url": (*indexer).uri, "oid": (*indexer).uri, "uuid": (*indexer).uri, "canonical": (*indexer).canonical,
 	},
-	"string": {"string": (*indexer).words, "markdown": (*indexer).words},
+	"string": {"string": (*indexer).text, "markdown": (*indexer).text},
 	"reference": {
 		"Reference": (*indexer).reference, "Resource": (*indexer).inline,
 		"canonical": (*indexer).citation, "uri": (*indexer).citation,
@@ -482,7 +486,7 @@ func (x *indexer) canonical(l *leaf, v value) bool {
 	return true
 }
 
-func (x *indexer) words(l *leaf, v value) bool {
+func (x *indexer) text(l *leaf, v value) bool {
 	s := text(v)
 	if s == "" {
 		return false

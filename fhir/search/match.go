@@ -55,6 +55,10 @@ func matches(e Expr, r *fhir.Resource, t *Terms) (bool, error) {
 		}), nil
 	case Within:
 		return e.holds(t), nil
+	case HasWords:
+		return e.holds(t), nil
+	case Other:
+		return e.holds(t), nil
 	case Present:
 		return r.Ref.Type == e.Type && t.Present&(1<<e.Bit) != 0, nil
 	case HasID:
@@ -131,7 +135,7 @@ func Exact(e Expr) bool {
 		return Exact(e.X)
 	case HasText:
 		return e.Exact()
-	case Within:
+	case Within, HasWords, Other:
 		return false
 	}
 	return true

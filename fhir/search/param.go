@@ -13,7 +13,7 @@ const (
 	maxParams = 64
 	maxValues = 500
 	maxLeaves = 2000
-	maxDepth  = 7
+	maxDepth  = 6
 	maxLength = 4096
 	// maxTargets is how many types a chain may lead to without saying which.
 	maxTargets = 16

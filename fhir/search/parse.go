@@ -175,129 +175,35 @@ func (r *reader) condition(p Param) (Expr, error) {
 
 // readParam reads a parameter of a type: name, name:modifier, a chain or _has.
 func readParam(tb *table, name, value string, o Options, depth int) (Expr, error) {
-	if depth == 0 {
-		return nil, fhir.Errorf(fhir.TooCostly, "a search follows at most %d references in a row", maxDepth-1)
-	}
-	if rest, ok := strings.CutPrefix(name, "_has:"); ok {
-		return readHas(tb, rest, value, o, depth)
-	}
-	head, rest, chained := strings.Cut(name, ".")
-	code, modifier, _ := strings.Cut(head, ":")
-	p := tb.byCode[code]
-	if p == nil {
-		return nil, errUnknown
-	}
-	if err := o.use(p); err != nil {
-		return nil, err
-	}
-	if chained {
-		return p.chain(modifier, rest, value, o, depth)
-	}
-	return p.read(modifier, value, o)
-}
-
-// chain reads "subject:Patient.name", whose modifier is the type, or
-// "subject.name" where only one type of target has the parameter.
-// https://hl7.org/fhir/R4/search.html#chaining
-func (p *parameter) chain(modifier, rest, value string, o Options, depth int) (Expr, error) {
-	if p.Type != "reference" {
-		return nil, invalid(p.Code, "is no reference, so that it cannot be chained")
-	}
-	targets := p.Targets
-	if targets == nil {
-		targets = fhir.Types
-	}
-	if modifier != "" {
-		if !fhir.Type(modifier).Known() || !p.canTarget(fhir.Type(modifier)) {
-			return nil, invalid(p.Code, "cannot refer to the type that the chain names")
+	return follow(tb, name, o, depth, func(tb *table, code, modifier string, depth int) (Expr, error) {
+		if special := specials[code]; special != nil {
+			if modifier != "" {
+				return nil, unsupportedModifier(code + ":" + modifier)
+			}
+			return special(tb, code, value, o, depth)
 		}
-		if targets = []fhir.Type{fhir.Type(modifier)}; targets[0] == auditEvent {
-			return nil, ofTrail(p.Code)
-		}
-	}
-	head := rest
-	if end := strings.IndexAny(rest, ":."); end >= 0 {
-		head = rest[:end]
-	}
-	targets = slices.DeleteFunc(slices.Clone(targets), func(t fhir.Type) bool {
-		return t == auditEvent || head != "_has" && o.Custom.table(t).byCode[head] == nil || len(p.links(t, nil)) == 0
-	})
-	if len(targets) > 1 && (!common[head] || len(targets) > maxTargets) {
-		return nil, invalid(p.Code, "can refer to several types; the chain must say which, as in subject:Patient.name")
-	}
-	var or Or
-	for _, t := range targets {
-		e, err := readParam(o.Custom.table(t), rest, value, o, depth-1)
-		if errors.Is(err, errUnknown) {
-			continue
-		}
+		p, err := tb.parameter(code, o)
 		if err != nil {
 			return nil, err
 		}
-		or = append(or, p.links(t, e)...)
-	}
-	if len(or) == 0 {
-		return nil, unsupported(p.Code, "is chained with what is no search parameter of its targets")
-	}
-	return or.simple(), nil
+		return p.read(modifier, value, o)
+	})
 }
 
-// links returns the chains by p to resources of the type for which e holds.
-func (p *parameter) links(t fhir.Type, e Expr) (list []Expr) {
-	if paths := p.paths(t); len(paths) > 0 {
-		list = append(list, Chain{Paths: paths, Type: t, X: e})
+// specials are the parameters of every type that are about no element.
+var specials map[string]func(tb *table, name, value string, o Options, depth int) (Expr, error)
+
+func init() { // they refer to specials through follow
+	specials = map[string]func(*table, string, string, Options, int) (Expr, error){
+		"_list": readList, "_filter": readFilter, "_text": readWords, "_content": readWords, "_query": refuseQuery,
 	}
-	if paths := p.canonicals(t); len(paths) > 0 {
-		list = append(list, Chain{Paths: paths, Canonical: true, Type: t, X: e})
-	}
-	return list
 }
 
-// auditEvent is the type of the audit trail, which is kept apart from what
-// searches reach: it is searched by itself.
-const auditEvent fhir.Type = "AuditEvent"
-
-func ofTrail(name string) error {
-	return unsupported(name, "leads to the audit trail, which is searched by itself at /AuditEvent")
-}
-
-// common are the parameters that mean the same for every type, so that a chain
-// to them need not say the type.
-var common = map[string]bool{"_id": true, "_lastUpdated": true, "_profile": true, "_security": true, "_source": true, "_tag": true}
-
-// readHas reads what follows "_has:", as in Observation:patient:code.
-// https://hl7.org/fhir/R4/search.html#has
-func readHas(tb *table, rest, value string, o Options, depth int) (Expr, error) {
-	part := strings.SplitN(rest, ":", 3)
-	if len(part) != 3 || !fhir.Type(part[0]).Known() {
-		return nil, invalid("_has", "must be as in _has:Observation:patient:code")
-	}
-	if fhir.Type(part[0]) == auditEvent {
-		return nil, ofTrail("_has")
-	}
-	from := o.Custom.table(fhir.Type(part[0]))
-	p := from.byCode[part[1]]
-	if p == nil || p.Type != "reference" || !p.canTarget(tb.t) {
-		return nil, invalid("_has", "names no reference from that type to the type searched")
-	}
-	if err := o.use(p); err != nil {
-		return nil, err
-	}
-	e, err := readParam(from, part[2], value, o, depth-1)
-	if errors.Is(err, errUnknown) {
-		return nil, unsupported("_has", "ends in what is no search parameter of that type")
-	}
-	if err != nil {
-		return nil, err
-	}
-	or := Or{}
-	if paths := p.paths(tb.t); len(paths) > 0 {
-		or = append(or, ReverseChain{Type: from.t, Paths: paths, X: e})
-	}
-	if paths := p.canonicals(tb.t); len(paths) > 0 {
-		or = append(or, ReverseChain{Type: from.t, Paths: paths, Canonical: true, X: e})
-	}
-	return or.simple(), nil
+// refuseQuery refuses _query, also in a lenient search: without the query that
+// it names, the answer would be another one.
+// https://hl7.org/fhir/R4/search.html#query
+func refuseQuery(_ *table, name, _ string, _ Options, _ int) (Expr, error) {
+	return nil, unsupported(name, "names a query, and there are none")
 }
 
 // read reads the value of p, of which commas separate alternatives.
@@ -325,7 +231,7 @@ func (p *parameter) read(modifier, value string, o Options) (Expr, error) {
 	if empty {
 		return nil, invalid(name, "has only empty values")
 	}
-	if modifier == "not" {
+	if modifier == "not" || modifier == "not-in" {
 		return Not{or.simple()}, nil
 	}
 	return or.simple(), nil
@@ -399,6 +305,8 @@ func (e element) expr(p *parameter, name, modifier, text string, o Options) (Exp
 		switch modifier {
 		case "", "not":
 			return e.token(name, text)
+		case "in", "not-in", "above", "below":
+			return e.codes(name, modifier, text, o)
 		case "text":
 			text, err := unescape(name, text)
 			return HasText{e.path + textSuffix, StartsWith, text}, err
@@ -412,6 +320,8 @@ func (e element) expr(p *parameter, name, modifier, text string, o Options) (Exp
 		case modifier == "identifier":
 			id := element{path: e.path + identifierSuffix, types: identifierType}
 			return id.token(name, text)
+		case modifier == "above" || modifier == "below":
+			return e.versions(name, modifier, text)
 		case modifier == "" || fhir.Type(modifier).Known() && p.canTarget(fhir.Type(modifier)):
 			return e.reference(p, name, text, fhir.Type(modifier), o)
 		}
@@ -468,10 +378,17 @@ func (e element) uri(name, modifier, text string) (Expr, error) {
 	if err != nil {
 		return nil, err
 	}
+	if modifier == "" {
+		return HasToken{e.path, text}, nil
+	}
+	return e.hierarchy(name, modifier, text)
+}
+
+// hierarchy returns the condition of :above and :below on a URL, path by path.
+// Other URIs have no hierarchy.
+func (e element) hierarchy(name, modifier, text string) (Expr, error) {
 	hierarchical := strings.Contains(text, "://")
 	switch {
-	case modifier == "":
-		return HasToken{e.path, text}, nil
 	case modifier == "below" && hierarchical:
 		return HasText{e.path, Below, text}, nil
 	case modifier == "above" && hierarchical:

@@ -88,4 +88,21 @@ type Options struct {
 	Custom *Custom
 
 	used *bool // set when one of them is used
+
+	// Terminology answers the modifiers that are about code systems and value
+	// sets; without it they are not supported.
+	Terminology Terminology
 }
+
+// A Terminology finds the codes that the value of a token modifier means.
+type Terminology interface {
+	// Codes returns all codes of the value set that the value names, for the
+	// modifiers in and not-in, or the code that the value is together with
+	// those below or above it. The error is a *fhir.Error: NotFound if the
+	// value set or code system is not known, TooCostly if there are more
+	// than max.
+	Codes(modifier, value string, max int) ([]Code, error)
+}
+
+// A Code is a code of a system, "" if it has none.
+type Code struct{ System, Code string }

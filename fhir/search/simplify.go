@@ -69,9 +69,12 @@ func Equal(a, b Expr) bool {
 	case ReverseChain:
 		b, ok := b.(ReverseChain)
 		return ok && a.Type == b.Type && a.Canonical == b.Canonical && a.Pair == b.Pair && slices.Equal(a.Paths, b.Paths) && Equal(a.X, b.X)
-	case HasToken, HasReference, HasText, Within, Present:
+	case Other:
+		b, ok := b.(Other)
+		return ok && Equal(a.X, b.X)
+	case HasToken, HasReference, HasText, HasWords, Within, Present:
 		switch b.(type) {
-		case HasToken, HasReference, HasText, Within, Present:
+		case HasToken, HasReference, HasText, HasWords, Within, Present:
 			return a == b
 		}
 	}
@@ -157,6 +160,14 @@ func On(t fhir.Type, e Expr) Expr {
 		return on(e.Path)
 	case Within:
 		return on(e.Path)
+	case Other:
+		if x, ok := On(t, e.X).(Or); ok {
+			return x
+		}
+	case HasWords:
+		if e.Type != t {
+			return Or{}
+		}
 	case Present:
 		if e.Type != t {
 			return Or{}

@@ -172,6 +172,9 @@ func newTable(t fhir.Type, custom ...stated) *table {
 	if bit > 64 {
 		panic(fmt.Sprintf("search: %s has %d parameters, Terms.Present holds 64", t, bit))
 	}
+	if t == "List" {
+		tb.addListed()
+	}
 	tb.addHot()
 	for _, s := range custom {
 		tb.addCustom(s)

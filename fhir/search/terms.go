@@ -33,6 +33,9 @@ type Terms struct {
 	// Strings are not in the index. They are what :exact, :contains and long
 	// prefixes are checked on, on the opened body.
 	Strings []String
+
+	// tree is the resource, in which words are looked for.
+	tree value
 }
 
 // MaxTerms bounds the terms of one resource, so that a small body made for the

@@ -52,7 +52,7 @@ func (h HasText) Keys() []Token {
 	}
 	folded := fold(h.Text)
 	switch h.Op {
-	case StartsWith, Equals:
+	case StartsWith, Equals, Is:
 		n := utf8.RuneCountInString(folded)
 		for _, l := range slices.Backward(prefixes[:]) {
 			if l <= n {
@@ -93,6 +93,14 @@ func (h HasText) matches(s string) bool {
 	case ContainsBeyond:
 		f := fold(s)
 		return len(prefix(f, grammed)) < len(f) && strings.Contains(f, fold(h.Text))
+	case BelowVersion:
+		return s == h.Text || strings.HasPrefix(s, h.Text+".")
+	case Is:
+		return fold(s) == fold(h.Text)
+	case IsNot:
+		return fold(s) != fold(h.Text)
+	case EndsWith:
+		return strings.HasSuffix(fold(s), fold(h.Text))
 	case Below:
 		return s == h.Text || strings.HasPrefix(s, strings.TrimSuffix(h.Text, "/")+"/")
 	}
