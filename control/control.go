@@ -1,5 +1,5 @@
-// Package control serves the API by which operators make tenants, suspend them
-// and register their clients.
+// Package control serves the API by which operators make tenants, choose how
+// they are served and register their clients.
 //
 // It reads no clinical rows: it speaks to the registry, and to PostgreSQL as
 // the owner of the databases, whom row-level security holds. Every act is in
@@ -10,6 +10,7 @@ package control
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -47,18 +48,22 @@ func New(cfg Config) (http.Handler, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &api{cfg, tenant.NewRegistry(cfg.Registry)}, nil
+	return &api{cfg, tenant.NewRegistry(cfg.Registry), make(chan struct{}, 1)}, nil
 }
 
 type api struct {
 	Config
 	tenants *tenant.Registry
+	// uploading is held by the one who unpacks a package: it takes memory.
+	uploading chan struct{}
 }
 
 // A call is one request of an operator who has proved to be one.
 type call struct {
 	slug string // what stands for {slug} in the path; a slug, if the route has one
+	item string // what stands for {package} in the path
 	body []byte
+	file io.Reader // instead of body, where the route takes a file
 }
 
 // An answer is what an operator gets.
@@ -74,57 +79,68 @@ type answer struct {
 type route struct {
 	method, path string
 	do           func(*api, context.Context, call) (answer, error)
+	file         bool // the body is a file
 }
 
 var routes = []route{
-	{http.MethodGet, "/tenants", (*api).listTenants},
-	{http.MethodPost, "/tenants", (*api).createTenant},
-	{http.MethodGet, "/tenants/{slug}", (*api).showTenant},
-	{http.MethodPost, "/tenants/{slug}/suspend", (*api).suspend},
-	{http.MethodPost, "/tenants/{slug}/resume", (*api).resume},
-	{http.MethodGet, "/tenants/{slug}/clients", (*api).listClients},
-	{http.MethodPost, "/tenants/{slug}/clients", (*api).putClient},
-	{http.MethodGet, "/migrations", (*api).migrations},
+	{method: http.MethodGet, path: "/tenants", do: (*api).listTenants},
+	{method: http.MethodPost, path: "/tenants", do: (*api).createTenant},
+	{method: http.MethodGet, path: "/tenants/{slug}", do: (*api).showTenant},
+	{method: http.MethodPost, path: "/tenants/{slug}/suspend", do: (*api).suspend},
+	{method: http.MethodPost, path: "/tenants/{slug}/resume", do: (*api).resume},
+	{method: http.MethodGet, path: "/tenants/{slug}/clients", do: (*api).listClients},
+	{method: http.MethodPost, path: "/tenants/{slug}/clients", do: (*api).putClient},
+	{method: http.MethodGet, path: "/tenants/{slug}/settings", do: (*api).showSettings},
+	{method: http.MethodPut, path: "/tenants/{slug}/settings", do: (*api).putSettings},
+	{method: http.MethodGet, path: "/tenants/{slug}/packages", do: (*api).listPackages},
+	{method: http.MethodPost, path: "/tenants/{slug}/packages", do: (*api).installPackage, file: true},
+	{method: http.MethodDelete, path: "/tenants/{slug}/packages/{package}", do: (*api).removePackage},
+	{method: http.MethodGet, path: "/migrations", do: (*api).migrations},
 }
 
 const prefix = "/control/v1"
 
-// find returns the route of a request and the slug in its path. The path is
+// find returns the route of a request and what its path names. The path is
 // taken as it was sent: nothing is decoded, cleaned or redirected.
-func find(method, path string) (route, string, error) {
+func find(method, path string) (route, call, error) {
 	rest, ok := strings.CutPrefix(path, prefix)
 	known := false
 	for _, r := range routes {
-		slug, match := r.match(rest)
+		c, match := r.match(rest)
 		if !ok || !match {
 			continue
 		}
 		if r.method == method {
-			return r, slug, nil
+			return r, c, nil
 		}
 		known = true
 	}
 	if known {
-		return route{}, "", fhir.Errorf(fhir.NotSupported, "the method is not supported here").WithStatus(http.StatusMethodNotAllowed)
+		return route{}, call{}, fhir.Errorf(fhir.NotSupported, "the method is not supported here").WithStatus(http.StatusMethodNotAllowed)
 	}
-	return route{}, "", fhir.Errorf(fhir.NotFound, "there is no such path")
+	return route{}, call{}, fhir.Errorf(fhir.NotFound, "there is no such path")
 }
 
-func (r route) match(path string) (slug string, ok bool) {
+func (r route) match(path string) (c call, ok bool) {
 	want, got := strings.Split(r.path, "/"), strings.Split(path, "/")
 	if len(want) != len(got) {
-		return "", false
+		return call{}, false
 	}
 	for i := range want {
 		switch {
 		case want[i] == "{slug}":
 			if _, err := tenant.ParseSlug(got[i]); err != nil {
-				return "", false
+				return call{}, false
 			}
-			slug = got[i]
+			c.slug = got[i]
+		case want[i] == "{package}":
+			if !packageID.MatchString(got[i]) {
+				return call{}, false
+			}
+			c.item = got[i]
 		case want[i] != got[i]:
-			return "", false
+			return call{}, false
 		}
 	}
-	return slug, true
+	return c, true
 }

@@ -60,20 +60,24 @@ func (a *api) handle(r *http.Request, entry *audit.Entry) (answer, string, error
 		return answer{}, "", err
 	}
 	entry.Agent = agent
-	rt, slug, err := find(r.Method, r.URL.EscapedPath())
+	rt, c, err := find(r.Method, r.URL.EscapedPath())
 	if err != nil {
 		return answer{}, "", err
 	}
-	c := call{slug: slug}
 	if r.Method == http.MethodGet {
 		ans, err := rt.do(a, ctx, c)
 		return ans, rt.path, err
 	}
-	if c.body, err = body(r); err != nil {
+	if rt.file {
+		c.file, err = file(r)
+	} else {
+		c.body, err = body(r)
+	}
+	if err != nil {
 		return answer{}, rt.path, err
 	}
 	first := *entry
-	first.Status, first.Reason = http.StatusProcessing, "begins: "+rt.method+" "+strings.Replace(rt.path, "{slug}", slug, 1)
+	first.Status, first.Reason = http.StatusProcessing, "begins: "+rt.method+" "+strings.NewReplacer("{slug}", c.slug, "{package}", c.item).Replace(rt.path)
 	if err := a.record(ctx, first); err != nil {
 		a.Log.ErrorContext(ctx, "audit", "request", entry.Origin.RequestID, "error", err.Error())
 		return answer{}, rt.path, fhir.Errorf(fhir.Transient, "the audit trail cannot be written")
@@ -98,22 +102,37 @@ func body(r *http.Request) ([]byte, error) {
 	if len(text) > maxBody {
 		return nil, fhir.Errorf(fhir.TooLong, "the body has more than %d bytes", maxBody)
 	}
-	kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
-	if len(text) > 0 && !strings.EqualFold(strings.TrimSpace(kind), "application/json") {
+	if len(text) > 0 && mediaType(r) != "application/json" {
 		return nil, fhir.Errorf(fhir.NotSupported, "the body has to be application/json").WithStatus(http.StatusUnsupportedMediaType)
 	}
 	return text, nil
 }
 
+// file returns the body of a request that is a file, to be read.
+func file(r *http.Request) (io.Reader, error) {
+	switch mediaType(r) {
+	case "application/gzip", "application/x-gzip", "application/octet-stream", "application/fhir+json", "application/json":
+		return r.Body, nil
+	}
+	return nil, fhir.Errorf(fhir.NotSupported, "the body has to be application/gzip or application/fhir+json").WithStatus(http.StatusUnsupportedMediaType)
+}
+
+func mediaType(r *http.Request) string {
+	kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
+	return strings.ToLower(strings.TrimSpace(kind))
+}
+
 // status is the table from code to HTTP status.
 var status = map[fhir.IssueCode]int{
-	fhir.Invalid:   http.StatusBadRequest,
-	fhir.Structure: http.StatusBadRequest,
-	fhir.Login:     http.StatusUnauthorized,
-	fhir.NotFound:  http.StatusNotFound,
-	fhir.Conflict:  http.StatusConflict,
-	fhir.TooLong:   http.StatusRequestEntityTooLarge,
-	fhir.Transient: http.StatusServiceUnavailable,
+	fhir.Invalid:      http.StatusBadRequest,
+	fhir.Structure:    http.StatusBadRequest,
+	fhir.NotSupported: http.StatusBadRequest,
+	fhir.TooCostly:    http.StatusUnprocessableEntity,
+	fhir.Login:        http.StatusUnauthorized,
+	fhir.NotFound:     http.StatusNotFound,
+	fhir.Conflict:     http.StatusConflict,
+	fhir.TooLong:      http.StatusRequestEntityTooLarge,
+	fhir.Transient:    http.StatusServiceUnavailable,
 }
 
 // refusal answers an error: ours is logged, and told as "internal error".
@@ -189,7 +208,8 @@ func origin(r *http.Request) audit.Origin {
 	if ids := r.Header.Values("X-Request-Id"); len(ids) == 1 && requestID.MatchString(ids[0]) {
 		o.RequestID = ids[0]
 	}
-	if r.Method == http.MethodGet || r.Method == http.MethodPost {
+	switch r.Method {
+	case http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete:
 		o.Method = r.Method
 	}
 	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {

@@ -1,14 +1,11 @@
 package store_test
 
 import (
-	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -184,33 +181,12 @@ func TestRulesOpenNothingElse(t *testing.T) {
 // packageOf returns a package with a ValueSet of the URL and version.
 func packageOf(t testing.TB, name, version, url string, more ...string) (store.Hash, *canonical.Package) {
 	t.Helper()
-	files := map[string]string{
-		"package/package.json": fmt.Sprintf(`{"name":%q,"version":%q,"fhirVersions":["4.0.1"],"dependencies":{"hl7.fhir.r4.core":"4.0.1","other.guide":"1.0.0"}}`, name, version),
-		"package/vs.json":      fmt.Sprintf(valueSet, "vs", url, version),
-	}
-	for i, m := range more {
-		files[fmt.Sprintf("package/more%d.json", i)] = m
-	}
-	var b bytes.Buffer
-	z := gzip.NewWriter(&b)
-	w := tar.NewWriter(z)
-	for _, name := range slices.Sorted(maps.Keys(files)) {
-		if err := w.WriteHeader(&tar.Header{Name: name, Size: int64(len(files[name])), Mode: 0o644}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := w.Write([]byte(files[name])); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := errors.Join(w.Close(), z.Close()); err != nil {
-		t.Fatal(err)
-	}
-	hash := sha256.Sum256(b.Bytes())
-	p, err := canonical.ReadPackage(&b)
+	file := storetest.PackageFile(t, name, version, append(more, fmt.Sprintf(valueSet, "vs", url, version))...)
+	p, err := canonical.ReadPackage(bytes.NewReader(file))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return hash, p
+	return sha256.Sum256(file), p
 }
 
 // T010, TEN-29: a package works for the tenant that has it, and no answer tells

@@ -116,14 +116,18 @@ func (a *controlAPI) putClient(ctx context.Context, slug string, c devClient, ke
 // do sends a request with a token made for it, and decodes the answer into
 // out, if that is not nil.
 func (a *controlAPI) do(ctx context.Context, method, path string, in, out any) error {
-	var body io.Reader
-	if in != nil {
-		text, err := json.Marshal(in)
-		if err != nil {
-			return fmt.Errorf("asking the control plane: %w", err)
-		}
-		body = bytes.NewReader(text)
+	if in == nil {
+		return a.send(ctx, method, path, "application/json", nil, out)
 	}
+	text, err := json.Marshal(in)
+	if err != nil {
+		return fmt.Errorf("asking the control plane: %w", err)
+	}
+	return a.send(ctx, method, path, "application/json", bytes.NewReader(text), out)
+}
+
+// send is do for a body of the type.
+func (a *controlAPI) send(ctx context.Context, method, path, contentType string, body io.Reader, out any) error {
 	token, err := control.Token(a.key, a.operator, a.url)
 	if err != nil {
 		return fmt.Errorf("asking the control plane: %w", err)
@@ -133,7 +137,7 @@ func (a *controlAPI) do(ctx context.Context, method, path string, in, out any) e
 		return fmt.Errorf("asking the control plane: %w", err)
 	}
 	req.Header.Set("Authorization", "Bearer "+token)
-	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Content-Type", contentType)
 	resp, err := (&http.Client{Timeout: 2 * time.Minute}).Do(req)
 	if err != nil {
 		return fmt.Errorf("asking the control plane: %w", err)
@@ -162,6 +166,9 @@ type tenantCommand struct {
 	Show    tenantShowCommand    `cmd:"" help:"Show a tenant."`
 	Suspend tenantSuspendCommand `cmd:"" help:"Stop serving a tenant."`
 	Resume  tenantResumeCommand  `cmd:"" help:"Serve a suspended tenant again."`
+
+	Settings tenantSettingsCommand `cmd:"" help:"Show what is set for a tenant."`
+	Set      tenantSetCommand      `cmd:"" help:"Change what is set for a tenant."`
 }
 
 type tenantCreateCommand struct {

@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/cordon-fhir/cordon/store/storetest"
 )
 
 // binDir holds the binary under test, "" until one is needed.
@@ -281,6 +283,35 @@ func TestDev(t *testing.T) {
 			if code, body := p.do(t, "GET", base+"/Patient/p1", token, ""); code != 401 {
 				t.Errorf("disabled %t: got %d %.300s, want 401", disabled, code, body)
 			}
+		}
+	})
+	t.Run("a guide is installed, listed and removed, and settings are changed", func(t *testing.T) {
+		guide := filepath.Join(t.TempDir(), "guide.tgz")
+		vs := `{"resourceType":"ValueSet","url":"http://guide.example.org/vs"}`
+		if err := os.WriteFile(guide, storetest.PackageFile(t, "example.guide", "1.2.0", vs), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		want := "PACKAGE              PROFILES  VALUE SETS  SEARCH PARAMETERS  MISSING\nexample.guide@1.2.0  0         1           0                  other.guide@1.0.0"
+		for range 2 {
+			if got := p.cordon(t, "package", "install", "--tenant", "summit", guide); got != want {
+				t.Errorf("got\n%s\nwant\n%s", got, want)
+			}
+		}
+		if got := p.cordon(t, "package", "list", "--tenant", "summit"); got != want {
+			t.Errorf("got\n%s\nwant\n%s", got, want)
+		}
+		p.cordon(t, "package", "remove", "--tenant", "summit", "example.guide@1.2.0")
+		if got := p.cordon(t, "package", "list", "--tenant", "summit"); strings.Contains(got, "example.guide") {
+			t.Errorf("after it was removed: %s", got)
+		}
+		p.cordon(t, "tenant", "set", "summit", "validation.level=required", `validation.profiles=["http://guide.example.org/p"]`)
+		want = `{"validation":{"level":"required","profiles":["http://guide.example.org/p"]}}`
+		if got := strings.Join(strings.Fields(p.cordon(t, "tenant", "settings", "summit")), ""); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		p.cordon(t, "tenant", "set", "summit", "validation.level=", "validation.profiles=")
+		if got := p.cordon(t, "tenant", "settings", "summit"); got != "{}" {
+			t.Errorf("got %s", got)
 		}
 	})
 	t.Run("real records go into every tenant", func(t *testing.T) {

@@ -4,8 +4,9 @@
 //	cordon serve      the data plane: FHIR and tokens
 //	cordon control    the control plane: tenants and clients
 //	cordon migrate    the databases, as their owner
-//	cordon tenant     make, list, show, suspend and resume tenants
+//	cordon tenant     make, list, show, set, suspend and resume tenants
 //	cordon client     register and list clients of a tenant
+//	cordon package    install, list and remove packages of definitions
 //	cordon token      earn an access token
 //	cordon load       send Bundles and NDJSON
 //	cordon healthcheck, version
@@ -36,8 +37,9 @@ type commands struct {
 	Control     controlCommand     `cmd:"" help:"Serve the control API: the control plane."`
 	Migrate     migrateCommand     `cmd:"" help:"Make or change the databases, as their owner."`
 	Operator    operatorCommand    `cmd:"" help:"Decide who may use the control API, as the owner of the databases."`
-	Tenant      tenantCommand      `cmd:"" help:"Make, list, show, suspend and resume tenants."`
+	Tenant      tenantCommand      `cmd:"" help:"Make, list, show, set, suspend and resume tenants."`
 	Client      clientCommand      `cmd:"" help:"Register and list clients of a tenant."`
+	Package     packageCommand     `cmd:"" help:"Install, list and remove packages of definitions of a tenant."`
 	Token       tokenCommand       `cmd:"" help:"Print an access token, earned at the token endpoint."`
 	Load        loadCommand        `cmd:"" help:"Send Bundles and NDJSON to a tenant."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Ask a server whether it is ready; for containers."`

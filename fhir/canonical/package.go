@@ -4,6 +4,8 @@ import (
 	"archive/tar"
 	"bufio"
 	"compress/gzip"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io"
 	"path"
@@ -38,6 +40,63 @@ const (
 	maxUnpacked     = 1 << 30
 	maxPacked       = 128 << 20 // what its definitions take in memory
 	maxDependencies = 200
+)
+
+// Read reads what can be installed: a package file, or one resource as JSON,
+// which becomes a package of its own. Errors are those of ReadPackage.
+func Read(r io.Reader) (*Package, error) {
+	b := bufio.NewReader(r)
+	if first, err := b.Peek(1); err != nil || first[0] != '{' {
+		return ReadPackage(b)
+	}
+	body, err := io.ReadAll(io.LimitReader(b, maxFile+1))
+	if err != nil {
+		return nil, fhir.Errorf(fhir.Structure, "the file could not be read")
+	}
+	if len(body) > maxFile {
+		return nil, fhir.Errorf(fhir.TooLong, "the resource has more than %d bytes", maxFile)
+	}
+	d, err := New(body)
+	if err != nil {
+		return nil, err
+	}
+	if d.URL == "" {
+		return nil, fhir.Errorf(fhir.Structure, "the resource has no url, so nothing could refer to it")
+	}
+	packer := NewPacker(false)
+	packer.Add(d)
+	pack := packer.Pack()
+	return &Package{
+		Name: nameOf(d), Version: versionOf(d), FHIRVersion: "4.0.1", Definitions: pack.Definitions, Pack: pack,
+	}, nil
+}
+
+// nameOf returns the name of a package that has nothing but d:
+// "codesystem.loinc.org" for http://loinc.org.
+func nameOf(d *Definition) string {
+	_, rest, ok := strings.Cut(d.URL, "://")
+	if !ok {
+		rest = d.URL
+	}
+	name := strings.ToLower(string(d.Type)) + "." + strings.Trim(otherThanName.ReplaceAllString(strings.ToLower(rest), "."), ".")
+	if len(name) > 128 {
+		sum := sha256.Sum256([]byte(d.URL))
+		name = name[:63] + "." + hex.EncodeToString(sum[:32])
+	}
+	return name
+}
+
+func versionOf(d *Definition) string {
+	version := strings.TrimLeft(otherThanVersion.ReplaceAllString(d.Version, "."), ".+_-")
+	if version == "" {
+		return "0"
+	}
+	return version[:min(len(version), 64)]
+}
+
+var (
+	otherThanName    = regexp.MustCompile(`[^a-z0-9_-]+`)
+	otherThanVersion = regexp.MustCompile(`[^A-Za-z0-9.+_-]+`)
 )
 
 // ReadPackage reads a package file: a compressed archive whose folder

@@ -177,6 +177,43 @@ func TestBombsAreRefused(t *testing.T) {
 	}
 }
 
+// A code system can be installed as the one file that it is.
+func TestAResourceIsAPackage(t *testing.T) {
+	long := strings.Repeat("x", 200)
+	for _, tt := range []struct{ claim, body, name, version string }{
+		{"named after its type and URL", `{"resourceType":"CodeSystem","url":"http://loinc.org","version":"2.74"}`, "codesystem.loinc.org", "2.74"},
+		{"a path", `{"resourceType":"ValueSet","url":"https://Example.org/fhir/ValueSet/a b"}`, "valueset.example.org.fhir.valueset.a.b", "0"},
+		{"a URN", `{"resourceType":"CodeSystem","url":"urn:oid:1.2.3","version":"-x y"}`, "codesystem.urn.oid.1.2.3", "x.y"},
+	} {
+		t.Run(tt.claim, func(t *testing.T) {
+			p, err := Read(strings.NewReader(tt.body))
+			if err != nil || p.Name != tt.name || p.Version != tt.version || len(p.Definitions) != 1 {
+				t.Errorf("got %+v, %v", p, err)
+			}
+		})
+	}
+	a, err := Read(strings.NewReader(`{"resourceType":"ValueSet","url":"http://` + long + `/a"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := Read(strings.NewReader(`{"resourceType":"ValueSet","url":"http://` + long + `/b"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.Name == b.Name || !packageName.MatchString(a.Name) {
+		t.Errorf("two long URLs are named %s and %s", a.Name, b.Name)
+	}
+	for claim, body := range map[string]string{
+		"a patient":         `{"resourceType":"Patient","url":"http://x"}`,
+		"one without a url": `{"resourceType":"ValueSet"}`,
+		"broken JSON":       `{"resourceType":"ValueSet"`,
+	} {
+		if _, err := Read(strings.NewReader(body)); err == nil {
+			t.Errorf("%s was accepted", claim)
+		}
+	}
+}
+
 func FuzzReadPackage(f *testing.F) {
 	f.Add(archiveOf(f, file{name: "package/package.json", body: manifest}, file{name: "package/x.json", body: `{"resourceType":"ValueSet","url":"http://x/vs"}`}))
 	f.Fuzz(func(t *testing.T, body []byte) {
