@@ -201,6 +201,19 @@ func (tx *Tx) Current(ctx context.Context, do fhir.Interaction, ref fhir.Ref) (f
 	return tx.open(*old)
 }
 
+// Next returns the version that the next Put of the resource will make; errors
+// as for Put.
+func (tx *Tx) Next(ctx context.Context, do fhir.Interaction, ref fhir.Ref) (int64, error) {
+	_, old, err := tx.take(ctx, do, ref)
+	if err != nil {
+		return 0, err
+	}
+	if old == nil {
+		return 1, nil
+	}
+	return old.version + 1, nil
+}
+
 // put writes the version after old.
 func (tx *Tx) put(p smart.Permit, do fhir.Interaction, ref fhir.Ref, d *fhir.Document, old *row) (fhir.Resource, error) {
 	r := fhir.Resource{Ref: ref, Version: 1, Updated: now()}

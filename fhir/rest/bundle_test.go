@@ -418,3 +418,51 @@ func FuzzBundle(f *testing.F) {
 		}
 	})
 }
+
+// H-31: a reference to the version that a transaction is about to make becomes
+// one to it, be it created, updated or found.
+func TestReferencesToVersionsAreToThoseThatATransactionMakes(t *testing.T) {
+	a := newAPI(t)
+	for _, slug := range storetest.Slugs[:3] {
+		c := a.client(t, slug, all)
+		id, other, found := fresh(), fresh(), fresh()
+		for range 2 {
+			c.do("PUT", "/Patient/"+id, patient(id, id))
+			c.do("PUT", "/Patient/"+found, patient(found, found))
+		}
+		sent := strings.Replace(patient(id, id), `"name"`, `"meta":{"versionId":"2"},"name"`, 1)
+		provenance := `{"resourceType":"Provenance","recorded":"2020-01-01T00:00:00Z","agent":[{"who":{"display":"x"}}],"target":[` +
+			`{"reference":"urn:uuid:0b6a1c2e-0000-4000-8000-000000000001/_history/1"},` + // an update
+			`{"reference":"Patient/` + id + `/_history/1"},` + // a version there was
+			`{"reference":"Patient/` + other + `/_history/9"},` + // none of the Bundle's
+			`{"reference":"urn:uuid:0b6a1c2e-0000-4000-8000-000000000003/_history/1"},` + // a conditional update
+			`{"reference":"urn:uuid:0b6a1c2e-0000-4000-8000-000000000004/_history/1"},` + // a conditional create that finds
+			`{"reference":"urn:uuid:0b6a1c2e-0000-4000-8000-000000000005/_history/7"}]}` // a create
+		w := c.must(200, "POST", "", `{"resourceType":"Bundle","type":"transaction","entry":[`+
+			`{"fullUrl":"urn:uuid:0b6a1c2e-0000-4000-8000-000000000001","resource":`+sent+`,"request":{"method":"PUT","url":"Patient/`+id+`"}},`+
+			`{"fullUrl":"urn:uuid:0b6a1c2e-0000-4000-8000-000000000002","resource":`+provenance+`,"request":{"method":"POST","url":"Provenance"}},`+
+			`{"fullUrl":"urn:uuid:0b6a1c2e-0000-4000-8000-000000000003","resource":`+patient("", "new"+other)+`,"request":{"method":"PUT","url":"Patient?identifier=mrn|new`+other+`"}},`+
+			`{"fullUrl":"urn:uuid:0b6a1c2e-0000-4000-8000-000000000004","resource":`+patient("", found)+`,"request":{"method":"POST","url":"Patient","ifNoneExist":"identifier=mrn|`+found+`"}},`+
+			`{"fullUrl":"urn:uuid:0b6a1c2e-0000-4000-8000-000000000005","resource":`+patient("", "x")+`,"request":{"method":"POST","url":"Patient"}}]}`)
+		answer := shown(t, w)
+		location := func(i int) string {
+			return strings.TrimPrefix(at(answer, "entry", i, "response", "location").(string), baseOf(slug)+"/")
+		}
+		made := shown(t, c.must(200, "GET", "/"+strings.Split(location(1), "/_history")[0], ""))
+		for i, want := range []string{"Patient/" + id + "/_history/3", "Patient/" + id + "/_history/1", "Patient/" + other + "/_history/9",
+			location(2), "Patient/" + found + "/_history/2", location(4)} {
+			if got := at(made, "target", i, "reference"); got != want {
+				t.Errorf("%s: reference %d is %v, want %s", slug, i, got, want)
+			}
+		}
+		// By the URL of the resource it is the version that the client says it sends.
+		by := `{"resourceType":"Provenance","id":"` + id + `","recorded":"2020-01-01T00:00:00Z","agent":[{"who":{"display":"x"}}],"target":[{"reference":"Patient/` + id + `/_history/2"},{"reference":"Patient/` + id + `/_history/1"}]}`
+		c.must(200, "POST", "", `{"resourceType":"Bundle","type":"transaction","entry":[`+
+			`{"fullUrl":"`+baseOf(slug)+`/Provenance/`+id+`","resource":`+by+`,"request":{"method":"PUT","url":"Provenance/`+id+`"}},`+
+			`{"fullUrl":"`+baseOf(slug)+`/Patient/`+id+`","resource":`+sent+`,"request":{"method":"PUT","url":"Patient/`+id+`"}}]}`)
+		made = shown(t, c.must(200, "GET", "/Provenance/"+id, ""))
+		if at(made, "target", 0, "reference") != "Patient/"+id+"/_history/4" || at(made, "target", 1, "reference") != "Patient/"+id+"/_history/1" {
+			t.Errorf("%s: %v", slug, at(made, "target"))
+		}
+	}
+}

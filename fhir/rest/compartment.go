@@ -60,14 +60,12 @@ func compartment(req *request) (on fhir.Type, within search.Expr, types []fhir.T
 		}
 		return on, within, []fhir.Type{on}, nil
 	}
-	var any search.Or
+	// What the compartment is of is found by its id, which a resource of
+	// another type may have too.
+	any := search.Or{search.Typed{Type: req.ref.Type, X: search.HasID{req.ref.ID}}}
+	types = []fhir.Type{req.ref.Type}
 	for _, m := range r4.Compartment(req.ref.Type) {
-		// What the compartment is of is found by its id, which a resource of
-		// another type may have too.
-		if m.Type == req.ref.Type || m.Type == auditEvent {
-			continue
-		}
-		if e, ok := search.Compartment(req.ref.Type, req.ref.ID, m.Type); ok {
+		if e, ok := search.Compartment(req.ref.Type, req.ref.ID, m.Type); ok && m.Type != req.ref.Type {
 			any, types = append(any, e), append(types, m.Type)
 		}
 	}

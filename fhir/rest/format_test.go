@@ -204,3 +204,21 @@ func TestEveryIssueCodeHasAStatus(t *testing.T) {
 		t.Errorf("the client sees our error: %s", body)
 	}
 }
+
+// H-43: _summary=true keeps what is marked so at every depth, and what an
+// element cannot be without.
+func TestASummaryIsOneAtEveryDepth(t *testing.T) {
+	f := format{summary: "true"}
+	for _, tt := range []struct{ t, body, want string }{
+		{"Observation", `{"resourceType":"Observation","id":"7","status":"final","code":{"text":"x"},"component":[{"code":{"text":"a"},"valueInteger":1,"interpretation":[{"text":"high"}],"referenceRange":[{"text":"r"}]},{"code":{"text":"b"}}],"note":[{"text":"n"}]}`,
+			`{"resourceType":"Observation","id":"7","status":"final","code":{"text":"x"},"component":[{"code":{"text":"a"},"valueInteger":1},{"code":{"text":"b"}}],"meta":{"tag":[` + subsetted + `]}}`},
+		{"Patient", `{"resourceType":"Patient","name":[{"extension":[{"url":"u","valueBoolean":true}],"family":"f","_family":{"extension":[{"url":"u","valueBoolean":true}]},"given":["a","b"],"_given":[null,{"id":"x"}]}],"maritalStatus":{"text":"x"},"link":[{"other":{"reference":"Patient/1"},"type":"seealso"}]}`,
+			`{"resourceType":"Patient","name":[{"family":"f","_family":{"extension":[{"url":"u","valueBoolean":true}]},"given":["a","b"],"_given":[null,{"id":"x"}]}],"link":[{"other":{"reference":"Patient/1"},"type":"seealso"}],"meta":{"tag":[` + subsetted + `]}}`},
+		{"Patient", `{"resourceType":"Patient","name":[{"extension":[{"url":"u","valueBoolean":true}]}]}`,
+			`{"resourceType":"Patient","name":[{"extension":[{"url":"u","valueBoolean":true}]}],"meta":{"tag":[` + subsetted + `]}}`},
+	} {
+		if got := string(f.show(fhir.Type(tt.t), []byte(tt.body))); got != tt.want {
+			t.Errorf("got  %s\nwant %s", got, tt.want)
+		}
+	}
+}

@@ -804,7 +804,9 @@ func TestACompartmentIsSearchedByWhoSeesIt(t *testing.T) {
 	if s := shown(t, c.must(200, "GET", "/Patient/"+p+"/Observation", "")); at(s, "total") != 2.0 {
 		t.Errorf("observations: %v", s)
 	}
-	if s := shown(t, c.must(200, "GET", "/Patient/"+p+"/*", "")); len(at(s, "entry").([]any)) != 3 {
+	c.must(201, "PUT", "/Basic/"+p, `{"resourceType":"Basic","id":"`+p+`","code":{"text":"of nobody"}}`)
+	s := shown(t, c.must(200, "GET", "/Patient/"+p+"/*", ""))
+	if len(at(s, "entry").([]any)) != 4 || at(s, "entry", 3, "fullUrl") != baseOf(storetest.D1)+"/Patient/"+p {
 		t.Errorf("everything: %v", s)
 	}
 	c.must(404, "GET", "/Patient/"+fresh()+"/Observation", "")

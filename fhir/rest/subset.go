@@ -28,6 +28,8 @@ func (f *format) show(t fhir.Type, body []byte) []byte {
 			value, tagged = tag(value), true
 		case name != "resourceType" && name != "id" && !keep(bare):
 			return true
+		case f.summary == "true" && len(f.elements) == 0:
+			value = summarize(r4.ElementOf(string(t), name), value)
 		}
 		if len(out) > 1 {
 			out = append(out, ',')
@@ -48,6 +50,45 @@ func (f *format) showIncluded(t fhir.Type, body []byte) []byte {
 		return body
 	}
 	return f.show(t, body)
+}
+
+// summarize returns what _summary=true shows of the value of an element: what
+// is marked so in its type, and what the type cannot be without.
+// https://hl7.org/fhir/R4/elementdefinition-definitions.html#ElementDefinition.isSummary
+func summarize(e *r4.Element, value []byte) []byte {
+	if e == nil || e.Complex() == nil || e.Type() == "Resource" {
+		return value
+	}
+	if value[0] == '[' {
+		out := []byte{'['}
+		elements(value, func(one []byte) bool {
+			if len(out) > 1 {
+				out = append(out, ',')
+			}
+			out = append(out, summarize(e, one)...)
+			return true
+		})
+		return append(out, ']')
+	}
+	out := []byte{'{'}
+	members(value, func(name string, value []byte) bool {
+		of := e.Complex().Element(strings.TrimPrefix(name, "_"))
+		if of == nil || !of.Summary() && !of.Required() {
+			return true
+		}
+		if len(out) > 1 {
+			out = append(out, ',')
+		}
+		if name[0] != '_' {
+			value = summarize(of, value)
+		}
+		out = append(append(append(append(out, '"'), name...), `":`...), value...)
+		return true
+	})
+	if len(out) == 1 { // an object must not be empty
+		return value
+	}
+	return append(out, '}')
 }
 
 // kept returns what tells the elements of a type that are shown, nil if all

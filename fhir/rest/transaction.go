@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/cordon-fhir/cordon/fhir"
@@ -50,6 +51,7 @@ type plan struct {
 	queries  map[string]criteria // conditional references
 	waits    map[*entry][]string // the conditional references of an entry
 	criteria map[string]bool     // of conditional creates
+	nexts    map[fhir.Ref]bool   // what is referred to by its next version
 	faults   []fhir.Issue
 	status   int // of the first fault
 }
@@ -58,13 +60,20 @@ type plan struct {
 type target struct {
 	ref     fhir.Ref
 	created bool // as version 1
+	// sent is the version that the client says it sends.
+	sent string
 }
+
+// next stands for the version of a resource that the transaction is about to
+// make, until it is known.
+const next = "/_history/next"
 
 // make reads all entries. The error tells every fault of each.
 func (p *plan) make(ctx context.Context) error {
 	p.targets = make(map[string]target, len(p.entries))
 	p.taken = make(map[fhir.Ref]int, len(p.entries))
 	p.queries, p.waits, p.criteria = map[string]criteria{}, map[*entry][]string{}, map[string]bool{}
+	p.nexts = map[fhir.Ref]bool{}
 	steps := []func(*entry) error{
 		func(e *entry) error { return p.request(ctx, p.outer, e, p.outer.grant) },
 		p.name,
@@ -140,7 +149,9 @@ func (p *plan) call(e *entry, ref fhir.Ref) error {
 	if _, ok := p.targets[e.fullURL]; ok {
 		return fhir.Errorf(fhir.Invalid, "two entries have the same fullUrl").At(e.place() + ".fullUrl")
 	}
-	p.targets[e.fullURL] = target{ref, e.req.does == fhir.Create && e.req.noneExist == ""}
+	p.targets[e.fullURL] = target{
+		ref: ref, created: e.req.does == fhir.Create && e.req.noneExist == "", sent: text(member(member(e.resource, "meta"), "versionId")),
+	}
 	return nil
 }
 
@@ -216,13 +227,18 @@ func (p *plan) resolve(url, base string, literal bool) string {
 			return t.ref.String()
 		}
 	}
-	// A reference to a version can only mean the one about to be made.
-	if url, _, ok := strings.Cut(url, "/_history/"); ok {
-		if t := p.targets[url]; t.created {
-			return t.ref.String() + "/_history/1"
-		}
+	url, version, ok := strings.Cut(url, "/_history/")
+	t, known := p.targets[url]
+	switch {
+	case !ok || !known:
+		return ""
+	case t.created: // it can only mean the one about to be made
+		return t.ref.String() + "/_history/1"
+	case strings.HasPrefix(url, "urn:") || version == t.sent:
+		p.nexts[t.ref] = true
+		return t.ref.String() + next
 	}
-	return ""
+	return "" // an older version, which stays what it is
 }
 
 // query reads a conditional reference.
@@ -423,7 +439,10 @@ func (r *run) concrete(e *entry, ref, name fhir.Ref) (fhir.Ref, error) {
 func (r *run) route(method string) *route { return r.routes.table[method+" "+root+"/:type/:id"] }
 
 // move rewrites the references to entries whose criteria found another name.
-func (r *run) move(context.Context) error {
+func (r *run) move(ctx context.Context) error {
+	if err := r.versions(ctx); err != nil {
+		return err
+	}
 	if len(r.moved) == 0 {
 		return nil
 	}
@@ -434,6 +453,29 @@ func (r *run) move(context.Context) error {
 		if err := e.replace(func(url string) string { return r.moved[url] }); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// versions finds out which versions are about to be made, where references ask
+// for them.
+func (r *run) versions(ctx context.Context) error {
+	for i, e := range r.work {
+		name := r.targets[e.fullURL].ref
+		if name.IsZero() || !r.nexts[name] {
+			continue
+		}
+		ref, version := e.req.ref, int64(1)
+		switch {
+		case r.answers[i] != nil: // a conditional create that found one
+			ref, version = r.answers[i].version.Ref, r.answers[i].version.Version
+		case e.req.does == fhir.Update:
+			var err error
+			if version, err = r.tx.Next(ctx, fhir.Update, ref); err != nil {
+				return named(e, err)
+			}
+		}
+		r.moved[name.String()+next] = ref.String() + "/_history/" + strconv.FormatInt(version, 10)
 	}
 	return nil
 }

@@ -136,6 +136,13 @@ type ReverseChain struct {
 	Pair      Token
 }
 
+// Typed holds for the resources of the Type for which X does. It is for searches
+// of many types: On puts X in its place.
+type Typed struct {
+	Type fhir.Type
+	X    Expr
+}
+
 func (And) expr()          {}
 func (Or) expr()           {}
 func (Not) expr()          {}
@@ -149,3 +156,4 @@ func (HasID) expr()        {}
 func (Updated) expr()      {}
 func (Chain) expr()        {}
 func (ReverseChain) expr() {}
+func (Typed) expr()        {}

@@ -148,6 +148,11 @@ func On(t fhir.Type, e Expr) Expr {
 		return list
 	case Not:
 		return Not{On(t, e.X)}
+	case Typed:
+		if e.Type != t {
+			return Or{}
+		}
+		return On(t, e.X)
 	case HasToken:
 		return on(e.Path)
 	case HasReference:
