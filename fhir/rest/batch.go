@@ -11,6 +11,7 @@ import (
 
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/validate"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/tenant"
 )
@@ -240,11 +241,24 @@ func (e *entry) setConditions() error {
 	return nil
 }
 
-// setPatch takes the JSON Patch, which in a Bundle is a Binary.
-// https://hl7.org/fhir/R4/http.html#jsonpatch
+// setPatch takes the patch, which in a Bundle is Parameters or, for a JSON
+// Patch, a Binary.
+// https://hl7.org/fhir/R4/http.html#patch
 func (e *entry) setPatch() error {
-	if text(member(e.resource, "resourceType")) != "Binary" || text(member(e.resource, "contentType")) != "application/json-patch+json" {
-		return fhir.Errorf(fhir.NotSupported, "a patch in a Bundle is a Binary of type application/json-patch+json").At(e.place() + ".resource")
+	switch text(member(e.resource, "resourceType")) {
+	case "Parameters":
+		d, err := fhir.Reopen(e.resource)
+		if err != nil {
+			return clientError(err).At(e.place() + ".resource")
+		}
+		e.req.parameters = d
+		return validate.At(d, e.place()+".resource")
+	case "Binary":
+	default:
+		return fhir.Errorf(fhir.NotSupported, "a patch in a Bundle is Parameters or a Binary").At(e.place() + ".resource")
+	}
+	if text(member(e.resource, "contentType")) != jsonPatchType {
+		return fhir.Errorf(fhir.NotSupported, "a patch that is a Binary is of type %s", jsonPatchType).At(e.place() + ".resource")
 	}
 	data, err := base64.StdEncoding.DecodeString(text(member(e.resource, "data")))
 	if err != nil {

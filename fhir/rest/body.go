@@ -83,6 +83,15 @@ func readAll(in io.Reader, length int64) ([]byte, error) {
 	}
 }
 
+// jsonPatchType is the media type of a JSON Patch.
+// https://www.rfc-editor.org/rfc/rfc6902#section-6
+const jsonPatchType = "application/json-patch+json"
+
+func isJSONPatch(mediaType string) bool {
+	t, _, err := mime.ParseMediaType(mediaType)
+	return err == nil && t == jsonPatchType
+}
+
 // mediaType checks Content-Type for what the interaction takes.
 func (c *call) mediaType(length int) error {
 	given := c.http.Header.Values("Content-Type")
@@ -99,8 +108,8 @@ func (c *call) mediaType(length int) error {
 	case fhir.Create, fhir.Update, fhir.Transaction, fhir.Operation:
 		ok = ok && isJSON(given[0])
 	case fhir.Patch:
-		want = "application/json-patch+json"
-		ok = ok && t == want
+		want = jsonPatchType + " or " + want
+		ok = ok && (t == jsonPatchType || isJSON(given[0]))
 	default:
 		want = "application/x-www-form-urlencoded"
 		ok = ok && t == want

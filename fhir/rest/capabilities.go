@@ -128,7 +128,7 @@ func (s *server) statement(base string) []byte {
 		Implementation: implementation{"the FHIR R4 API of one tenant", base},
 		FHIRVersion:    "4.0.1",
 		Format:         []string{"application/fhir+json", "json"},
-		PatchFormat:    []string{"application/json-patch+json"},
+		PatchFormat:    []string{jsonPatchType, "application/fhir+json"},
 	}
 	r := &st.Rest[0]
 	r.Mode = "server"

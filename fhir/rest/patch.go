@@ -15,7 +15,14 @@ import (
 	"github.com/cordon-fhir/cordon/store"
 )
 
-// patch changes a resource by a JSON Patch.
+// A patcher is what a patch does: a JSON Patch or a FHIRPath Patch.
+type patcher interface {
+	// apply returns the JSON of a resource after the patch, which may become
+	// limit bytes long.
+	apply(body []byte, limit int) ([]byte, error)
+}
+
+// patch changes a resource by a patch.
 // https://hl7.org/fhir/R4/http.html#patch
 func patch(ctx context.Context, tx *store.Tx, req *request) (*response, error) {
 	if err := current(ctx, tx, req, fhir.Patch); err != nil {
@@ -36,17 +43,32 @@ func patch(ctx context.Context, tx *store.Tx, req *request) (*response, error) {
 	return written(req, r, false), nil
 }
 
-// parsePatch reads the body of a patch.
+// parsePatch reads the body of a patch: Parameters, or a JSON Patch.
 func parsePatch(req *request) (err error) {
+	if d := req.parameters; d != nil {
+		if d.Type != "Parameters" {
+			return fhir.Errorf(fhir.Invalid, "a FHIRPath Patch is a Parameters resource")
+		}
+		req.ops, err = decodePathPatch(d.JSON, "Parameters", req.limits.PatchOp)
+		return err
+	}
 	req.ops, err = decodePatch(req.patch, req.limits.PatchOp)
 	return err
 }
+
+func tooManyOps(max int) error {
+	return fhir.Errorf(fhir.TooCostly, "a patch has at most %d operations", max)
+}
+
+// A jsonPatch is a JSON Patch that changes nothing that a patch may not.
+// https://hl7.org/fhir/R4/http.html#jsonpatch
+type jsonPatch jsonpatch.Patch
 
 // decodePatch reads a JSON Patch of at most max operations, and refuses those
 // that would change what a patch may not: which resource it is, and its
 // version, tags and security labels.
 // https://www.rfc-editor.org/rfc/rfc6902
-func decodePatch(body []byte, max int) (jsonpatch.Patch, error) {
+func decodePatch(body []byte, max int) (jsonPatch, error) {
 	// The library would take the last of two members with one name.
 	if !jsontext.Value(body).IsValid() || deeper(body, 64) {
 		return nil, fhir.Errorf(fhir.Structure, "the body is not a JSON Patch")
@@ -56,7 +78,7 @@ func decodePatch(body []byte, max int) (jsonpatch.Patch, error) {
 		return nil, fhir.Errorf(fhir.Structure, "the body is not a JSON Patch")
 	}
 	if len(ops) > max {
-		return nil, fhir.Errorf(fhir.TooCostly, "a patch has at most %d operations", max)
+		return nil, tooManyOps(max)
 	}
 	for _, op := range ops {
 		path, err := op.Path()
@@ -84,11 +106,15 @@ func decodePatch(body []byte, max int) (jsonpatch.Patch, error) {
 		}
 		for _, p := range touched {
 			if untouchable(p) {
-				return nil, fhir.Errorf(fhir.BusinessRule, "a patch cannot change the id, type, version, tags or security labels of a resource")
+				return nil, untouched()
 			}
 		}
 	}
-	return ops, nil
+	return jsonPatch(ops), nil
+}
+
+func untouched() error {
+	return fhir.Errorf(fhir.BusinessRule, "a patch cannot change the id, type, version, tags or security labels of a resource")
 }
 
 // deeper reports whether arrays and objects nest more than max times in b.
@@ -123,8 +149,8 @@ func untouchable(pointer string) bool {
 	return pointer[0] != '/' || name == "id" || name == "resourceType" || name == "_id"
 }
 
-// applyOps applies a JSON Patch. The copies in it may add limit bytes.
-func applyOps(ops jsonpatch.Patch, body []byte, limit int) (patched []byte, err error) {
+// apply applies p. The copies in it may add limit bytes.
+func (p jsonPatch) apply(body []byte, limit int) (patched []byte, err error) {
 	// The library was not written for patches by strangers: what it cannot
 	// handle does not fit the resource.
 	defer func() {
@@ -132,7 +158,7 @@ func applyOps(ops jsonpatch.Patch, body []byte, limit int) (patched []byte, err 
 			patched, err = nil, misfit()
 		}
 	}()
-	patched, err = ops.ApplyWithOptions(body, &jsonpatch.ApplyOptions{AccumulatedCopySizeLimit: int64(limit)})
+	patched, err = jsonpatch.Patch(p).ApplyWithOptions(body, &jsonpatch.ApplyOptions{AccumulatedCopySizeLimit: int64(limit)})
 	var grown *jsonpatch.AccumulatedCopySizeError
 	switch {
 	case errors.As(err, &grown):
@@ -150,8 +176,8 @@ func misfit() error {
 }
 
 // applyPatch returns the document that the patch makes of a resource.
-func applyPatch(ops jsonpatch.Patch, old fhir.Resource, limit int) (*fhir.Document, error) {
-	patched, err := applyOps(ops, old.Body, limit)
+func applyPatch(ops patcher, old fhir.Resource, limit int) (*fhir.Document, error) {
+	patched, err := ops.apply(old.Body, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -160,17 +186,23 @@ func applyPatch(ops jsonpatch.Patch, old fhir.Resource, limit int) (*fhir.Docume
 		// It was the patch that made it so: the request was well-formed.
 		return nil, clientError(err).WithStatus(http.StatusUnprocessableEntity)
 	}
-	was, is := member(old.Body, "meta"), member(d.JSON, "meta")
-	for _, label := range []string{"security", "tag"} {
-		if !bytes.Equal(member(was, label), member(is, label)) {
-			return nil, fhir.Errorf(fhir.BusinessRule, "a patch cannot change tags or security labels")
-		}
-	}
-	if d.Type != old.Ref.Type || d.ID != old.Ref.ID {
-		return nil, fhir.Errorf(fhir.BusinessRule, "a patch cannot change the id or type of a resource")
+	if d.Type != old.Ref.Type || d.ID != old.Ref.ID || !sameMembers(old.Body, d.JSON, "_id") ||
+		!sameMembers(member(old.Body, "meta"), member(d.JSON, "meta"), "id", "versionId", "lastUpdated", "security", "tag") {
+		return nil, untouched()
 	}
 	if err := validate.Resource(d); err != nil {
 		return nil, clientError(err).WithStatus(http.StatusUnprocessableEntity)
 	}
 	return d, nil
+}
+
+// sameMembers reports whether the objects have the same bytes at the names,
+// and beside them.
+func sameMembers(a, b []byte, names ...string) bool {
+	for _, name := range names {
+		if !bytes.Equal(member(a, name), member(b, name)) || !bytes.Equal(member(a, "_"+name), member(b, "_"+name)) {
+			return false
+		}
+	}
+	return true
 }

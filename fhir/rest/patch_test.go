@@ -131,7 +131,7 @@ func TestTheStandardsPatchCasesHold(t *testing.T) {
 			ops, err := decodePatch(tt.Patch, 50)
 			if err == nil {
 				var got []byte
-				if got, err = applyOps(ops, tt.Doc, 1<<20); err == nil && tt.Error == "" {
+				if got, err = ops.apply(tt.Doc, 1<<20); err == nil && tt.Error == "" {
 					var g, w any
 					if json.Unmarshal(got, &g) != nil || json.Unmarshal(tt.Expected, &w) != nil || !cmp.Equal(g, w) {
 						t.Errorf("got %s, want %s", got, tt.Expected)

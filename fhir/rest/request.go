@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	jsonpatch "github.com/evanphx/json-patch/v5"
-
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/search"
 	"github.com/cordon-fhir/cordon/fhir/validate"
@@ -36,8 +34,10 @@ type request struct {
 	prefer preference
 
 	document *fhir.Document
-	patch    []byte
-	ops      jsonpatch.Patch // of a patch
+
+	patch      []byte         // a JSON Patch
+	parameters *fhir.Document // a FHIRPath Patch
+	ops        patcher        // of either
 
 	in         arguments // of an operation
 	record     store.RecordQuery
@@ -100,19 +100,23 @@ func (c *call) decode(ctx context.Context) error {
 	switch {
 	case form || c.req.does == fhir.Operation && len(body) == 0:
 		return nil
-	case c.req.does == fhir.Patch:
+	case c.req.does == fhir.Patch && isJSONPatch(c.http.Header.Get("Content-Type")):
 		c.req.patch = body
 		return nil
-	case c.http.Method != http.MethodPost && c.http.Method != http.MethodPut:
+	case c.http.Method != http.MethodPost && c.http.Method != http.MethodPut && c.http.Method != http.MethodPatch:
 		return nil
 	}
 	d, err := fhir.Parse(body, fhir.Limits{Bytes: c.Limits.Body})
 	if err != nil {
 		return err
 	}
-	if c.req.does == fhir.Transaction || c.req.does == fhir.Operation {
+	switch c.req.does {
+	case fhir.Transaction, fhir.Operation:
 		c.req.document = d
 		return nil
+	case fhir.Patch:
+		c.req.parameters = d
+		return validate.Resource(d)
 	}
 	return c.req.setDocument(d, string(d.Type))
 }
