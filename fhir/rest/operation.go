@@ -58,6 +58,7 @@ func operations() []operation {
 		everythingOperations,
 		lastnOperations,
 		matchOperations,
+		terminologyOperations,
 	)
 }
 
