@@ -50,6 +50,7 @@ type request struct {
 	createOnly bool           // If-None-Match: * of an update
 
 	grant  *smart.Grant
+	codes  codes
 	slug   string // of the tenant
 	base   string // of the tenant, https://host/fhir/harbor
 	limits *Limits

@@ -32,7 +32,7 @@ func (s Schema) index(tb *table, d *fhir.Document) *Terms {
 	}
 	x.resource(tb, d)
 	x.pair(tb)
-	if worded[d.Type] {
+	if tb.worded {
 		x.words(d.Type)
 	}
 	x.terms.tree = d.Tree
