@@ -53,6 +53,7 @@ func packages(t testing.TB) []goPackage {
 var mayImport = map[string][]string{
 	// leaves
 	"fhir":               {},
+	"fhir/profile":       {"fhir", "fhir/canonical", "fhir/path", "fhir/r4", "fhir/terminology"},
 	"fhir/r4":            {"fhir"},
 	"fhir/canonical":     {"fhir"},
 	"fhir/r4/gen":        {"fhir", "fhir/canonical", "fhir/r4", "fhir/r4/expression"},
@@ -72,7 +73,7 @@ var mayImport = map[string][]string{
 	"store/pgserver":      {},
 	"store/storetest":     {"audit", "keys", "smart", "store", "store/pgserver", "tenant"},
 	// what faces the outside
-	"fhir/rest":    {"audit", "fhir", "fhir/canonical", "fhir/r4", "fhir/search", "fhir/validate", "smart", "store", "tenant"},
+	"fhir/rest":    {"audit", "fhir", "fhir/canonical", "fhir/profile", "fhir/r4", "fhir/search", "fhir/validate", "smart", "store", "tenant"},
 	"smart/launch": {"audit", "fhir", "keys", "smart", "tenant"},
 	"control":      {"audit", "fhir", "fhir/canonical", "keys", "smart", "store", "tenant"},
 	"conformance":  {},

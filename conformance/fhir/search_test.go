@@ -269,8 +269,8 @@ func TestCompositesAreOfOneRepetition(t *testing.T) { // S-17
 
 func TestExpressionsOfManyFormsAreSearched(t *testing.T) { // S-18
 	c := newServer(t).client(t, storetest.S1, all)
-	c.put(`{"resourceType":"Condition","id":"exp1","subject":{"reference":"Patient/exp"},"onsetDateTime":"2011-05","abatementAge":{"value":40,"unit":"a","system":"http://unitsofmeasure.org","code":"a"}}`)
-	c.put(`{"resourceType":"Condition","id":"exp2","subject":{"reference":"Patient/exp"},"onsetAge":{"value":30,"unit":"a","system":"http://unitsofmeasure.org","code":"a"},"abatementDateTime":"2012"}`)
+	c.put(`{"resourceType":"Condition","id":"exp1","clinicalStatus":{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/condition-clinical","code":"resolved"}]},"subject":{"reference":"Patient/exp"},"onsetDateTime":"2011-05","abatementAge":{"value":40,"unit":"a","system":"http://unitsofmeasure.org","code":"a"}}`)
+	c.put(`{"resourceType":"Condition","id":"exp2","clinicalStatus":{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/condition-clinical","code":"resolved"}]},"subject":{"reference":"Patient/exp"},"onsetAge":{"value":30,"unit":"a","system":"http://unitsofmeasure.org","code":"a"},"abatementDateTime":"2012"}`)
 	c.finds("Condition", found{"patient=exp&onset-date=2011", "exp1"}, found{"patient=exp&onset-age=30", "exp2"}, found{"patient=exp&abatement-age=40", "exp1"},
 		found{"patient=exp&abatement-date=2012", "exp2"}, found{"subject=Group/exp", ""})
 	c.put(`{"resourceType":"MedicationRequest","id":"exp3","status":"active","intent":"order","subject":{"reference":"Patient/exp"},"medicationCodeableConcept":{"coding":[{"system":"urn:exp","code":"m"}]}}`)
@@ -361,7 +361,7 @@ func TestResultsAreSortedAsAsked(t *testing.T) { // S-40
 func TestAnswersHoldWhatWasAskedFor(t *testing.T) { // S-41 S-42 H-02
 	c := newServer(t).client(t, storetest.S1, all)
 	for _, id := range []string{"sub1", "sub2", "sub3"} {
-		c.put(`{"resourceType":"Patient","id":%q,"meta":{"tag":[{"code":"subset"}]},"text":{"status":"generated","div":"<div xmlns=\"http://www.w3.org/1999/xhtml\">words</div>"},"gender":"male","photo":[{"title":"x"}],"contact":[{"gender":"male"}]}`, id)
+		c.put(`{"resourceType":"Patient","id":%q,"meta":{"tag":[{"code":"subset"}]},"text":{"status":"generated","div":"<div xmlns=\"http://www.w3.org/1999/xhtml\">words</div>"},"gender":"male","photo":[{"title":"x"}],"contact":[{"gender":"male","name":{"text":"x"}}]}`, id)
 	}
 	count := c.must(200, "GET", "/Patient?_tag=subset&_summary=count", "")
 	if count.at("total") != 3.0 || count.at("entry") != nil {

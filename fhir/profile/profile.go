@@ -41,6 +41,9 @@ type Options struct {
 	Claimed bool
 	// Profiles are canonical URLs of profiles that the resource must meet.
 	Profiles []string
+	// Any are canonical URLs of profiles of which the resource must meet one,
+	// if some of them are about its type.
+	Any []string
 	// Errors leaves out warnings and information, and what only they need.
 	Errors bool
 	// MustSupport adds information on elements that a profile says must be
@@ -65,6 +68,7 @@ func (v *Validator) Validate(ctx context.Context, d *fhir.Document, o Options) (
 		for _, canonical := range o.Profiles {
 			r.named(canonical, root, true)
 		}
+		r.any(o.Any, root)
 	})
 	return r.issues, ctx.Err()
 }

@@ -2,6 +2,7 @@ package profile
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/path"
@@ -107,4 +108,38 @@ func (r *run) inner(n, c path.Node, b *bundle) {
 		r.fullURL(n, c)
 	}
 	r.enter(s, func() { r.resource(c) })
+}
+
+// any holds a resource against those of the profiles that are about its type.
+// If it meets none, the faults are those by the profile that it claims, or else
+// by the first.
+func (r *run) any(canonicals []string, n path.Node) {
+	var about []string
+	for _, c := range canonicals {
+		p, err := r.v.profile(c)
+		if err != nil {
+			r.named(c, n, true) // nobody knows what it is about
+			continue
+		}
+		if p.typ != n.ComplexType().Path {
+			continue
+		}
+		if r.meets(p, n) {
+			return
+		}
+		about = append(about, c)
+	}
+	if len(about) == 0 {
+		return
+	}
+	if len(about) > 1 {
+		r.fault(fhir.BusinessRule, "the resource meets none of the %d profiles of which one is required", len(about))
+	}
+	worst := about[0]
+	for _, c := range n.JSON().GetArray("meta", "profile") {
+		if slices.Contains(about, string(c.GetStringBytes())) {
+			worst = string(c.GetStringBytes())
+		}
+	}
+	r.named(worst, n, true)
 }

@@ -149,7 +149,7 @@ func (s *server) doEntry(ctx context.Context, req *request, e *entry, g *smart.G
 		if interdependent {
 			return nil, fhir.Errorf(fhir.Invalid, "an entry of a batch cannot refer to another").At(e.place() + ".resource")
 		}
-		if err := e.setDocument(e.resource); err != nil {
+		if err := e.setDocument(ctx, e.resource); err != nil {
 			return nil, err
 		}
 	}
@@ -186,7 +186,7 @@ func (b *bundle) answer(base string, resp *response) {
 // request reads what the entry asks; its resource is left for setDocument.
 func (s *server) request(ctx context.Context, outer *request, e *entry, g *smart.Grant) error {
 	r := &request{
-		prefer: outer.prefer, grant: g, slug: outer.slug, base: outer.base, limits: outer.limits, now: outer.now, entry: true,
+		prefer: outer.prefer, grant: g, slug: outer.slug, base: outer.base, limits: outer.limits, now: outer.now, rules: outer.rules, entry: true,
 		codes: codes{ctx, s.DB, g, outer.base},
 	}
 	e.req = r
@@ -270,7 +270,7 @@ func (e *entry) setPatch() error {
 }
 
 // setDocument takes the resource of a create or update.
-func (e *entry) setDocument(resource []byte) error {
+func (e *entry) setDocument(ctx context.Context, resource []byte) error {
 	d, err := fhir.Reopen(resource)
 	if err != nil {
 		return clientError(err).At(e.place() + ".resource")
@@ -279,7 +279,7 @@ func (e *entry) setDocument(resource []byte) error {
 		e.req.document = d
 		return nil
 	}
-	return e.req.setDocument(d, e.place()+".resource")
+	return e.req.setDocument(ctx, d, e.place()+".resource")
 }
 
 // entryPath returns the path and the query of the URL of an entry. It must be

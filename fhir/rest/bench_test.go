@@ -31,7 +31,7 @@ func BenchmarkPlan(b *testing.B) {
 			b.Fatal(err)
 		}
 		entries := parseEntries(member(d.JSON, "entry"))
-		req := &request{slug: storetest.A1, base: baseOf(storetest.A1), grant: &smart.Grant{}, limits: &s.Limits, now: time.Now, document: d}
+		req := &request{slug: storetest.A1, base: baseOf(storetest.A1), grant: &smart.Grant{}, limits: &s.Limits, now: time.Now, document: d, rules: ofCore}
 		p := plan{server: s, outer: req, entries: entries}
 		if err := p.make(b.Context()); err != nil {
 			b.Fatal(err)

@@ -411,7 +411,7 @@ func FuzzBundle(f *testing.F) {
 		if err != nil {
 			return
 		}
-		req := &request{slug: storetest.A1, base: baseOf(storetest.A1), grant: &smart.Grant{}, limits: &s.Limits, now: time.Now, document: d}
+		req := &request{slug: storetest.A1, base: baseOf(storetest.A1), grant: &smart.Grant{}, limits: &s.Limits, now: time.Now, document: d, rules: ofCore}
 		p := plan{server: s, outer: req, entries: parseEntries(member(d.JSON, "entry"))}
 		if err := p.make(t.Context()); err != nil && !isClientError(err) {
 			t.Errorf("got %v", err)

@@ -211,16 +211,13 @@ func (s *server) security(base string) security {
 		Token     string `json:"token_endpoint"`
 		Authorize string `json:"authorization_endpoint"`
 	}
-	if json.Unmarshal(s.SmartConfiguration(slug), &conf) != nil || conf.Token == "" {
+	if json.Unmarshal(s.SmartConfiguration(slug), &conf) != nil || conf.Token == "" || conf.Authorize == "" {
 		return out
 	}
-	// SMART 1 clients look for the endpoints here.
+	// SMART 1 clients look for the endpoints here, and for both.
 	ext := append([]byte(nil), `{"url":"http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris","extension":[{"url":"token","valueUri":`...)
-	ext = append(quote(ext, conf.Token), '}')
-	if conf.Authorize != "" {
-		ext = append(quote(append(ext, `,{"url":"authorize","valueUri":`...), conf.Authorize), '}')
-	}
-	out.Extension = []json.RawMessage{append(ext, `]}`...)}
+	ext = append(quote(ext, conf.Token), `},{"url":"authorize","valueUri":`...)
+	out.Extension = []json.RawMessage{append(quote(ext, conf.Authorize), `}]}`...)}
 	return out
 }
 

@@ -25,7 +25,7 @@ func (r record) fill(c *client) {
 	}
 	subject := func(p string) string { return `"subject":{"reference":"Patient/` + p + `"}` }
 	put("Practitioner", r.practitioner, `"active":true`)
-	put("Organization", r.practitioner, `"active":true`)
+	put("Organization", r.practitioner, `"name":"x"`)
 	put("Organization", r.other, `"name":"SECRET of the other"`)
 	for _, p := range []string{r.p, r.other} {
 		owner := r.practitioner
@@ -42,7 +42,7 @@ func (r record) fill(c *client) {
 				`,"encounter":{"reference":"Encounter/`+r.encounter+`"}`)
 		}
 	}
-	put("AllergyIntolerance", r.p, `"patient":{"reference":"Patient/`+r.p+`"}`)
+	put("AllergyIntolerance", r.p, `"clinicalStatus":{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/allergyintolerance-clinical","code":"active"}]},"patient":{"reference":"Patient/`+r.p+`"}`)
 	put("Group", r.p, `"type":"person","actual":true,"member":[{"entity":{"reference":"Patient/`+r.p+`"}},{"entity":{"reference":"Patient/`+r.other+`"}}]`)
 	put("List", r.p, `"status":"current","mode":"working",`+subject(r.p)+`,"entry":[{"item":{"reference":"Patient/`+r.other+`"}}]`)
 	put("List", r.other, `"status":"current","mode":"working",`+subject(r.p)+`,"entry":[{"item":{"reference":"Observation/`+r.p+`-1"}}]`)

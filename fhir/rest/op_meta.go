@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/cordon-fhir/cordon/fhir"
-	"github.com/cordon-fhir/cordon/fhir/validate"
 	"github.com/cordon-fhir/cordon/store"
 )
 
@@ -127,7 +126,7 @@ func putMeta(ctx context.Context, tx *store.Tx, req *request, r fhir.Resource, m
 	if err != nil {
 		return fhir.Resource{}, err
 	}
-	if err := validate.Resource(d); err != nil {
+	if err := req.valid(ctx, d, string(d.Type)); err != nil {
 		return fhir.Resource{}, err
 	}
 	r, _, err = tx.Put(ctx, req.ref, d, r.Version)

@@ -55,6 +55,7 @@ func operations() []operation {
 	return slices.Concat(
 		metaOperations,
 		documentOperations,
+		validateOperations,
 		everythingOperations,
 		lastnOperations,
 		matchOperations,

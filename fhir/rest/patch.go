@@ -33,6 +33,9 @@ func patch(ctx context.Context, tx *store.Tx, req *request) (*response, error) {
 		return nil, err
 	}
 	d, err := applyPatch(req.ops, old, req.limits.Body)
+	if err == nil {
+		err = req.admit(ctx, d, string(d.Type))
+	}
 	if err != nil {
 		return nil, err
 	}

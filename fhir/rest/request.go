@@ -49,6 +49,8 @@ type request struct {
 	criteria   criteria       // of a conditional interaction
 	createOnly bool           // If-None-Match: * of an update
 
+	rules *rules // of requests that write, and of operations
+
 	grant  *smart.Grant
 	codes  codes
 	slug   string // of the tenant
@@ -98,6 +100,11 @@ func (c *call) decode(ctx context.Context) error {
 	if err := c.req.setQuery(ctx, c.DB, c.http.Header.Values("Accept")); err != nil {
 		return err
 	}
+	if c.req.does.Writes() || c.req.does == fhir.Transaction || c.req.does == fhir.Operation {
+		if c.req.rules, err = c.rules(ctx, c.grant); err != nil {
+			return err
+		}
+	}
 	switch {
 	case form || c.req.does == fhir.Operation && len(body) == 0:
 		return nil
@@ -119,7 +126,7 @@ func (c *call) decode(ctx context.Context) error {
 		c.req.parameters = d
 		return validate.Resource(d)
 	}
-	return c.req.setDocument(d, string(d.Type))
+	return c.req.setDocument(ctx, d, string(d.Type))
 }
 
 // setQuery reads the parameters in req.query.
@@ -141,14 +148,14 @@ func (req *request) setQuery(ctx context.Context, db *store.DB, accept []string)
 
 // setDocument takes the resource of a create or update, once it is valid. The
 // client knows it by the place: its type, or where in a Bundle it is.
-func (req *request) setDocument(d *fhir.Document, place string) error {
+func (req *request) setDocument(ctx context.Context, d *fhir.Document, place string) error {
 	if d.Type != req.ref.Type {
 		return fhir.Errorf(fhir.Invalid, "the resource is not of the type in the URL")
 	}
 	if req.does == fhir.Update && req.ref.ID != "" && d.ID != req.ref.ID {
 		return fhir.Errorf(fhir.Invalid, "the resource does not have the id in the URL").At(place + ".id")
 	}
-	if err := validate.At(d, place); err != nil {
+	if err := req.valid(ctx, d, place); err != nil {
 		return err
 	}
 	req.document = d

@@ -542,8 +542,8 @@ func TestTheCapabilityStatementIsValidAndOfThisTenant(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	req := &request{ref: fhir.Ref{Type: "CapabilityStatement"}}
-	if err := req.setDocument(d, "CapabilityStatement"); err != nil {
+	req := &request{ref: fhir.Ref{Type: "CapabilityStatement"}, rules: ofCore}
+	if err := req.setDocument(t.Context(), d, "CapabilityStatement"); err != nil {
 		t.Error(err)
 	}
 	st := shown(t, w)

@@ -77,7 +77,7 @@ func (p *plan) make(ctx context.Context) error {
 	steps := []func(*entry) error{
 		func(e *entry) error { return p.request(ctx, p.outer, e, p.outer.grant) },
 		p.name,
-		p.take,
+		func(e *entry) error { return p.take(ctx, e) },
 	}
 	for _, step := range steps {
 		for _, e := range p.entries {
@@ -156,7 +156,7 @@ func (p *plan) call(e *entry, ref fhir.Ref) error {
 }
 
 // take rewrites the references of the entry's resource and validates it.
-func (p *plan) take(e *entry) error {
+func (p *plan) take(ctx context.Context, e *entry) error {
 	if e.resource != nil && e.req.does != fhir.Patch {
 		missing := false
 		base, _, absolute := restful(e.fullURL)
@@ -181,7 +181,7 @@ func (p *plan) take(e *entry) error {
 		if e.req.does == fhir.Create {
 			e.req.ref.ID = ""
 		}
-		err := e.setDocument(resource)
+		err := e.setDocument(ctx, resource)
 		e.req.ref.ID = id
 		if err != nil {
 			return err

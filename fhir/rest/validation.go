@@ -1,0 +1,70 @@
+package rest
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/profile"
+	"github.com/cordon-fhir/cordon/fhir/validate"
+	"github.com/cordon-fhir/cordon/smart"
+	"github.com/cordon-fhir/cordon/tenant"
+)
+
+// Rules are what resources of a tenant are held against before they are
+// stored, beyond their structure.
+type rules struct {
+	validator  *profile.Validator
+	validation tenant.Validation
+}
+
+// rules returns those of the tenant of g. It may ask the database, so it is
+// called before the door opens.
+func (s *server) rules(ctx context.Context, g *smart.Grant) (*rules, error) {
+	set, err := s.DB.Definitions(ctx, g)
+	if err != nil {
+		return nil, err
+	}
+	return &rules{profile.New(set, nil), g.Tenant().Settings.Validation}, nil
+}
+
+// options returns what the level of validation asks for.
+func (r *rules) options() profile.Options {
+	o := profile.Options{Errors: true}
+	switch r.validation.Level {
+	case tenant.Claimed:
+		o.Claimed = true
+	case tenant.Required:
+		o.Claimed, o.Any = true, r.validation.Profiles
+	}
+	return o
+}
+
+// valid holds a resource that is to be stored against the structure of its
+// type, and then against what its tenant asks for. The client knows it by the
+// place.
+// https://hl7.org/fhir/R4/validation.html
+func (req *request) valid(ctx context.Context, d *fhir.Document, place string) error {
+	if err := validate.At(d, place); err != nil {
+		return err
+	}
+	return req.admit(ctx, d, place)
+}
+
+// admit holds a resource, whose structure is valid, against what its tenant
+// asks for. What fails is answered with 422.
+func (req *request) admit(ctx context.Context, d *fhir.Document, place string) error {
+	if req.rules.validation.Level == tenant.Off {
+		return nil
+	}
+	o := req.rules.options()
+	o.Place = place
+	issues, err := req.rules.validator.Validate(ctx, d, o)
+	if err != nil {
+		return err
+	}
+	if len(issues) > 0 {
+		return (&fhir.Error{Issues: issues}).WithStatus(http.StatusUnprocessableEntity)
+	}
+	return nil
+}
