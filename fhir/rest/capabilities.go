@@ -1,30 +1,120 @@
 package rest
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
+	"iter"
 	"net/http"
 	"slices"
 
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/canonical"
 	"github.com/cordon-fhir/cordon/fhir/search"
 )
 
 // capabilities answers with the CapabilityStatement of the tenant's API. It is
-// made of the tables that serve, and holds nothing of the tenant but its URLs.
+// made of the tables that serve and of the tenant's packages, and holds nothing
+// else of the tenant but its URLs.
 // https://hl7.org/fhir/R4/http.html#capabilities
 // https://hl7.org/fhir/R4/capabilitystatement.html
-func capabilities(s *server, req *request) (*response, error) {
-	body, ok := s.capabilities.Load(req.base)
-	if !ok {
-		body, _ = s.capabilities.LoadOrStore(req.base, s.statement(req.base))
+func capabilities(ctx context.Context, s *server, req *request) (*response, error) {
+	params, err := search.ParseQuery(req.query)
+	if err != nil {
+		return nil, err
 	}
-	return &response{status: http.StatusOK, body: body.([]byte)}, nil
+	mode := "full"
+	for _, p := range params {
+		if p.Name == "mode" {
+			mode = p.Value
+		}
+	}
+	if mode != "full" && mode != "normative" {
+		return nil, fhir.Errorf(fhir.NotSupported, "parameter mode is full or normative")
+	}
+	return s.describe(ctx, req, mode, s.statement)
 }
+
+// described names a document that describes the API of a tenant.
+type described struct{ base, what string }
+
+// A description is such a document. It holds as long as the tenant has the
+// same packages.
+type description struct {
+	packages int64
+	body     []byte
+}
+
+// describe answers with a document, which is made once.
+func (s *server) describe(ctx context.Context, req *request, what string, make func(guides, string) []byte) (*response, error) {
+	key := described{req.base, what}
+	if d, ok := s.described.Load(key); ok && d.(description).packages == req.tenant.Packages {
+		return &response{status: http.StatusOK, body: d.(description).body}, nil
+	}
+	set, packages, err := s.DB.PackageDefinitions(ctx, req.tenant)
+	if err != nil {
+		return nil, fmt.Errorf("reading a tenant's packages: %w", err)
+	}
+	g := guides{base: req.base}
+	if len(packages) > 0 {
+		g.read(set)
+	}
+	body := make(g, what)
+	s.described.Store(key, description{req.tenant.Packages, body})
+	return &response{status: http.StatusOK, body: body}, nil
+}
+
+// Guides are what the packages of a tenant add to its API.
+type guides struct {
+	base     string // of the API
+	guides   []string
+	servers  []string // the CapabilityStatements that they ask servers to meet
+	profiles map[fhir.Type][]string
+}
+
+// read takes what is in the set and not in R4.
+func (g *guides) read(set *canonical.Set) {
+	g.profiles = map[fhir.Type][]string{}
+	added := func(t fhir.Type) iter.Seq[*canonical.Definition] {
+		return func(yield func(*canonical.Definition) bool) {
+			for d := range set.All(t) {
+				if _, base := canonical.Core().Find(t, d.URL); !base && !yield(d) {
+					return
+				}
+			}
+		}
+	}
+	for d := range added("ImplementationGuide") {
+		g.guides = append(g.guides, d.Canonical())
+	}
+	for d := range added("CapabilityStatement") {
+		rest := list(member(d.JSON(), "rest"))
+		if text(member(d.JSON(), "kind")) == "requirements" && len(rest) > 0 && text(member(rest[0], "mode")) == "server" {
+			g.servers = append(g.servers, d.Canonical())
+		}
+	}
+	for d := range added("StructureDefinition") {
+		if t := fhir.Type(d.Constrains); t.Known() {
+			g.profiles[t] = append(g.profiles[t], d.Canonical())
+		}
+	}
+	slices.Sort(g.guides)
+	slices.Sort(g.servers)
+	for _, p := range g.profiles {
+		slices.Sort(p)
+	}
+}
+
+// normative are the resources of R4 that will not change, but for
+// OperationOutcome and Parameters, which are not stored.
+// https://hl7.org/fhir/R4/versions.html#std-process
+var normative = []fhir.Type{"Binary", "Bundle", "CapabilityStatement", "CodeSystem", "Observation", "OperationDefinition",
+	"Patient", "StructureDefinition", "ValueSet"}
 
 // smartConfiguration answers with what a SMART app needs to know to ask for a
 // token.
 // https://hl7.org/fhir/smart-app-launch/conformance.html
-func smartConfiguration(s *server, req *request) (*response, error) {
+func smartConfiguration(_ context.Context, s *server, req *request) (*response, error) {
 	return &response{status: http.StatusOK, body: s.SmartConfiguration(req.slug), contentType: "application/json"}, nil
 }
 
@@ -37,11 +127,13 @@ type statement struct {
 	Status         string           `json:"status"`
 	Date           string           `json:"date"`
 	Kind           string           `json:"kind"`
+	Instantiates   []string         `json:"instantiates,omitempty"`
 	Software       software         `json:"software"`
 	Implementation implementation   `json:"implementation"`
 	FHIRVersion    string           `json:"fhirVersion"`
 	Format         []string         `json:"format"`
 	PatchFormat    []string         `json:"patchFormat"`
+	Guides         []string         `json:"implementationGuide,omitempty"`
 	Rest           [1]restComponent `json:"rest"`
 }
 
@@ -80,6 +172,7 @@ type coded struct {
 type capability struct {
 	Type              fhir.Type     `json:"type"`
 	Profile           string        `json:"profile"`
+	SupportedProfile  []string      `json:"supportedProfile,omitempty"`
 	Interaction       []coded       `json:"interaction"`
 	Versioning        string        `json:"versioning,omitempty"`
 	ReadHistory       bool          `json:"readHistory"`
@@ -120,15 +213,17 @@ type searchParam struct {
 }
 
 // statement makes the CapabilityStatement of the API at base.
-func (s *server) statement(base string) []byte {
+// https://hl7.org/fhir/R4/http.html#capabilities
+func (s *server) statement(g guides, mode string) []byte {
+	base := g.base
 	st := statement{
 		ResourceType: "CapabilityStatement", URL: base + "/metadata", Version: s.Version, Name: "Cordon",
 		Status: "active", Date: s.Now().UTC().Format(instant), Kind: "instance",
 		Software:       software{"Cordon", s.Version},
 		Implementation: implementation{"the FHIR R4 API of one tenant", base},
-		FHIRVersion:    "4.0.1",
-		Format:         []string{"application/fhir+json", "json"},
-		PatchFormat:    []string{jsonPatchType, "application/fhir+json"},
+		FHIRVersion:    "4.0.1", Instantiates: g.servers, Guides: g.guides,
+		Format:      []string{"application/fhir+json", "json"},
+		PatchFormat: []string{jsonPatchType, "application/fhir+json"},
 	}
 	r := &st.Rest[0]
 	r.Mode = "server"
@@ -145,7 +240,12 @@ func (s *server) statement(base string) []byte {
 	}
 	r.Interaction = append(r.Interaction, coded{fhir.Batch}) // has the route of transaction
 	for _, t := range fhir.Types {
-		r.Resource = append(r.Resource, claim(t))
+		if mode == "normative" && !slices.Contains(normative, t) {
+			continue
+		}
+		c := claim(t)
+		c.SupportedProfile = g.profiles[t]
+		r.Resource = append(r.Resource, c)
 	}
 	b, _ := json.Marshal(st) // there is nothing in it that cannot be written
 	return b

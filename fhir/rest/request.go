@@ -12,6 +12,7 @@ import (
 	"github.com/cordon-fhir/cordon/fhir/validate"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store"
+	"github.com/cordon-fhir/cordon/tenant"
 )
 
 // A request is what a client asks, read once: from HTTP, or from an entry of a
@@ -53,8 +54,9 @@ type request struct {
 
 	grant  *smart.Grant
 	codes  codes
-	slug   string // of the tenant
-	base   string // of the tenant, https://host/fhir/harbor
+	slug   string         // of the tenant
+	tenant *tenant.Tenant // of a public document
+	base   string         // of the tenant, https://host/fhir/harbor
 	limits *Limits
 	now    func() time.Time
 	entry  bool // of a Bundle

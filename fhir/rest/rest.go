@@ -100,9 +100,9 @@ func New(cfg Config) http.Handler {
 // A server answers requests.
 type server struct {
 	Config
-	routes       *router
-	capabilities sync.Map // slug → CapabilityStatement
-	bodies       *semaphore.Weighted
+	routes    *router
+	described sync.Map // described → what describes the API of a tenant
+	bodies    *semaphore.Weighted
 }
 
 func newServer(cfg Config) *server {
@@ -137,7 +137,7 @@ type route struct {
 	// is nothing to read but what every request has.
 	parse func(*request) error
 	// One of these answers.
-	public func(*server, *request) (*response, error)
+	public func(context.Context, *server, *request) (*response, error)
 	look   func(context.Context, *store.View, *request) (*response, error)
 	change func(context.Context, *store.Tx, *request) (*response, error)
 	whole  func(context.Context, *server, *request) (*response, error)

@@ -157,7 +157,8 @@ func (c *call) public(ctx context.Context) (*response, error) {
 	}
 	c.req.ref.Type = ""
 	c.req.query = c.http.URL.RawQuery
-	resp, err := c.place.route.public(c.server, c.req)
+	c.req.tenant = t
+	resp, err := c.place.route.public(ctx, c.server, c.req)
 	if err != nil || resp.contentType != "" {
 		return resp, err
 	}
@@ -180,7 +181,8 @@ func (s *server) dispatch(ctx context.Context, rt *route, req *request) (resp *r
 	}
 	switch {
 	case rt.public != nil:
-		return rt.public(s, req)
+		req.tenant = req.grant.Tenant()
+		return rt.public(ctx, s, req)
 	case rt.whole != nil:
 		return rt.whole(ctx, s, req)
 	case rt.does == fhir.Read && req.ref.Type != auditEvent:
