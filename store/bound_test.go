@@ -3,6 +3,8 @@ package store_test
 import (
 	"fmt"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -115,5 +117,67 @@ func TestRevincludeFindsTheOwnRecordAmongManyOthers(t *testing.T) { // T087
 	page := d.search(t, g, "Practitioner", "_id=busy&_revinclude=Observation:performer")
 	if got := ids(page.Included); got != "Observation/busy-own" {
 		t.Errorf("included %q", got)
+	}
+}
+
+// F051: one tenant's requests that wait for each other leave connections to
+// the others, and the excess is told to come again.
+func TestNoTenantHoldsAllConnections(t *testing.T) {
+	f := storetest.New(t)
+	db, err := store.Open(t.Context(), store.Config{
+		DatabaseURL: f.URLs.App, AuditURL: f.URLs.Audit, Keys: f.Keyring, Platform: f.Registry, Base: storetest.Base,
+		MaxConns: 4, Wait: time.Second,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(db.Close)
+	d := openDoor(t)
+	d.put(t, storetest.A2, "Patient/bystander", `{"resourceType":"Patient","id":"bystander"}`)
+
+	holds, done := make(chan struct{}), make(chan struct{})
+	var wait sync.WaitGroup
+	lock := func(tx *store.Tx) error {
+		return tx.Lock(t.Context(), fhir.Create, "Patient", "the same criteria")
+	}
+	first := f.Grant(t, storetest.A1, everything)
+	wait.Go(func() {
+		if err := db.Update(t.Context(), first, func(tx *store.Tx) error {
+			err := lock(tx)
+			close(holds)
+			<-done
+			return err
+		}); err != nil {
+			t.Error(err)
+		}
+	})
+	<-holds
+	var throttled atomic.Int32
+	for range 8 {
+		g := f.Grant(t, storetest.A1, everything)
+		wait.Go(func() {
+			err := db.Update(t.Context(), g, lock)
+			if fhir.IsCode(err, fhir.Throttled) {
+				throttled.Add(1)
+			} else if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	time.Sleep(100 * time.Millisecond) // they are all there
+	for range 20 {
+		began := time.Now()
+		if _, err := db.Read(t.Context(), f.Grant(t, storetest.A2, everything), fhir.Ref{Type: "Patient", ID: "bystander"}); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took > 500*time.Millisecond {
+			t.Errorf("another tenant's read took %v", took)
+		}
+	}
+	time.Sleep(1200 * time.Millisecond) // longer than they wait for a connection
+	close(done)
+	wait.Wait()
+	if n := throttled.Load(); n != 7 {
+		t.Errorf("%d of 8 were told to come again, want 7: one has the second connection", n)
 	}
 }

@@ -56,7 +56,26 @@ type place struct {
 	auditor *auditor
 
 	mu      sync.Mutex
-	checked map[string]bool // schemas that were found safe
+	checked map[string]bool          // schemas that were found safe
+	shares  map[tenant.ID]chan token // nil in the database of one tenant
+}
+
+// A token is the right to hold one connection.
+type token struct{}
+
+// share returns what a tenant may hold of the connections, as the room for its
+// tokens; nil is no bound. Among tenants it is half of them: whatever one does,
+// be it requests that wait for each other, the others find some free.
+func (p *place) share(id tenant.ID) chan token {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.shares == nil {
+		return nil
+	}
+	if p.shares[id] == nil {
+		p.shares[id] = make(chan token, max(1, p.pool.Config().MaxConns/2))
+	}
+	return p.shares[id]
 }
 
 // Open connects to the common database. It fails if the database would not
@@ -114,6 +133,9 @@ func (g *Gate) place(ctx context.Context, at tenant.Placement) (*place, error) {
 		return nil, fmt.Errorf("connecting to the database: %w", err)
 	}
 	p = &place{pool: pool, checked: map[string]bool{}}
+	if at.DSN == "" {
+		p.shares = map[tenant.ID]chan token{}
+	}
 	if err := p.check(ctx, at); err != nil {
 		pool.Close()
 		return nil, err

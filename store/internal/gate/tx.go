@@ -37,6 +37,7 @@ type Tx struct {
 	rules  bool // for the server itself, under Permits for rules and no others
 
 	conn     *pgxpool.Conn // nil until the first statement
+	share    chan token    // holds one of ours while conn is not nil; nil is no bound
 	begun    bool
 	ended    bool
 	custom   bool // statements are planned for their arguments
@@ -194,11 +195,22 @@ func (t *Tx) acquire(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, t.gate.cfg.Wait)
 	defer cancel()
+	share := t.place.share(t.tenant.ID)
+	if share != nil {
+		select {
+		case share <- token{}:
+		case <-ctx.Done():
+			return fhir.Errorf(fhir.Throttled, "too many requests of this tenant are under way, try again")
+		}
+	}
 	conn, err := t.place.pool.Acquire(ctx)
 	if err != nil {
+		if share != nil {
+			<-share
+		}
 		return t.gate.unavailable("waiting for a connection", err)
 	}
-	t.conn = conn
+	t.conn, t.share = conn, share
 	return nil
 }
 
@@ -267,6 +279,9 @@ func (t *Tx) end(ctx context.Context) {
 	}
 	t.conn.Release()
 	t.conn = nil
+	if t.share != nil {
+		<-t.share
+	}
 }
 
 // errAgain asks for the transaction to be run again.
