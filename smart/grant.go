@@ -33,6 +33,7 @@ type access struct {
 	patient   string   // the id of the patient in context, "" if there is none
 	user      fhir.Ref // the fhirUser, zero if there is none
 	principal string
+	indexes   bool // it is that of the tenant's own work on its index
 	decided   atomic.Pointer[map[question]answer]
 }
 

@@ -88,6 +88,9 @@ var tables = map[string]string{
 	"idx_date":  "DELETE INSERT SELECT",
 	"change":    "INSERT SELECT",
 	"audit":     "INSERT SELECT",
+
+	"index_generation": "INSERT SELECT UPDATE",
+	"index_job":        "DELETE INSERT SELECT UPDATE",
 }
 
 // put inserts one row of every table for the tenant number n.
@@ -105,6 +108,8 @@ func put(schema string, n int32, rid int64) []string {
 		row("idx_date", "key, lo, hi, rid", `1, now(), now(), RID`),
 		row("change", "seq, rid, updated, version, type, op", `RID, RID, now(), 1, 103, 'c'`),
 		row("audit", "seq, recorded, interaction, outcome, sealed", `RID, now(), 1, 0, ''`),
+		row("index_job", "name, state, sealed", `'RID', 'r', ''`),
+		row("index_generation", "generation", `RID`),
 	}
 }
 

@@ -23,6 +23,8 @@ type pending struct {
 	inserted, updated resourceCols
 	history           resourceCols
 	change            changeCols
+	generation        int64 // of the index, that the rows are by
+	beside            bool  // rows may be there already
 
 	tokens, oldTokens tokenCols
 	refs, oldRefs     refCols
@@ -80,6 +82,7 @@ func (c *resourceCols) add(r row, present uint64, ts, te pgtype.Timestamptz) {
 func (tx *Tx) store(p smart.Permit, next row, old *row, present uint64, was, is *indexRows, op string) {
 	w := tx.writes
 	w.any, w.permit = true, p
+	w.generation = tx.schema.Generation()
 	tx.ruled = tx.ruled || slices.Contains(smart.RuleTypes, next.ref.Type)
 	if w.rids == nil {
 		w.rids = map[int64]bool{}
@@ -201,6 +204,10 @@ func (w *pending) deferAll(t *gate.Tx) error {
 
 func (w *pending) statements() []gate.Clause {
 	var qs []gate.Clause
+	end := gate.Clause{}
+	if w.beside {
+		end = gate.SQL(`ON CONFLICT DO NOTHING`)
+	}
 	if c := &w.inserted; len(c.rid) > 0 {
 		qs = append(qs, gate.SQL(`
 			INSERT INTO ~resource (tenant_id, rid, type, id, version, updated, ts, te, deleted, present, body)
@@ -246,7 +253,7 @@ func (w *pending) statements() []gate.Clause {
 	if c := &w.tokens; len(c.rid) > 0 {
 		qs = append(qs, gate.SQL(`
 			INSERT INTO ~idx_token (tenant_id, key, ts, rid)
-			SELECT $1, * FROM unnest(?::bigint[], ?::timestamptz[], ?::bigint[])`, c.key, c.ts, c.rid))
+			SELECT $1, * FROM unnest(?::bigint[], ?::timestamptz[], ?::bigint[])`, c.key, c.ts, c.rid).With(end))
 	}
 	if c := &w.refs; len(c.rid) > 0 {
 		qs = append(qs, gate.SQL(`
@@ -257,18 +264,19 @@ func (w *pending) statements() []gate.Clause {
 	if c := &w.nums; len(c.rid) > 0 {
 		qs = append(qs, gate.SQL(`
 			INSERT INTO ~idx_num (tenant_id, key, lo, hi, rid)
-			SELECT $1, * FROM unnest(?::bigint[], ?::float8[], ?::float8[], ?::bigint[])`, c.key, c.lo, c.hi, c.rid))
+			SELECT $1, * FROM unnest(?::bigint[], ?::float8[], ?::float8[], ?::bigint[])`, c.key, c.lo, c.hi, c.rid).With(end))
 	}
 	if c := &w.dates; len(c.rid) > 0 {
 		qs = append(qs, gate.SQL(`
 			INSERT INTO ~idx_date (tenant_id, key, lo, hi, rid)
-			SELECT $1, * FROM unnest(?::bigint[], ?::timestamptz[], ?::timestamptz[], ?::bigint[])`, c.key, c.lo, c.hi, c.rid))
+			SELECT $1, * FROM unnest(?::bigint[], ?::timestamptz[], ?::timestamptz[], ?::bigint[])`, c.key, c.lo, c.hi, c.rid).With(end))
 	}
 	if c := &w.change; len(c.rid) > 0 {
 		qs = append(qs, gate.SQL(`
 			INSERT INTO ~change (tenant_id, seq, rid, version, type, updated, op)
-			SELECT $1, s, r, v, t, u, o::"char" FROM unnest(?::bigint[], ?::bigint[], ?::int[], ?::smallint[], ?::timestamptz[], ?::text[]) AS x (s, r, v, t, u, o)`,
-			c.seq, c.rid, c.version, c.types, c.updated, c.op))
+			SELECT $1, s, r, v, t, u, o::"char"
+			FROM   ~hold_generation(?), unnest(?::bigint[], ?::bigint[], ?::int[], ?::smallint[], ?::timestamptz[], ?::text[]) AS x (s, r, v, t, u, o)`,
+			w.generation, c.seq, c.rid, c.version, c.types, c.updated, c.op))
 	}
 	return qs
 }

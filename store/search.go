@@ -54,6 +54,9 @@ func (v *View) SearchFrom(ctx context.Context, q *search.Query, c Cursor) (*Page
 	if err != nil {
 		return nil, err
 	}
+	if err := v.hold(ctx, q, plans); err != nil {
+		return nil, err
+	}
 	page := &Page{}
 	size := q.Count
 	if size < 0 {
@@ -134,6 +137,9 @@ func (v *View) Count(ctx context.Context, q *search.Query) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	if err := v.hold(ctx, q, plans); err != nil {
+		return 0, err
+	}
 	n, err := v.total(ctx, plans)
 	if err != nil {
 		return 0, err
@@ -147,6 +153,9 @@ func (v *View) Count(ctx context.Context, q *search.Query) (int, error) {
 func (v *View) Match(ctx context.Context, q *search.Query) ([]fhir.Ref, error) {
 	plans, err := v.plans(fhir.SearchType, q)
 	if err != nil {
+		return nil, err
+	}
+	if err := v.hold(ctx, q, plans); err != nil {
 		return nil, err
 	}
 	rows, _, err := v.indexed(ctx, plans, order{by: search.ByDate}, position{}, 0, 2)
@@ -166,6 +175,9 @@ func (v *View) Found(ctx context.Context, do fhir.Interaction, q *search.Query) 
 	v.attempt(audit.Entry{Interaction: do, Type: q.Type})
 	plans, err := v.plans(fhir.SearchType, q)
 	if err != nil {
+		return fhir.Resource{}, err
+	}
+	if err := v.hold(ctx, q, plans); err != nil {
 		return fhir.Resource{}, err
 	}
 	list, _, err := v.indexed(ctx, plans, order{by: search.ByDate}, position{}, 0, 2)

@@ -57,6 +57,7 @@ type DB struct {
 	base     func(slug string) string
 	packages *Registry
 	rules    *rules
+	customs  *customs
 }
 
 // Open connects to the databases. It fails if the server's role could see past
@@ -70,7 +71,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{keys: cfg.Keys, platform: cfg.Platform, codec: c, base: cfg.Base, packages: cfg.Packages, rules: newRules()}
+	db := &DB{keys: cfg.Keys, platform: cfg.Platform, codec: c, base: cfg.Base, packages: cfg.Packages, rules: newRules(), customs: newCustoms()}
 	if db.base == nil {
 		db.base = func(string) string { return "" }
 	}
@@ -151,7 +152,12 @@ func (db *DB) update(ctx context.Context, g *smart.Grant, bundle bool, fn func(*
 			db.rules.forget(g.Tenant().ID)
 		}
 	}()
+	again := false
 	return db.gate.Update(ctx, g, func(t *gate.Tx) error {
+		if again { // perhaps because the tenant's search parameters have changed
+			db.customs.forget(g.Tenant().ID)
+		}
+		again = true
 		v, err := db.view(ctx, t)
 		if err != nil {
 			return err
@@ -176,7 +182,11 @@ func (db *DB) view(ctx context.Context, t *gate.Tx) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
-	schema := search.Schema{Base: db.base(g.Tenant().Slug.String())}
+	custom, err := db.Custom(ctx, g)
+	if err != nil {
+		return nil, err
+	}
+	schema := search.Schema{Base: db.base(g.Tenant().Slug.String()), Custom: custom}
 	return &View{db: db, gate: t, grant: g, keys: set, schema: schema}, nil
 }
 

@@ -225,6 +225,11 @@ func (tx *Tx) put(p smart.Permit, do fhir.Interaction, ref fhir.Ref, d *fhir.Doc
 		}
 	}
 	r.Body = d.Stamp(ref.ID, r.Version, r.Updated)
+	if ref.Type == "SearchParameter" {
+		if err := checkParameter(r.Body); err != nil {
+			return fhir.Resource{}, err
+		}
+	}
 	terms := tx.schema.Index(d) // no term is of what Stamp sets
 	if terms.TooMany {
 		return fhir.Resource{}, fhir.Errorf(fhir.TooCostly, "the resource has more than %d values that searches look at", search.MaxTerms)
@@ -378,7 +383,7 @@ func (v *View) indexOf(old *row) (*indexRows, error) {
 	}
 	var rows *indexRows
 	err = fhir.Peek(r.Body, func(d *fhir.Document) error {
-		rows = v.hash(d.Type, v.schema.Index(d))
+		rows = v.hash(d.Type, v.schema.IndexPast(d))
 		if bytes.Contains(r.Body, []byte("/"+v.grant.Tenant().Slug.String())) {
 			rows.others = v.otherBases(d)
 		}

@@ -28,6 +28,7 @@ type dataPlane struct {
 	registry *store.Registry
 	db       *store.DB
 	handler  http.Handler
+	stop     func() // ends the work beside the requests
 }
 
 type dataPlaneConfig struct {
@@ -96,13 +97,53 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 			api.ServeHTTP(w, r)
 		}
 	}))
+	p.work(&store.Indexer{DB: p.db, Tenants: lookedAfter(registry, tenants, cfg.region), Log: cfg.log})
 	cfg.ops.check("registry", registry.Ping)
 	cfg.ops.check("database", p.db.Ping)
 	return p, nil
 }
 
+// work begins the work on the search indexes.
+func (p *dataPlane) work(x *store.Indexer) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		x.Run(ctx)
+	}()
+	p.stop = func() {
+		cancel()
+		<-done
+	}
+}
+
+// lookedAfter returns the tenants that a server of the region looks after.
+func lookedAfter(registry *store.Registry, tenants *tenant.Registry, region string) func(context.Context) ([]*tenant.Tenant, error) {
+	return func(ctx context.Context) ([]*tenant.Tenant, error) {
+		rows, err := registry.Tenants(ctx)
+		if err != nil {
+			return nil, err
+		}
+		var list []*tenant.Tenant
+		for _, row := range rows {
+			if row.Status != string(tenant.Active) || region != "" && row.Region != region {
+				continue
+			}
+			t, err := tenants.Tenant(ctx, row.Slug)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, t)
+		}
+		return list, nil
+	}
+}
+
 // close waits for running transactions and closes the databases.
 func (p *dataPlane) close() {
+	if p.stop != nil {
+		p.stop()
+	}
 	if p.db != nil {
 		p.db.Close()
 	}

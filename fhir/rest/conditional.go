@@ -13,16 +13,17 @@ import (
 
 // Criteria say which resource a conditional interaction is about.
 type criteria struct {
-	on    fhir.Type
-	where search.Expr
+	on     fhir.Type
+	where  search.Expr
+	custom *search.Custom // of the tenant, if where is about its own parameters
 	// name is the same for criteria of the same words, in whatever order.
 	name string
 }
 
 // parseCriteria reads criteria strictly: a parameter that is not understood
 // must not make an interaction reach further.
-func parseCriteria(on fhir.Type, params []search.Param, base string) (criteria, error) {
-	q, err := search.Parse(on, params, search.Options{Base: base})
+func parseCriteria(on fhir.Type, params []search.Param, o search.Options) (criteria, error) {
+	q, err := search.Parse(on, params, o)
 	if err != nil {
 		return criteria{}, err
 	}
@@ -41,7 +42,12 @@ func parseCriteria(on fhir.Type, params []search.Param, base string) (criteria, 
 		}
 		return strings.Compare(a.Value, b.Value)
 	})
-	return criteria{on, q.Where, string(on) + "?" + encode(words)}, nil
+	return criteria{on, q.Where, q.Custom, string(on) + "?" + encode(words)}, nil
+}
+
+// strict are the options of criteria.
+func (req *request) strict() search.Options {
+	return search.Options{Base: req.base, Custom: req.custom}
 }
 
 // notCriteria are the parameters of search that choose no resources.
@@ -57,7 +63,7 @@ func parseConditional(req *request) (err error) {
 		err = parsePatch(req)
 	}
 	if err == nil {
-		req.criteria, err = parseCriteria(req.ref.Type, req.params, req.base)
+		req.criteria, err = parseCriteria(req.ref.Type, req.params, req.strict())
 	}
 	return err
 }
@@ -83,7 +89,7 @@ func existing(ctx context.Context, tx *store.Tx, do fhir.Interaction, c criteria
 
 // query returns the search for c.
 func (c criteria) query(and ...search.Expr) *search.Query {
-	return &search.Query{Type: c.on, Where: search.Simplify(search.And(append(and, c.where))), Count: 2, Total: search.TotalNone}
+	return &search.Query{Type: c.on, Where: search.Simplify(search.And(append(and, c.where))), Custom: c.custom, Count: 2, Total: search.TotalNone}
 }
 
 // conditionalCreate creates a resource unless one meets If-None-Exist.

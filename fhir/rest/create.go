@@ -22,7 +22,7 @@ func parseCreate(req *request) error {
 	if err != nil {
 		return err
 	}
-	req.criteria, err = parseCriteria(req.ref.Type, params, req.base)
+	req.criteria, err = parseCriteria(req.ref.Type, params, req.strict())
 	return err
 }
 

@@ -219,7 +219,7 @@ func (t traits) queries(base string) ([]*search.Query, error) {
 	way(search.Param{Name: "family", Value: families}, search.Param{Name: "given", Value: givens})
 	var queries []*search.Query
 	for _, params := range ways {
-		c, err := parseCriteria("Patient", params, base)
+		c, err := parseCriteria("Patient", params, search.Options{Base: base})
 		if err != nil {
 			return nil, fhir.Errorf(fhir.Invalid, "parameter resource holds what cannot be searched for")
 		}

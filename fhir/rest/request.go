@@ -57,6 +57,7 @@ type request struct {
 	slug   string         // of the tenant
 	tenant *tenant.Tenant // of a public document
 	base   string         // of the tenant, https://host/fhir/harbor
+	custom *search.Custom // what the tenant adds to the parameters of R4
 	limits *Limits
 	now    func() time.Time
 	entry  bool // of a Bundle

@@ -34,7 +34,7 @@ func parseSearch(req *request) (err error) {
 // searchQuery reads the parameters and sets the size of the page.
 func searchQuery(on fhir.Type, req *request) (*search.Query, error) {
 	lenient := req.prefer.handling == "lenient" && req.cursor == nil
-	q, err := search.Parse(on, req.params, search.Options{Lenient: lenient, Base: req.base, Terminology: req.codes})
+	q, err := search.Parse(on, req.params, search.Options{Lenient: lenient, Base: req.base, Custom: req.custom, Terminology: req.codes})
 	if err != nil {
 		return nil, err
 	}

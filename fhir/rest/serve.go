@@ -108,6 +108,10 @@ func (c *call) run(ctx context.Context) (*response, error) {
 	if public {
 		return c.public(ctx)
 	}
+	var err error
+	if c.req.custom, err = c.DB.Custom(ctx, c.grant); err != nil {
+		return nil, err
+	}
 	if err := c.decode(ctx); err != nil {
 		return nil, err
 	}

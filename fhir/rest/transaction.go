@@ -252,7 +252,7 @@ func (p *plan) query(reference string) error {
 	if err != nil {
 		return err
 	}
-	p.queries[reference], err = parseCriteria(fhir.Type(t), params, p.outer.base)
+	p.queries[reference], err = parseCriteria(fhir.Type(t), params, p.outer.strict())
 	return err
 }
 

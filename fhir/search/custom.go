@@ -49,9 +49,9 @@ const (
 // Limits of what a tenant adds.
 const (
 	// MaxCustom bounds the parameters of a tenant. US Core adds eight.
-	MaxCustom     = 100
-	maxCustomType = 30 // for one resource type
-	maxDynamic    = 10 // that are evaluated by FHIRPath, for one resource type
+	MaxCustom = 100
+	// MaxCustomOfType bounds those of one resource type.
+	MaxCustomOfType = 30
 	// What evaluating one costs for one resource. Who exceeds it has no value.
 	dynamicSteps = 20_000
 	dynamicTime  = 50 * time.Millisecond
@@ -60,6 +60,10 @@ const (
 // ErrNotSearched says that a SearchParameter adds nothing to search: it is not
 // active, or R4 has it already.
 var ErrNotSearched = errors.New("search: the SearchParameter adds nothing")
+
+// ErrComponent says that a composite has a component whose definition is not
+// known.
+var ErrComponent = expression.ErrComponent
 
 var customCode = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]{0,63}$`)
 
@@ -109,6 +113,9 @@ func CompileCustom(definition []byte, find func(url string) ([]byte, bool)) (*Cu
 		var fe *fhir.Error
 		if errors.As(err, &fe) {
 			return nil, fe
+		}
+		if errors.Is(err, ErrComponent) {
+			return nil, fmt.Errorf("%w: %w", err, fault("component", err.Error()))
 		}
 		if err != nil {
 			return nil, fault("expression", err.Error())

@@ -12,5 +12,13 @@ type Schema struct {
 	Custom *Custom
 }
 
+// Generation returns that of Custom, 0 without any.
+func (s Schema) Generation() int64 {
+	if s.Custom == nil {
+		return 0
+	}
+	return s.Custom.Generation
+}
+
 // R4 is the Schema of the standard alone, of no server in particular.
 var R4 Schema

@@ -39,6 +39,9 @@ type Compiler struct {
 // with simple conditions, which is all that is compiled here.
 var ErrBeyond = errors.New("is more than a path with simple conditions")
 
+// ErrComponent says that Find does not know the definition of a component.
+var ErrComponent = errors.New("has a component whose definition is not known")
+
 // Bases returns the types that sp is for.
 func (sp Parameter) Bases() []fhir.Type {
 	if slices.Contains(sp.Base, "Resource") || slices.Contains(sp.Base, "DomainResource") {
@@ -157,7 +160,7 @@ func (c *Compiler) composite(out *r4.SearchParameter, sp Parameter, t string) er
 func (c *Compiler) component(sc *r4.SearchComposite, part Component, base, t string) (r4.SearchComponent, error) {
 	def, ok := c.Find(part.Definition)
 	if !ok {
-		return r4.SearchComponent{}, errors.New("has a component whose definition is not known")
+		return r4.SearchComponent{}, ErrComponent
 	}
 	from, expr := base, part.Expression
 	if rest, ok := strings.CutPrefix(expr, "%resource."); ok {
