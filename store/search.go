@@ -86,7 +86,11 @@ func (v *View) SearchFrom(ctx context.Context, q *search.Query, c Cursor) (*Page
 	case c.After.Total != nil: // counted on the first page
 		page.Total = c.After.Total
 	case size == 0 || q.Total == search.TotalAccurate || q.Total == search.TotalEstimate:
-		if page.Total, err = v.total(ctx, plans); err != nil {
+		page.Total, err = v.total(ctx, plans)
+		if fhir.IsCode(err, fhir.TooCostly) && q.Total == search.TotalEstimate && size > 0 {
+			err = nil // an estimate is not worth refusing the page
+		}
+		if err != nil {
 			return nil, err
 		}
 	case c.Page == 1 && next == nil && q.Total == "" && q.Offset == 0: // all of it is here
@@ -321,7 +325,7 @@ func (v *View) indexed(ctx context.Context, plans []plan, o order, after positio
 				continue
 			}
 			if examined += n; examined > maxExamined {
-				return nil, nil, tooCostly()
+				return nil, nil, tooManyOpened(pl.where)
 			}
 		}
 	}
@@ -673,7 +677,7 @@ func (v *View) scan(ctx context.Context, p smart.Permit, on fhir.Type, where sea
 			return nil
 		}
 		if examined += n; examined >= maxExamined {
-			return tooCostly()
+			return tooManyOpened(where)
 		}
 	}
 }
@@ -724,7 +728,7 @@ func (v *View) sorted(ctx context.Context, plans []plan, sort []search.SortKey, 
 			}
 			items = append(items, it)
 			if len(items) > maxExamined {
-				return tooCostly()
+				return fhir.Errorf(fhir.TooCostly, "no index has the order that is asked for, and more than %d matches would be opened for it; narrow the search, or sort by _lastUpdated or _id", maxExamined)
 			}
 			return nil
 		})

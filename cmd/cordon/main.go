@@ -9,6 +9,7 @@
 //	cordon package    install, list and remove packages of definitions
 //	cordon token      earn an access token
 //	cordon load       send Bundles and NDJSON
+//	cordon explain    tell how a search would be answered
 //	cordon healthcheck, version
 package main
 
@@ -42,6 +43,7 @@ type commands struct {
 	Package     packageCommand     `cmd:"" help:"Install, list and remove packages of definitions of a tenant."`
 	Token       tokenCommand       `cmd:"" help:"Print an access token, earned at the token endpoint."`
 	Load        loadCommand        `cmd:"" help:"Send Bundles and NDJSON to a tenant."`
+	Explain     explainCommand     `cmd:"" help:"Tell how a search would be answered, without its values."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Ask a server whether it is ready; for containers."`
 	Version     versionCommand     `cmd:"" help:"Print the version."`
 }

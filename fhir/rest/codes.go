@@ -56,11 +56,11 @@ func (c codes) Codes(modifier, value string, max int) ([]search.Code, error) {
 }
 
 // definitions returns those of the tenant's packages and of R4, and the
-// tenant's own to who may search them all: a search by a value set tells what
+// tenant's own to who may read them all: a search by a value set tells what
 // is in it.
 func (c codes) definitions() (*canonical.Set, error) {
 	for _, on := range []fhir.Type{"ValueSet", "CodeSystem"} {
-		if p, err := c.grant.Permit(fhir.SearchType, on); err != nil || !everything(p.Where()) {
+		if p, err := c.grant.Permit(fhir.Read, on); err != nil || !everything(p.Where()) {
 			set, _, err := c.db.PackageDefinitions(c.ctx, c.grant.Tenant())
 			return set, err
 		}

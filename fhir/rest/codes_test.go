@@ -42,7 +42,7 @@ func TestModifiersAboutCodeSystemsAskTheTenantsTerminology(t *testing.T) {
 		for _, query := range []string{"code:in=http://nosuch.test", "code:below=dog", "code:below=http://nosuch.test|dog", "code:below=" + system + "|nosuch", "code:in=ValueSet/nosuch"} {
 			c.must(400, "GET", "/Observation?"+query, "")
 		}
-		// What is the tenant's own is for those who may search it, and for no
+		// What is the tenant's own is for those who may read it, and for no
 		// other tenant.
 		narrow := a.client(t, slug, "system/Observation.rs system/Patient.rs")
 		narrow.must(400, "GET", "/Observation?code:in="+set, "")

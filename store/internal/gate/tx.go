@@ -306,7 +306,7 @@ func translate(err error) error {
 		case "40001", "40P01", "23505": // serialization, deadlock, someone else's equal key
 			return errAgain{pg.Code}
 		case "57014", "55P03": // statement timeout, lock timeout
-			return fhir.Errorf(fhir.TooCostly, "the database took too long")
+			return fhir.Errorf(fhir.TooCostly, "the database took longer than a request may have it; ask for less")
 		case "53100", "53200", "53300", "57P01", "57P02", "57P03": // full, too many, shutting down
 			return fhir.Errorf(fhir.Transient, "the server cannot reach its database, try again")
 		}

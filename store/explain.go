@@ -1,0 +1,133 @@
+package store
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/search"
+	"github.com/cordon-fhir/cordon/smart"
+)
+
+// Explain tells how a search would be answered, line by line, to one who may
+// see every resource of the tenant. It reads nothing and holds no value of the
+// search. Which index PostgreSQL begins with, where it has a choice, depends on
+// what is stored and is not told.
+func Explain(q *search.Query) []string {
+	types := q.Types
+	if q.Type != "" {
+		types = []fhir.Type{q.Type}
+	}
+	where := q.Where
+	if q.Type == "" && len(types) > 0 {
+		where = search.On(types[0], where)
+	}
+	on := q.Type
+	if on == "" && len(types) > 0 {
+		on = types[0]
+	}
+	pl := newPlan(on, smart.Permit{}, search.Simplify(where))
+	lines := []string{"asks for: " + search.Shape(pl.where)}
+	if q.Type == "" {
+		lines = append(lines, fmt.Sprintf("searches each type by itself, in turn: %s", each(types)))
+	}
+	lines = append(lines, pl.beginning()...)
+	lines = append(lines, pl.links()...)
+	if list := search.Undecided(pl.where); len(list) > 0 {
+		lines = append(lines, fmt.Sprintf("opens what the index finds, up to %d resources, to decide: %s", maxExamined, strings.Join(list, ", ")))
+	}
+	switch _, indexed := indexOrder(q); {
+	case !indexed:
+		lines = append(lines, fmt.Sprintf("orders by opening every match, up to %d", maxExamined))
+	case len(q.Sort) == 0:
+		lines = append(lines, "orders as the index does, by the main date of the type, newest first")
+	default:
+		lines = append(lines, "orders as the index does")
+	}
+	if q.Summary == "count" || q.Count == 0 || q.Total == search.TotalAccurate || q.Total == search.TotalEstimate {
+		lines = append(lines, "counts every match")
+	}
+	if n := len(q.Include); n > 0 {
+		lines = append(lines, fmt.Sprintf("includes what %d includes lead to, up to %d resources a page", n, maxIncluded))
+	}
+	return lines
+}
+
+func each(types []fhir.Type) string {
+	if len(types) == 0 {
+		return "all that the token reaches"
+	}
+	names := make([]string, len(types))
+	for i, t := range types {
+		names[i] = string(t)
+	}
+	return strings.Join(names, ", ")
+}
+
+// beginning tells which rows the search begins with.
+func (pl plan) beginning() []string {
+	list, ok := pl.where.(search.And)
+	if !ok {
+		list = search.And{pl.where}
+	}
+	main, _ := search.MainDate(pl.on)
+	switch at := ofPatient(list, main); {
+	case len(list) == 0:
+		return []string{"begins with every resource of the type, in order"}
+	case at >= 0:
+		return []string{"begins with " + search.Shape(list[at]) + "; looks the rest up for each"}
+	case pl.contested():
+		return []string{"begins with what PostgreSQL takes for the rarest of its conditions; planned for its values each time"}
+	case joins(list) > 0:
+		return []string{"begins with the rows of one condition, in order"}
+	}
+	return []string{"begins with the rows of its conditions, or with every resource of the type, in order"}
+}
+
+// links tells what is looked up first, for chains.
+func (pl plan) links() []string {
+	var lines []string
+	var walk func(search.Expr)
+	walk = func(e search.Expr) {
+		switch e := e.(type) {
+		case search.And:
+			for _, m := range e {
+				walk(m)
+			}
+		case search.Or:
+			for _, m := range e {
+				walk(m)
+			}
+		case search.Not:
+			walk(e.X)
+		case search.Chain:
+			line := fmt.Sprintf("looks up the %s of the chain first; if they are more than %d, joins them", e.Type, maxTargets)
+			if e.Canonical || !answered(e.X) {
+				line = fmt.Sprintf("opens up to %d %s of the chain first", maxExamined, e.Type)
+			}
+			lines = append(lines, line)
+			walk(e.X)
+		case search.ReverseChain:
+			line := fmt.Sprintf("looks up what of %s refers to it, for each", e.Type)
+			if e.Canonical || !answered(e.X) {
+				line = fmt.Sprintf("opens up to %d %s that refer to it first", maxExamined, e.Type)
+			}
+			lines = append(lines, line)
+			walk(e.X)
+		}
+	}
+	walk(pl.where)
+	slices.Sort(lines)
+	return slices.Compact(lines)
+}
+
+// tooManyOpened says why a search is refused that would open too much.
+func tooManyOpened(where search.Expr) error {
+	list := search.Undecided(where)
+	if len(list) == 0 {
+		return tooCostly()
+	}
+	return fhir.Errorf(fhir.TooCostly, "the index narrows %s but cannot decide it, and the search would open more than %d resources to do so; narrow it by other parameters",
+		strings.Join(list, ", "), maxExamined)
+}
