@@ -7,15 +7,28 @@ import (
 	"github.com/cordon-fhir/cordon/fhir/path"
 )
 
-// fullURL holds the fullUrl of an entry against the id of its resource.
+// fullURL holds the fullUrl of an entry against its resource: it is the
+// identity of that, without which nothing can refer to it.
 // https://hl7.org/fhir/R4/bundle-definitions.html#Bundle.entry.fullUrl
-func (r *run) fullURL(entry, resource path.Node) {
+func (r *run) fullURL(bundle, entry, resource path.Node) {
 	url, id := stringIn(entry.JSON(), "fullUrl"), stringIn(resource.JSON(), "id")
-	before, last, _ := cutLast(url)
-	if _, typ, _ := cutLast(before); id == "" || typ != resource.Type() {
-		return // not the URL of a RESTful server
+	if url == "" {
+		if of := stringIn(bundle.JSON(), "type"); of == "document" || of == "message" || of == "collection" {
+			r.fault(fhir.Required, "an entry of a %s must have a fullUrl", of)
+		}
+		return
 	}
-	if last != id {
+	if !strings.Contains(url, ":") {
+		r.fault(fhir.Value, "fullUrl must be absolute")
+		return
+	}
+	before, last, _ := cutLast(url)
+	_, typ, _ := cutLast(before)
+	switch {
+	case !fhir.Type(typ).Known() || !strings.HasPrefix(url, "http"): // not the URL of a RESTful server
+	case typ != resource.Type():
+		r.fault(fhir.Value, "fullUrl is that of a %s", typ)
+	case last != id && id != "":
 		r.fault(fhir.Value, "the id of the resource is not the one at the end of fullUrl")
 	}
 }

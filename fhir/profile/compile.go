@@ -5,9 +5,12 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/valyala/fastjson"
+
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/path"
 	"github.com/cordon-fhir/cordon/fhir/r4"
+	"github.com/cordon-fhir/cordon/fhir/ucum"
 )
 
 // base begins the canonical URLs of the definitions of R4.
@@ -289,8 +292,7 @@ func parse(c constraint) invariant {
 	return invariant{c.key, rule, c.warning}
 }
 
-// bound returns minValue[x] or maxValue[x] as an invariant. A bound that is a
-// Quantity holds values of the same unit.
+// bound returns minValue[x] or maxValue[x] as an invariant.
 // https://hl7.org/fhir/R4/elementdefinition-definitions.html#ElementDefinition.minValue_x_
 func bound(key, than string, v *valueOf) invariant {
 	text := string(v.value.GetStringBytes())
@@ -301,16 +303,21 @@ func bound(key, than string, v *valueOf) invariant {
 	case "time":
 		x = "$this " + than + " @T" + text
 	case "Quantity":
-		x = "value " + than + " " + v.value.Get("value").String()
-		for _, name := range []string{"code", "system"} {
-			if s := v.value.GetStringBytes(name); s != nil {
-				x = name + " = '" + escape(string(s)) + "' implies (" + x + ")"
-			}
-		}
+		x = quantityBound(than, v.value)
 	default:
 		x = "$this " + than + " " + v.value.String()
 	}
 	return parse(constraint{key: key, expression: x})
+}
+
+// quantityBound holds quantities in comparable units of UCUM, and otherwise
+// those in the unit of the bound.
+func quantityBound(than string, v *fastjson.Value) string {
+	value, system, code := v.Get("value").String(), text(v, "system"), text(v, "code")
+	if system == ucum.System {
+		return "value.empty() or system != '" + ucum.System + "' or $this " + than + " " + value + " '" + escape(code) + "'"
+	}
+	return "value.empty() or code != '" + escape(code) + "' or system != '" + escape(system) + "' or value " + than + " " + value
 }
 
 func escape(s string) string {

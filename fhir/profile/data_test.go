@@ -105,8 +105,8 @@ func parse(t testing.TB, body []byte) *fhir.Document {
 	return d
 }
 
-// validate returns the issues of the severities.
-func validate(t testing.TB, v *profile.Validator, d *fhir.Document, o profile.Options) []fhir.Issue {
+// validate1 returns the issues.
+func validate1(t testing.TB, v *profile.Validator, d *fhir.Document, o profile.Options) []fhir.Issue {
 	t.Helper()
 	issues, err := v.Validate(t.Context(), d, o)
 	if err != nil {

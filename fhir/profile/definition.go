@@ -7,6 +7,7 @@ import (
 	"github.com/valyala/fastjson"
 
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/r4"
 )
 
 // A structure is a StructureDefinition, read.
@@ -106,8 +107,9 @@ func readStructure(json []byte) (*structure, error) {
 	}
 	s := &structure{
 		url: text(v, "url"), typ: text(v, "type"), kind: text(v, "kind"), base: text(v, "baseDefinition"),
-		specialization: text(v, "derivation") != "constraint",
 	}
+	// A profile of a type of R4 is one, whatever it calls itself.
+	s.specialization = text(v, "derivation") != "constraint" && (s.url == base+s.typ || r4.TypeOf(s.typ) == nil)
 	for _, c := range v.GetArray("context") {
 		s.contexts = append(s.contexts, extensionContext{text(c, "type"), text(c, "expression")})
 	}

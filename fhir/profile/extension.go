@@ -14,7 +14,11 @@ import (
 func (r *run) extension(n, x path.Node) {
 	url := stringIn(x.JSON(), "url")
 	if !strings.Contains(url, ":") {
-		return // a part of another, whose definition says what it is
+		// A part of another, whose definition says what it is.
+		if n.Type() != "Extension" {
+			r.fault(fhir.Value, "the url of an extension must be absolute")
+		}
+		return
 	}
 	modifies := x.Element().Name == "modifierExtension"
 	d, ok := r.v.set.Find("StructureDefinition", url)
@@ -55,11 +59,27 @@ func (r *run) mayBeIn(p *profile, n path.Node) bool {
 		case "element":
 			return r.isElement(c.expression, n)
 		case "extension":
+			if e := n.Element(); e != nil && e.Choice() == "value" && stringIn(n.Parent(), "url") == c.expression {
+				return true // of the value of that extension
+			}
 			return n.Type() == "Extension" && stringIn(n.JSON(), "url") == c.expression
 		case "fhirpath":
-			return true // of the resource: that some element is meant is all it tells
+			return r.selects(c.expression, n)
 		}
 		return true
+	})
+}
+
+// selects reports whether n is among what a FHIRPath expression finds in the
+// resource.
+func (r *run) selects(expression string, n path.Node) bool {
+	x, err := path.Parse(expression)
+	if err != nil {
+		return true
+	}
+	found, err := x.Eval(&r.scope.context, r.scope.resource)
+	return err != nil || slices.ContainsFunc(found, func(f path.Node) bool {
+		return f.JSON() == n.JSON() && f.Sibling() == n.Sibling()
 	})
 }
 
@@ -95,6 +115,9 @@ func (r *run) pathsTo(n path.Node) []string {
 		}
 		if suffix != "" {
 			out = append(out, of+suffix)
+			if fhir.Type(of).Known() {
+				out = append(out, "DomainResource"+suffix, "Resource"+suffix)
+			}
 		}
 		if i < 0 || fhir.Type(of).Known() {
 			break

@@ -105,7 +105,7 @@ func (r *run) inner(n, c path.Node, b *bundle) {
 	if c.Element().Name == "contained" {
 		s = r.scope.contained(c)
 	} else if b != nil {
-		r.fullURL(n, c)
+		r.fullURL(r.scope.resource, n, c)
 	}
 	r.enter(s, func() { r.resource(c) })
 }
