@@ -94,8 +94,10 @@ func (g *guides) read(set *canonical.Set) {
 		}
 	}
 	for d := range added("StructureDefinition") {
-		if t := fhir.Type(d.Constrains); t.Known() {
-			g.profiles[t] = append(g.profiles[t], d.Canonical())
+		// Without its version, which certification kits do not look for; two
+		// versions of a guide count once.
+		if t := fhir.Type(d.Constrains); t.Known() && !slices.Contains(g.profiles[t], d.URL) {
+			g.profiles[t] = append(g.profiles[t], d.URL)
 		}
 	}
 	slices.Sort(g.guides)
