@@ -54,6 +54,8 @@ var mayImport = map[string][]string{
 	// leaves
 	"fhir":               {},
 	"fhir/profile":       {"fhir", "fhir/canonical", "fhir/path", "fhir/r4", "fhir/terminology"},
+	"fhir/path":          {"fhir", "fhir/r4", "fhir/ucum", "fhir/validate"},
+	"fhir/terminology":   {"fhir", "fhir/canonical", "fhir/ucum"},
 	"fhir/r4":            {"fhir"},
 	"fhir/canonical":     {"fhir"},
 	"fhir/r4/gen":        {"fhir", "fhir/canonical", "fhir/r4", "fhir/r4/expression"},
@@ -69,11 +71,11 @@ var mayImport = map[string][]string{
 	"smart": {"audit", "fhir", "fhir/search", "keys", "tenant"},
 	// the store, which asks smart for Permits and is asked by those above
 	"store/internal/gate": {"audit", "fhir", "smart", "tenant"},
-	"store":               {"audit", "fhir", "fhir/canonical", "fhir/search", "keys", "migrations", "smart", "store/internal/gate", "tenant"},
+	"store":               {"audit", "fhir", "fhir/canonical", "fhir/r4", "fhir/search", "keys", "migrations", "smart", "store/internal/gate", "tenant"},
 	"store/pgserver":      {},
 	"store/storetest":     {"audit", "keys", "smart", "store", "store/pgserver", "tenant"},
 	// what faces the outside
-	"fhir/rest":    {"audit", "fhir", "fhir/canonical", "fhir/profile", "fhir/r4", "fhir/search", "fhir/validate", "smart", "store", "tenant"},
+	"fhir/rest":    {"audit", "fhir", "fhir/canonical", "fhir/path", "fhir/profile", "fhir/r4", "fhir/search", "fhir/terminology", "fhir/validate", "smart", "store", "tenant"},
 	"smart/launch": {"audit", "fhir", "keys", "smart", "tenant"},
 	"control":      {"audit", "fhir", "fhir/canonical", "keys", "smart", "store", "tenant"},
 	"conformance":  {},
