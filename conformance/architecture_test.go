@@ -61,6 +61,7 @@ var mayImport = map[string][]string{
 	"fhir/r4/gen":        {"fhir", "fhir/canonical", "fhir/r4", "fhir/r4/expression"},
 	"fhir/r4/expression": {"fhir", "fhir/r4"},
 	"fhir/search":        {"fhir", "fhir/path", "fhir/r4", "fhir/r4/expression", "fhir/ucum"},
+	"fhir/xml":           {"fhir", "fhir/r4"},
 	"fhir/ucum":          {"fhir"},
 	"fhir/validate":      {"fhir", "fhir/r4"},
 	"tenant":             {},
@@ -75,7 +76,7 @@ var mayImport = map[string][]string{
 	"store/pgserver":      {},
 	"store/storetest":     {"audit", "keys", "smart", "store", "store/pgserver", "tenant"},
 	// what faces the outside
-	"fhir/rest":    {"audit", "fhir", "fhir/canonical", "fhir/path", "fhir/profile", "fhir/r4", "fhir/search", "fhir/terminology", "fhir/validate", "smart", "store", "tenant"},
+	"fhir/rest":    {"audit", "fhir", "fhir/canonical", "fhir/path", "fhir/profile", "fhir/r4", "fhir/search", "fhir/terminology", "fhir/validate", "fhir/xml", "smart", "store", "tenant"},
 	"smart/launch": {"audit", "fhir", "keys", "smart", "tenant"},
 	"control":      {"audit", "fhir", "fhir/canonical", "keys", "smart", "store", "tenant"},
 	"conformance":  {},
@@ -102,8 +103,8 @@ var homes = map[string][]string{
 	"github.com/jackc/pgx/v5/pgxpool": {"store", "store/internal/gate", "cmd/cordonbench"},
 	"golang.org/x/crypto":             {},
 	"github.com/go-jose/go-jose":      {"smart", "smart/launch", "control", "cmd/cordon"},
-	"encoding/xml":                    {"fhir/validate"}, // narrative is XHTML
-	"net/http/pprof":                  {"cmd/cordon"},    // cordon dev --pprof
+	"encoding/xml":                    {"fhir/validate", "fhir/xml"}, // narrative is XHTML
+	"net/http/pprof":                  {"cmd/cordon"},                // cordon dev --pprof
 	"github.com/dgrijalva/jwt-go":     {},
 	"github.com/golang-jwt/jwt":       {},
 	"encoding/gob":                    {},

@@ -277,11 +277,12 @@ func TestErrors(t *testing.T) {
 	})
 
 	once(t, "a body in another form is refused and not repeated", func(p *probe) {
-		for _, kind := range []string{"application/fhir+xml", "text/plain", "application/fhir+json; charset=utf-7", "multipart/form-data", "application/json, application/json"} {
+		for _, kind := range []string{"application/xml-patch+xml", "text/plain", "application/fhir+json; charset=utf-7", "multipart/form-data", "application/json, application/json"} {
 			c := p.as("backend", "POST", "/Patient", `{"resourceType":"Patient"}`)
 			c.header.Set("Content-Type", kind)
 			p.want(p.send(c), 415)
 		}
+		p.want(p.send(p.as("backend", "POST", "/Patient", `{"resourceType":"Patient"}`).with("Content-Type", "application/fhir+xml")), 400)
 		p.want(p.send(p.as("backend", "POST", "/Patient", `{"resourceType":"Patient"}`).with("Content-Encoding", "br")), 415)
 		p.want(p.send(p.as("backend", "POST", "/Patient", strings.Repeat("[", 100_000))), 400)
 		p.want(p.send(p.as("backend", "POST", "/Patient", strings.Repeat(`{"a":`, 100_000))), 400)

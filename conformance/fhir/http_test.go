@@ -36,9 +36,9 @@ func TestContentTypesAreNegotiated(t *testing.T) { // H-01 H-02
 	}{
 		{"", "", 200}, {"*/*", "", 200}, {"application/fhir+json", "", 200}, {"application/json", "", 200}, {"text/json", "", 200},
 		{"application/fhir+json; fhirVersion=4.0", "", 200}, {"application/fhir+json; fhirVersion=3.0", "", 406}, {"application/fhir+json;q=0.5, text/html", "", 200},
-		{"application/fhir+xml", "", 406}, {"image/png", "", 406}, {"application/fhir+xml, application/fhir+json;q=0.1", "", 200},
+		{"text/turtle", "", 406}, {"image/png", "", 406}, {"application/fhir+xml;q=0.1, application/fhir+json", "", 200},
 		{"application/fhir+xml", "?_format=json", 200}, {"text/html", "?_format=application/fhir%2Bjson", 200}, {"", "?_format=application/fhir+json", 200},
-		{"", "?_format=application/json", 200}, {"", "?_format=text/json", 200}, {"application/fhir+json", "?_format=xml", 406}, {"", "?_pretty=true", 200}, {"", "?_pretty=false", 200},
+		{"", "?_format=application/json", 200}, {"", "?_format=text/json", 200}, {"application/fhir+json", "?_format=ttl", 406}, {"", "?_pretty=true", 200}, {"", "?_pretty=false", 200},
 	} {
 		a := c.do("GET", "/Patient/"+id+tt.query, "", "Accept", tt.accept)
 		if a.status != tt.want {
@@ -50,10 +50,16 @@ func TestContentTypesAreNegotiated(t *testing.T) { // H-01 H-02
 	}
 	for mediaType, want := range map[string]int{
 		"application/fhir+json": 201, "application/json": 201, "text/json": 201, "application/fhir+json; charset=utf-8; fhirVersion=4.0": 201,
-		"application/fhir+json; fhirVersion=5.0": 415, "application/fhir+xml": 415, "text/plain": 415, "": 415,
+		"application/fhir+json; fhirVersion=5.0": 415, "application/fhir+xml": 400, "text/plain": 415, "": 415,
 	} {
 		if a := c.do("POST", "/Patient", patient("x", fresh()), "Content-Type", mediaType); a.status != want {
 			t.Errorf("Content-Type %q: got %d %s, want %d", mediaType, a.status, a.body, want)
+		}
+	}
+	for accept, query := range map[string]string{"application/fhir+xml": "", "application/xml": "", "text/xml, */*;q=0.1": "", "application/fhir+json": "?_format=xml", "": "?_format=application/fhir%2Bxml"} {
+		a := c.must(200, "GET", "/Patient/"+id+query, "", "Accept", accept)
+		if got := a.header.Get("Content-Type"); !strings.HasPrefix(got, "application/fhir+xml") || !strings.Contains(string(a.body), `<Patient xmlns="http://hl7.org/fhir">`) {
+			t.Errorf("Accept %q %s: got %s %s", accept, query, got, a.body)
 		}
 	}
 	zipped := c.must(200, "GET", "/Patient/"+id, "", "Accept-Encoding", "gzip")

@@ -92,6 +92,9 @@ func isJSONPatch(mediaType string) bool {
 	return err == nil && t == jsonPatchType
 }
 
+// isResource reports whether a media type is that of a resource.
+func isResource(mediaType string) bool { return isJSON(mediaType) || isXML(mediaType) }
+
 // mediaType checks Content-Type for what the interaction takes.
 func (c *call) mediaType(length int) error {
 	given := c.http.Header.Values("Content-Type")
@@ -103,13 +106,13 @@ func (c *call) mediaType(length int) error {
 		t, params, err = mime.ParseMediaType(given[0])
 	}
 	ok := len(given) == 1 && err == nil && forR4(params)
-	want := "application/fhir+json"
+	want := "application/fhir+json or application/fhir+xml"
 	switch c.req.does {
 	case fhir.Create, fhir.Update, fhir.Transaction, fhir.Operation:
-		ok = ok && isJSON(given[0])
+		ok = ok && isResource(given[0])
 	case fhir.Patch:
-		want = jsonPatchType + " or " + want
-		ok = ok && (t == jsonPatchType || isJSON(given[0]))
+		want = jsonPatchType + ", " + want
+		ok = ok && (t == jsonPatchType || isResource(given[0]))
 	default:
 		want = "application/x-www-form-urlencoded"
 		ok = ok && t == want

@@ -224,8 +224,8 @@ func (s *server) statement(g guides, mode string) []byte {
 		Software:       software{"Cordon", s.Version},
 		Implementation: implementation{"the FHIR R4 API of one tenant", base},
 		FHIRVersion:    "4.0.1", Instantiates: g.servers, Guides: g.guides,
-		Format:      []string{"application/fhir+json", "json"},
-		PatchFormat: []string{jsonPatchType, "application/fhir+json"},
+		Format:      []string{"application/fhir+json", "application/fhir+xml", "json", "xml"},
+		PatchFormat: []string{jsonPatchType, "application/fhir+json", "application/fhir+xml"},
 	}
 	r := &st.Rest[0]
 	r.Mode = "server"

@@ -4,27 +4,35 @@ import (
 	"bytes"
 	"encoding/json"
 	"mime"
+	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/search"
+	"github.com/cordon-fhir/cordon/fhir/xml"
 )
 
-// contentType is what every FHIR answer carries.
+// What FHIR answers carry.
 // https://hl7.org/fhir/R4/http.html#mime-type
-const contentType = "application/fhir+json; charset=utf-8"
+const (
+	contentType = "application/fhir+json; charset=utf-8"
+	xmlType     = "application/fhir+xml; charset=utf-8"
+)
 
 // A format is how a client wants resources shown.
 // https://hl7.org/fhir/R4/http.html#parameters
 type format struct {
+	xml      bool // else JSON
 	pretty   bool
 	summary  string // "true", "text", "data", "count" or ""
 	elements []string
 }
 
 // takeFormat reads the general parameters among params and returns the others.
-// It fails if the client accepts no JSON: _format, if given, else Accept.
+// It fails if the client accepts neither JSON nor XML: _format, if given, else
+// Accept.
 func takeFormat(params []search.Param, accept []string) (format, []search.Param, error) {
 	var f format
 	var rest []search.Param
@@ -33,7 +41,8 @@ func takeFormat(params []search.Param, accept []string) (format, []search.Param,
 		switch p.Name {
 		case "_format":
 			formats++
-			if !isJSON(p.Value) && p.Value != "json" {
+			f.xml = isXML(p.Value) || p.Value == "xml"
+			if !f.xml && !isJSON(p.Value) && p.Value != "json" {
 				return f, nil, notAcceptable()
 			}
 		case "_pretty":
@@ -42,8 +51,11 @@ func takeFormat(params []search.Param, accept []string) (format, []search.Param,
 			rest = append(rest, p)
 		}
 	}
-	if formats == 0 && !acceptsJSON(accept) {
-		return f, nil, notAcceptable()
+	if formats == 0 {
+		var ok bool
+		if f.xml, ok = accepted(accept); !ok {
+			return f, nil, notAcceptable()
+		}
 	}
 	return f, rest, nil
 }
@@ -74,23 +86,25 @@ func (f *format) takeSubset(params []search.Param) ([]search.Param, error) {
 }
 
 func notAcceptable() error {
-	return fhir.Errorf(fhir.NotSupported, "resources are served as application/fhir+json, FHIR version 4.0").WithStatus(406)
+	return fhir.Errorf(fhir.NotSupported, "resources are served as application/fhir+json or application/fhir+xml, FHIR version 4.0").WithStatus(406)
 }
 
 // isJSON reports whether a media type is one of JSON's, for FHIR 4.0 or for no
 // version in particular, in UTF-8.
 func isJSON(mediaType string) bool {
+	return isMediaType(mediaType, "application/fhir+json", "application/json", "text/json")
+}
+
+// isXML is isJSON for XML.
+func isXML(mediaType string) bool {
+	return isMediaType(mediaType, "application/fhir+xml", "application/xml", "text/xml")
+}
+
+func isMediaType(given string, names ...string) bool {
 	// A plus sign that nobody encoded arrives in a parameter as a space.
-	mediaType = strings.Replace(mediaType, "application/fhir json", "application/fhir+json", 1)
-	t, params, err := mime.ParseMediaType(mediaType)
-	if err != nil {
-		return false
-	}
-	switch t {
-	case "application/fhir+json", "application/json", "text/json":
-		return forR4(params)
-	}
-	return false
+	given = strings.Replace(given, "application/fhir ", "application/fhir+", 1)
+	t, params, err := mime.ParseMediaType(given)
+	return err == nil && slices.Contains(names, t) && forR4(params)
 }
 
 func forR4(params map[string]string) bool {
@@ -98,25 +112,61 @@ func forR4(params map[string]string) bool {
 	return (version == "" || version == "4.0") && (charset == "" || strings.EqualFold(charset, "utf-8"))
 }
 
-// acceptsJSON reports whether the fields of Accept admit JSON.
-func acceptsJSON(fields []string) bool {
+// accepted reports whether the fields of Accept admit JSON or XML, and whether
+// XML is what they would rather have.
+// https://www.rfc-editor.org/rfc/rfc9110#name-accept
+func accepted(fields []string) (xml, ok bool) {
 	all := strings.TrimSpace(strings.Join(fields, ","))
 	if all == "" {
-		return true
+		return false, true
 	}
+	var qJSON, qXML float64
 	for one := range strings.SplitSeq(all, ",") {
 		t, params, err := mime.ParseMediaType(one)
 		if err != nil {
 			continue
 		}
-		if q, err := strconv.ParseFloat(params["q"], 64); err == nil && q == 0 {
-			continue
+		q, err := strconv.ParseFloat(params["q"], 64)
+		if err != nil {
+			q = 1
 		}
-		if (t == "*/*" || t == "application/*" || t == "text/*") && forR4(params) || isJSON(one) {
-			return true
+		switch {
+		case (t == "*/*" || t == "application/*" || t == "text/*") && forR4(params), isJSON(one):
+			qJSON = max(qJSON, q)
+		case isXML(one):
+			qXML = max(qXML, q)
 		}
 	}
-	return false
+	return qXML > qJSON, qXML > 0 || qJSON > 0
+}
+
+// inFormat returns resp as the client wants to read it. It is JSON until then.
+func (c *call) inFormat(resp *response) *response {
+	if resp.contentType != "" || len(resp.body) == 0 || !c.wantsXML(resp) {
+		return resp
+	}
+	b, err := xml.FromJSON(resp.body, c.req.pretty)
+	if err != nil {
+		c.err = err
+		return failure(clientError(err))
+	}
+	shown := *resp
+	shown.body, shown.contentType = b, xmlType
+	return &shown
+}
+
+// wantsXML reports whether the client wants XML. Where a request fails before
+// that was read from it, it is read now.
+func (c *call) wantsXML(resp *response) bool {
+	if c.req.xml || resp.status < http.StatusBadRequest {
+		return c.req.xml
+	}
+	params, err := search.ParseQuery(c.http.URL.RawQuery)
+	if err != nil {
+		return false
+	}
+	f, _, err := takeFormat(params, c.http.Header.Values("Accept"))
+	return err == nil && f.xml
 }
 
 // pretty returns the JSON b with line breaks and indentation.

@@ -12,35 +12,44 @@ import (
 )
 
 // H-01, H-02
-func TestJSONIsServedToWhoeverAcceptsIt(t *testing.T) {
+func TestWhatIsServedIsWhatTheClientAccepts(t *testing.T) {
 	for _, tt := range []struct {
 		claim  string
 		format string
 		accept string
 		ok     bool
+		xml    bool
 	}{
-		{"anything", "", "*/*", true},
-		{"nothing said", "", "", true},
-		{"FHIR's type", "", "application/fhir+json", true},
-		{"FHIR's type, this version", "", "application/fhir+json; fhirVersion=4.0", true},
-		{"FHIR's type, another version", "", "application/fhir+json; fhirVersion=3.0", false},
-		{"plain JSON", "", "application/json", true},
-		{"old JSON", "", "text/json;q=0.5", true},
-		{"XML alone", "", "application/fhir+xml", false},
-		{"XML or else JSON", "", "application/fhir+xml, application/json;q=0.1", true},
-		{"anything but JSON", "", "application/fhir+json;q=0", false},
-		{"_format wins over Accept", "json", "application/fhir+xml", true},
-		{"_format with a plus sign that nobody encoded", "application/fhir json", "", true},
-		{"_format of XML", "xml", "application/json", false},
+		{"anything", "", "*/*", true, false},
+		{"nothing said", "", "", true, false},
+		{"FHIR's type", "", "application/fhir+json", true, false},
+		{"FHIR's type, this version", "", "application/fhir+json; fhirVersion=4.0", true, false},
+		{"FHIR's type, another version", "", "application/fhir+json; fhirVersion=3.0", false, false},
+		{"plain JSON", "", "application/json", true, false},
+		{"old JSON", "", "text/json;q=0.5", true, false},
+		{"XML alone", "", "application/fhir+xml", true, true},
+		{"XML or else JSON", "", "application/fhir+xml, application/json;q=0.1", true, true},
+		{"both alike", "", "application/fhir+xml, application/json", true, false},
+		{"JSON or else XML", "", "application/xml;q=0.2, application/json", true, false},
+		{"XML or else anything", "", "text/xml, */*;q=0.8", true, true},
+		{"anything but XML", "", "application/fhir+xml;q=0, */*;q=0.1", true, false},
+		{"XML of another version", "", "application/fhir+xml; fhirVersion=5.0", false, false},
+		{"a picture", "", "image/png", false, false},
+		{"anything but JSON", "", "application/fhir+json;q=0", false, false},
+		{"_format wins over Accept", "json", "application/fhir+xml", true, false},
+		{"_format with a plus sign that nobody encoded", "application/fhir json", "", true, false},
+		{"_format of XML", "xml", "application/json", true, true},
+		{"_format of XML with a plus sign that nobody encoded", "application/fhir xml", "", true, true},
+		{"_format of what nobody knows", "ttl", "application/json", false, false},
 	} {
 		t.Run(tt.claim, func(t *testing.T) {
 			var params []search.Param
 			if tt.format != "" {
 				params = []search.Param{{Name: "_format", Value: tt.format}}
 			}
-			_, _, err := takeFormat(params, []string{tt.accept})
-			if (err == nil) != tt.ok {
-				t.Errorf("got %v", err)
+			f, _, err := takeFormat(params, []string{tt.accept})
+			if (err == nil) != tt.ok || err == nil && f.xml != tt.xml {
+				t.Errorf("got XML %v, %v", f.xml, err)
 			}
 			if err != nil && statusOf(clientError(err)) != 406 {
 				t.Errorf("got %d, want 406", statusOf(clientError(err)))

@@ -10,6 +10,7 @@ import (
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/search"
 	"github.com/cordon-fhir/cordon/fhir/validate"
+	"github.com/cordon-fhir/cordon/fhir/xml"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/tenant"
@@ -117,7 +118,13 @@ func (c *call) decode(ctx context.Context) error {
 	case c.http.Method != http.MethodPost && c.http.Method != http.MethodPut && c.http.Method != http.MethodPatch:
 		return nil
 	}
-	d, err := fhir.Parse(body, fhir.Limits{Bytes: c.Limits.Body})
+	lim := fhir.Limits{Bytes: c.Limits.Body}
+	if isXML(c.http.Header.Get("Content-Type")) {
+		if body, err = xml.ToJSON(body, lim); err != nil {
+			return err
+		}
+	}
+	d, err := fhir.Parse(body, lim)
 	if err != nil {
 		return err
 	}

@@ -318,7 +318,11 @@ func TestARequestIsRefusedWithAnOutcome(t *testing.T) {
 		{"a member twice", "POST", "/Patient", `{"resourceType":"Patient","active":true,"active":false}`, nil, 400},
 		{"a resourceType twice", "POST", "/Patient", `{"resourceType":"Patient","ReſourceType":"Person"}`, nil, 400},
 		{"an invalid resource", "POST", "/Patient", `{"resourceType":"Patient","birthDate":"CANARY"}`, nil, 422},
-		{"XML", "POST", "/Patient", `<Patient/>`, []string{"Content-Type", "application/fhir+xml"}, 415},
+		{"malformed XML", "POST", "/Patient", `<Patient/>`, []string{"Content-Type", "application/fhir+xml"}, 400},
+		{"JSON that is called XML", "POST", "/Patient", patient("", "x"), []string{"Content-Type", "application/fhir+xml"}, 400},
+		{"XML that is called JSON", "POST", "/Patient", `<Patient xmlns="http://hl7.org/fhir"/>`, nil, 400},
+		{"XML with an entity", "POST", "/Patient", `<!DOCTYPE x [<!ENTITY e "CANARY">]><Patient xmlns="http://hl7.org/fhir"><language value="&e;"/></Patient>`, []string{"Content-Type", "application/xml"}, 400},
+		{"a picture", "POST", "/Patient", patient("", "x"), []string{"Content-Type", "image/png"}, 415},
 		{"a body of no type", "POST", "/Patient", patient("", "x"), []string{"Content-Type", ""}, 415},
 		{"an update without an id", "PUT", "/Patient/7", patient("", "x"), nil, 400},
 		{"an update with another id", "PUT", "/Patient/7", patient("8", "x"), nil, 400},
@@ -333,7 +337,7 @@ func TestARequestIsRefusedWithAnOutcome(t *testing.T) {
 		{"an unknown operation", "POST", "/Patient/$nonsense", "", []string{"Content-Type", "application/fhir+json"}, 404},
 		{"an audit event of the client's own", "POST", "/AuditEvent", `{"resourceType":"AuditEvent"}`, nil, 405},
 		{"a deletion of audit events", "DELETE", "/AuditEvent/1", "", nil, 405},
-		{"XML wanted", "GET", "/Patient/7", "", []string{"Accept", "application/fhir+xml"}, 406},
+		{"Turtle wanted", "GET", "/Patient/7", "", []string{"Accept", "text/turtle"}, 406},
 		{"a body that is too long", "POST", "/Patient", patient("", strings.Repeat("x", 5000)), nil, 413},
 		{"an encoding other than gzip", "POST", "/Patient", "x", []string{"Content-Encoding", "br"}, 415},
 		{"what is not gzip", "POST", "/Patient", "x", []string{"Content-Encoding", "gzip"}, 400},
@@ -347,7 +351,7 @@ func TestARequestIsRefusedWithAnOutcome(t *testing.T) {
 		{"a delete without criteria", "DELETE", "/Patient", "", nil, 412},
 		{"a delete with unknown criteria", "DELETE", "/Patient?nonsense=1", "", nil, 400},
 		{"a malformed If-Match", "DELETE", "/Patient/7", "", []string{"If-Match", "1"}, 400},
-		{"a FHIRPath Patch", "PATCH", "/Patient/7", `{"resourceType":"Parameters"}`, []string{"Content-Type", "application/fhir+json"}, 415},
+		{"an XML Patch", "PATCH", "/Patient/7", `<diff/>`, []string{"Content-Type", "application/xml-patch+xml"}, 415},
 		{"a Bundle that is no batch", "POST", "", `{"resourceType":"Bundle","type":"collection"}`, nil, 400},
 		{"a batch that is no Bundle", "POST", "", patient("", "x"), nil, 400},
 	} {
@@ -555,7 +559,7 @@ func TestTheCapabilityStatementIsValidAndOfThisTenant(t *testing.T) {
 			t.Errorf("it names %s", slug)
 		}
 	}
-	c.must(406, "GET", "/metadata", "", "Accept", "application/fhir+xml")
+	c.must(406, "GET", "/metadata", "", "Accept", "text/turtle")
 	c.must(200, "GET", "/metadata?_format=json", "", "Accept", "application/fhir+xml")
 	c.must(200, "GET", "/.well-known/smart-configuration", "", "Accept", "application/fhir+xml") // A-01
 	if got := w.Header().Get("Content-Length"); got != fmt.Sprint(w.Body.Len()) {

@@ -39,7 +39,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), s.Limits.Timeout)
 	defer cancel()
 	defer func() { s.bodies.Release(c.holds) }()
-	resp := c.answer(ctx)
+	resp := c.inFormat(c.answer(ctx))
 	if err := c.record(ctx, resp); err != nil {
 		c.err = fmt.Errorf("recording the request: %w", err)
 		resp = failure(fhir.Errorf(fhir.Transient, "the request cannot be audited now"))
