@@ -91,6 +91,7 @@ var tables = map[string]string{
 
 	"index_generation": "INSERT SELECT UPDATE",
 	"index_job":        "DELETE INSERT SELECT UPDATE",
+	"deferred":         "DELETE INSERT SELECT UPDATE",
 }
 
 // put inserts one row of every table for the tenant number n.
@@ -110,6 +111,7 @@ func put(schema string, n int32, rid int64) []string {
 		row("audit", "seq, recorded, interaction, outcome, sealed", `RID, now(), 1, 0, ''`),
 		row("index_job", "name, state, sealed", `'RID', 'r', ''`),
 		row("index_generation", "generation", `RID`),
+		row("deferred", "id, owner, until, expires, done, answer", `lpad('RID', 32, '0')::uuid, 1, now(), now(), false, ''`),
 	}
 }
 

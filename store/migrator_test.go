@@ -335,9 +335,10 @@ func TestMigrateGoesOn(t *testing.T) {
 	sqlConn, closeConn := ownerConn(t, in(f.OwnerURL, "goeson"))
 	defer closeConn()
 	latest := migrations.Latest(migrations.Placement)
+	const before = 5 // the next step makes the table audit
 	for _, n := range []string{"1", "2", "3"} {
 		if _, err := migrations.To(t.Context(), sqlConn, migrations.Placement,
-			migrations.Names{Schema: "t" + n, App: "goeson_t" + n, Audit: "goeson_audit"}, latest-1); err != nil {
+			migrations.Names{Schema: "t" + n, App: "goeson_t" + n, Audit: "goeson_audit"}, before); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -350,7 +351,7 @@ func TestMigrateGoesOn(t *testing.T) {
 	}
 	want := []store.State{
 		{Slug: "one", Mode: "schema", Status: "active", Version: latest, Latest: latest},
-		{Slug: "two", Mode: "schema", Status: "active", Version: latest - 1, Latest: latest, Error: "why"},
+		{Slug: "two", Mode: "schema", Status: "active", Version: before, Latest: latest, Error: "why"},
 		{Slug: "three", Mode: "schema", Status: "active", Version: latest, Latest: latest},
 	}
 	check := func() {

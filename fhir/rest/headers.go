@@ -14,6 +14,7 @@ import (
 type preference struct {
 	returns  string // "minimal", "representation", "OperationOutcome" or ""
 	handling string // "strict", "lenient" or ""
+	async    bool   // respond-async
 }
 
 // parsePrefer reads the fields of Prefer. What it does not know it passes
@@ -29,6 +30,8 @@ func parsePrefer(fields []string) preference {
 				if p.returns == "" && (value == "minimal" || value == "representation" || value == "OperationOutcome") {
 					p.returns = value
 				}
+			case "respond-async":
+				p.async = true
 			case "handling":
 				if p.handling == "" && (value == "strict" || value == "lenient") {
 					p.handling = value

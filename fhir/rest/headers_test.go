@@ -20,12 +20,13 @@ func TestThePreferenceIsReadInEverySpelling(t *testing.T) {
 	}{
 		{"nothing is preferred without the header", nil, preference{}},
 		{"one preference", []string{"return=minimal"}, preference{returns: "minimal"}},
-		{"two in one field", []string{"return=representation; handling=strict"}, preference{"representation", "strict"}},
-		{"two with a comma and white space", []string{"handling = lenient , return=OperationOutcome"}, preference{"OperationOutcome", "lenient"}},
-		{"two fields", []string{"handling=lenient", "return=minimal"}, preference{"minimal", "lenient"}},
+		{"two in one field", []string{"return=representation; handling=strict"}, preference{returns: "representation", handling: "strict"}},
+		{"two with a comma and white space", []string{"handling = lenient , return=OperationOutcome"}, preference{returns: "OperationOutcome", handling: "lenient"}},
+		{"two fields", []string{"handling=lenient", "return=minimal"}, preference{returns: "minimal", handling: "lenient"}},
 		{"a quoted value", []string{`return="minimal"`}, preference{returns: "minimal"}},
 		{"the first word counts", []string{"return=minimal, return=representation"}, preference{returns: "minimal"}},
-		{"what is not known is passed over", []string{"respond-async, return=everything, wait=5"}, preference{}},
+		{"what is not known is passed over", []string{"respond-sync, return=everything, wait=5"}, preference{}},
+		{"an answer for later", []string{"respond-async, return=minimal"}, preference{returns: "minimal", async: true}},
 	} {
 		t.Run(tt.claim, func(t *testing.T) {
 			if diff := cmp.Diff(tt.want, parsePrefer(tt.fields), cmp.AllowUnexported(preference{})); diff != "" {

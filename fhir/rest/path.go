@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/tenant"
 )
@@ -21,6 +23,13 @@ func (p place) into(req *request) error {
 	}
 	if req.ref.Type == auditEvent && req.does != fhir.Read && req.does != fhir.SearchType && req.does != fhir.Operation {
 		return fhir.Errorf(fhir.NotSupported, "the audit trail can be read and searched only").WithStatus(http.StatusMethodNotAllowed)
+	}
+	if p.job != "" {
+		id, err := uuid.Parse(p.job)
+		if err != nil {
+			return fhir.Errorf(fhir.NotFound, "malformed id")
+		}
+		req.job = id.String()
 	}
 	if p.id != "" {
 		if !fhir.ValidID(p.id) {

@@ -25,6 +25,7 @@ type request struct {
 	of      string // of a compartment search: a type, or *
 	called  string // the name of the operation, if it is one
 	safe    bool   // GET or HEAD
+	job     string // the id of a deferred request
 
 	query  string // as received, for the audit trail
 	params []search.Param
@@ -73,6 +74,10 @@ type response struct {
 	body        []byte
 	contentType string // "" is that of FHIR
 	applied     string // the preference that was met
+
+	// Of the asynchronous pattern.
+	contentLocation, progress string
+	expires                   time.Time
 }
 
 // decode reads the path, the parameters, the headers and the body.

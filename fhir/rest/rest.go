@@ -103,6 +103,7 @@ type server struct {
 	routes    *router
 	described sync.Map // described → what describes the API of a tenant
 	bodies    *semaphore.Weighted
+	later     *later
 }
 
 func newServer(cfg Config) *server {
@@ -120,7 +121,7 @@ func newServer(cfg Config) *server {
 		cfg.Now = time.Now
 	}
 	cfg.Limits = cfg.Limits.orDefault()
-	return &server{Config: cfg, routes: newRouter(), bodies: semaphore.NewWeighted(int64(cfg.Limits.Bodies))}
+	return &server{Config: cfg, routes: newRouter(), bodies: semaphore.NewWeighted(int64(cfg.Limits.Bodies)), later: newLater()}
 }
 
 // A route is a line of the table of what is served.
@@ -173,6 +174,9 @@ func table() []route {
 
 		{method: "POST", path: "", does: fhir.Transaction, whole: batchOrTransaction},
 
+		{method: "GET", path: "/_async/:job", does: fhir.Operation, whole: pollAsync},
+		{method: "DELETE", path: "/_async/:job", does: fhir.Operation, whole: cancelAsync},
+
 		{method: "GET", path: "/$:op", does: fhir.Operation},
 		{method: "POST", path: "/$:op", does: fhir.Operation},
 		{method: "GET", path: "/:type/$:op", does: fhir.Operation},
@@ -212,7 +216,7 @@ type place struct {
 	route               *route
 	pattern             string
 	tenant, typ, id, of string
-	version             string
+	version, job        string
 }
 
 // errNoRoute says that a path leads nowhere. A *fhir.Error with status 405
@@ -234,12 +238,12 @@ func (r *router) find(method, path string) (place, string, error) {
 	r.echo.Router().Find(method, path, c)
 	p := place{
 		pattern: c.Path(), tenant: c.Param("tenant"), typ: c.Param("type"), id: c.Param("id"),
-		of: c.Param("of"), version: c.Param("version"),
+		of: c.Param("of"), version: c.Param("version"), job: c.Param("job"),
 	}
 	p.route = r.table[method+" "+p.pattern]
 	switch {
 	case p.route == nil:
-	case p.route.does == fhir.Operation:
+	case p.route.does == fhir.Operation && p.route.whole == nil:
 		return r.operation(p, method, c.Param("op"))
 	default:
 		return p, "", nil

@@ -518,7 +518,7 @@ func TestEveryRouteWantsAToken(t *testing.T) {
 	for _, rt := range table() {
 		t.Run(rt.method+" "+rt.path, func(t *testing.T) {
 			c := &client{a, t, storetest.A1, "nonsense"}
-			path := strings.NewReplacer(":type", "Patient", ":id", "p1", ":version", "1", ":of", "Observation", ":op", "x").Replace(rt.path)
+			path := strings.NewReplacer(":type", "Patient", ":id", "p1", ":version", "1", ":of", "Observation", ":op", "x", ":job", "x").Replace(rt.path)
 			w := c.do(rt.method, path, "{}")
 			if want := map[bool]int{true: 200, false: 401}[rt.public != nil]; w.Code != want {
 				t.Errorf("got %d %s", w.Code, w.Body)

@@ -115,7 +115,7 @@ func (c *call) run(ctx context.Context) (*response, error) {
 	if err := c.decode(ctx); err != nil {
 		return nil, err
 	}
-	return c.dispatch(ctx, c.place.route, c.req)
+	return c.perhapsLater(ctx)
 }
 
 // authenticate earns the Grant. Public documents need none, but whoever shows
@@ -183,6 +183,11 @@ func (s *server) dispatch(ctx context.Context, rt *route, req *request) (resp *r
 			return nil, err
 		}
 	}
+	return s.perform(ctx, rt, req)
+}
+
+// perform does what a request asks that was parsed.
+func (s *server) perform(ctx context.Context, rt *route, req *request) (resp *response, err error) {
 	switch {
 	case rt.public != nil:
 		req.tenant = req.grant.Tenant()

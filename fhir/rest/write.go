@@ -61,8 +61,22 @@ func (c *call) headers(h http.Header, resp *response) {
 	if resp.location != "" {
 		h.Set("Location", resp.location)
 	}
-	if resp.applied != "" {
+	switch resp.applied {
+	case "":
+	case "respond-async":
+		h.Set("Preference-Applied", resp.applied)
+	default:
 		h.Set("Preference-Applied", "return="+resp.applied)
+	}
+	if resp.contentLocation != "" {
+		h.Set("Content-Location", resp.contentLocation)
+	}
+	if resp.progress != "" {
+		h.Set("X-Progress", resp.progress)
+		h.Set("Retry-After", "1")
+	}
+	if !resp.expires.IsZero() {
+		h.Set("Expires", resp.expires.UTC().Format(http.TimeFormat))
 	}
 }
 
@@ -89,7 +103,7 @@ func (c *call) cors(h http.Header) {
 	default:
 		return
 	}
-	h.Set("Access-Control-Expose-Headers", "ETag, Location, Content-Location, Last-Modified, Preference-Applied, X-Request-Id")
+	h.Set("Access-Control-Expose-Headers", "ETag, Location, Content-Location, Expires, Last-Modified, Preference-Applied, Retry-After, X-Progress, X-Request-Id")
 	if c.http.Method == http.MethodOptions {
 		h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, PATCH, DELETE")
 		h.Set("Access-Control-Allow-Headers", "Accept, Authorization, Content-Type, If-Match, If-Modified-Since, If-None-Exist, If-None-Match, Prefer, X-Request-Id")
