@@ -202,11 +202,7 @@ func (n Node) Children() iter.Seq[Node] { return slices.Values(n.appendChildren(
 // choice. There are none if the element cannot have such a child.
 // https://hl7.org/fhir/R4/fhirpath.html#polymorphism
 func (n Node) Child(name string) iter.Seq[Node] {
-	t, _ := n.object()
-	if t == nil {
-		return slices.Values[[]Node](nil)
-	}
-	return slices.Values(n.appendChild(nil, t.Choice(name)))
+	return slices.Values(n.AppendChild(nil, name))
 }
 
 // elementType is the type of what stands beside a primitive value.
@@ -234,6 +230,18 @@ func members(v *fastjson.Value) *fastjson.Object {
 		return nil
 	}
 	return o
+}
+
+// AppendChildren is Children into a slice that the caller uses again.
+func (n Node) AppendChildren(out []Node) []Node { return n.appendChildren(out) }
+
+// AppendChild is Child into a slice that the caller uses again.
+func (n Node) AppendChild(out []Node, name string) []Node {
+	t, _ := n.object()
+	if t == nil {
+		return out
+	}
+	return n.appendChild(out, t.Choice(name))
 }
 
 func (n *Node) appendChildren(out []Node) []Node {

@@ -58,7 +58,7 @@ type Options struct {
 // value of d. The structure of d is for fhir/validate; where it is broken
 // there may be faults more or fewer. It fails when ctx ends.
 func (v *Validator) Validate(ctx context.Context, d *fhir.Document, o Options) ([]fhir.Issue, error) {
-	r := &run{v: v, ctx: ctx, options: o, place: o.Place, checked: map[checkedKey]bool{}, trying: map[checkedKey]bool{}}
+	r := &run{v: v, ctx: ctx, options: o, place: o.Place}
 	if r.place == "" {
 		r.place = string(d.Type)
 	}

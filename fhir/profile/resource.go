@@ -62,9 +62,16 @@ func (r *run) object(n path.Node, b *bundle) {
 	if t := n.ComplexType(); t != nil {
 		r.evaluate(n, rulesOfR4().ofType[t])
 	}
-	for c := range n.Children() {
-		r.in(c, func() { r.value(n, c, b) })
+	begin := len(r.nodes)
+	r.nodes = n.AppendChildren(r.nodes)
+	end := len(r.nodes)
+	for i := begin; i < end; i++ {
+		c := r.nodes[i]
+		r.at = append(r.at, c)
+		r.value(n, c, b)
+		r.at = r.at[:len(r.at)-1]
 	}
+	r.nodes = r.nodes[:begin]
 }
 
 // value holds one value, c in n, against the base definitions.

@@ -28,6 +28,7 @@ type run struct {
 
 	place string      // of the document
 	at    []path.Node // the way from there
+	nodes []path.Node // children of what is walked, at each level
 	scope *scope
 
 	issues  []fhir.Issue

@@ -17,19 +17,22 @@ func (r *run) against(p *profile, n path.Node) {
 	if p.root == nil || !r.step() {
 		return
 	}
-	key, done := checkedKey{n.JSON(), p}, r.checked
+	key, done := checkedKey{n.JSON(), p}, &r.checked
 	if r.trial {
-		done = r.trying
+		done = &r.trying
 	}
-	if done[key] {
+	if (*done)[key] {
 		return
+	}
+	if *done == nil {
+		*done = map[checkedKey]bool{}
 	}
 	if r.nested++; r.nested > maxNested {
 		r.fault(fhir.TooCostly, "profiles are nested more than %d deep", maxNested)
 		r.nested--
 		return
 	}
-	done[key] = true
+	(*done)[key] = true
 	r.node(p.root, n)
 	r.nested--
 	delete(r.trying, key)
@@ -65,28 +68,19 @@ func (r *run) node(n *node, v path.Node) {
 
 // element holds the values that a child of parent has against n.
 func (r *run) element(n *node, parent path.Node) {
-	var few [8]path.Node
-	values := few[:0]
-	for v := range child(parent, n.name) {
-		values = append(values, v)
-	}
+	begin := len(r.nodes)
+	r.nodes = parent.AppendChild(r.nodes, n.name)
+	values := r.nodes[begin:len(r.nodes):len(r.nodes)]
 	r.count(n, parent, len(values))
 	for _, v := range values {
-		if v.Element() == nil {
-			r.node(n, v)
-			continue
-		}
-		r.in(v, func() { r.node(n, v) })
+		r.at = append(r.at, v)
+		r.node(n, v)
+		r.at = r.at[:len(r.at)-1]
 	}
 	if n.slicing != nil {
 		r.sliced(n, parent, values)
 	}
-}
-
-// child yields the children of parent with the name. The value of a primitive
-// is called value.
-func child(parent path.Node, name string) func(func(path.Node) bool) {
-	return parent.Child(name)
+	r.nodes = r.nodes[:begin]
 }
 
 // count holds the number of values against the cardinality.
