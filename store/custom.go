@@ -171,7 +171,8 @@ func (db *DB) readCustom(ctx context.Context, x *tenantCustom, g *smart.Grant) (
 type indexJob struct {
 	name      string
 	state     search.CustomState
-	parameter *search.CustomParameter // nil for the index made again
+	parameter *search.CustomParameter // nil for the index made again, of which
+	request   IndexRequest            // says what was asked for
 	done, of  int64
 }
 
@@ -208,13 +209,13 @@ func (db *DB) indexJobs(ctx context.Context, g *smart.Grant) (jobs []indexJob, g
 				return nil
 			}
 			j := indexJob{name: *name, state: jobStates[*state], done: *done, of: *of}
-			if j.name != allJob {
-				if j.parameter, err = openParameter(set, g.Tenant(), j.name, sealed); err != nil {
-					return err
-				}
+			if j.name == allJob {
+				j.request, err = openRequest(set, g.Tenant(), sealed)
+			} else {
+				j.parameter, err = openParameter(set, g.Tenant(), j.name, sealed)
 			}
 			jobs = append(jobs, j)
-			return nil
+			return err
 		})
 		return err
 	})
@@ -379,6 +380,11 @@ func (db *DB) SearchParameters(ctx context.Context, g *smart.Grant) ([]SearchPar
 	if err != nil {
 		return nil, err
 	}
+	return w.status(jobs), nil
+}
+
+// status says how far the parameters are.
+func (w *wantedParameters) status(jobs []indexJob) []SearchParameterStatus {
 	list := slices.Clone(w.refused)
 	known := map[string]bool{}
 	for _, j := range jobs {
@@ -395,7 +401,7 @@ func (db *DB) SearchParameters(ctx context.Context, g *smart.Grant) ([]SearchPar
 		}
 	}
 	slices.SortStableFunc(list, func(a, b SearchParameterStatus) int { return strings.Compare(a.URL, b.URL) })
-	return list, nil
+	return list
 }
 
 func (j indexJob) percent() int {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -27,40 +28,36 @@ type Indexer struct {
 	Tenants func(context.Context) ([]*tenant.Tenant, error)
 	// Every is how often all tenants are looked at. Default 2s.
 	Every time.Duration
+	// Requests returns what operators asked for, by tenant; nil if there is
+	// nobody to ask.
+	Requests func(context.Context) (map[tenant.ID]IndexRequest, error)
+	// Report is told how far the work is, when that changes. It may be nil.
+	Report func(context.Context, tenant.ID, IndexStatus) error
 	// Batch is how many resources are indexed in one transaction, which
 	// writers of these wait for. Default 200.
 	Batch int
+	// Part is how many resources are held against the index in one pass over
+	// it, when it is made again. Default 20,000.
+	Part int
 	// Turn bounds how long one tenant is worked on while others wait. Default 1s.
 	Turn time.Duration
 
 	Log *slog.Logger // default slog.Default
 
-	settled map[string]bool // steps before which no older transaction is left
+	settled  map[string]bool // steps before which no older transaction is left
+	reported map[tenant.ID]string
+	requests map[tenant.ID]IndexRequest
+	idle     map[tenant.ID]visit
 }
 
 // Run works until ctx is done.
 func (x *Indexer) Run(ctx context.Context) {
-	if x.Every == 0 {
-		x.Every = 2 * time.Second
-	}
-	log := x.Log
-	if log == nil {
-		log = slog.Default()
+	x.Every = cmp.Or(x.Every, 2*time.Second)
+	if x.Log == nil {
+		x.Log = slog.Default()
 	}
 	for ctx.Err() == nil {
-		busy := false
-		list, err := x.Tenants(ctx)
-		if err != nil && ctx.Err() == nil {
-			log.Error("listing tenants for the search index", "cause", gate.Scrub(err))
-		}
-		for _, t := range list {
-			more, err := x.Tend(ctx, t)
-			if err != nil && ctx.Err() == nil {
-				log.Error("working on the search index", "tenant", t.Slug.String(), "cause", gate.Scrub(err))
-			}
-			busy = busy || more && err == nil
-		}
-		if busy {
+		if busy := x.round(ctx); busy {
 			continue
 		}
 		select {
@@ -68,6 +65,61 @@ func (x *Indexer) Run(ctx context.Context) {
 		case <-time.After(x.Every):
 		}
 	}
+}
+
+// round gives each tenant its turn.
+func (x *Indexer) round(ctx context.Context) (busy bool) {
+	list, err := x.Tenants(ctx)
+	x.failed(ctx, "listing tenants for the search index", "", err)
+	if x.Requests != nil && err == nil {
+		x.requests, err = x.Requests(ctx)
+		x.failed(ctx, "reading requests for the search index", "", err)
+	}
+	for _, t := range list {
+		now := x.stateOf(t)
+		if last, ok := x.idle[t.ID]; ok && last.same(now) {
+			continue
+		}
+		more, err := x.Tend(ctx, t)
+		if err == nil {
+			err = x.report(ctx, t)
+		}
+		x.failed(ctx, "working on the search index", t.Slug.String(), err)
+		busy = busy || more && err == nil
+		delete(x.idle, t.ID)
+		if !more && err == nil {
+			if x.idle == nil {
+				x.idle = map[tenant.ID]visit{}
+			}
+			x.idle[t.ID] = now
+		}
+	}
+	return busy
+}
+
+func (x *Indexer) failed(ctx context.Context, doing, slug string, err error) {
+	if err != nil && ctx.Err() == nil {
+		x.Log.Error(doing, "tenant", slug, "cause", gate.Scrub(err))
+	}
+}
+
+// A visit is what was known of a tenant when nothing was left to do for it.
+type visit struct {
+	rules, packages, request int64
+	at                       time.Time
+}
+
+// idleFor is how long a tenant is left alone whose rules nobody is known to
+// have changed: another process may have.
+const idleFor = 10 * time.Second
+
+func (x *Indexer) stateOf(t *tenant.Tenant) visit {
+	_, rules := x.DB.rules.of(t.ID).look()
+	return visit{rules, t.Packages, x.requests[t.ID].Number, time.Now()}
+}
+
+func (v visit) same(now visit) bool {
+	return now.at.Sub(v.at) < idleFor && v.rules == now.rules && v.packages == now.packages && v.request == now.request
 }
 
 // Tend does what is to be done for the tenant, for as long as its turn is.
@@ -84,6 +136,12 @@ func (x *Indexer) Tend(ctx context.Context, t *tenant.Tenant) (more bool, err er
 	}
 	for _, j := range jobs {
 		if j.state == search.CustomReady {
+			continue
+		}
+		if j.parameter == nil {
+			if done, err := x.again(ctx, t, j); err != nil || !done {
+				return true, err
+			}
 			continue
 		}
 		if err := x.settle(ctx, t, fmt.Sprint(t.ID, j.name, j.state, generation)); err != nil {
@@ -134,13 +192,45 @@ func (x *Indexer) plan(ctx context.Context, t *tenant.Tenant) ([]indexJob, int64
 			gone = append(gone, j)
 		}
 	}
-	if len(come)+len(gone) == 0 {
+	r, asked := x.requests[t.ID]
+	asked = asked && !slices.ContainsFunc(jobs, func(j indexJob) bool { return j.parameter == nil && j.request.Number >= r.Number })
+	if len(come)+len(gone) == 0 && !asked {
 		return jobs, generation, nil
 	}
-	if err := x.register(ctx, t, w, come, gone); err != nil {
-		return nil, 0, err
+	if asked {
+		if err := x.request(ctx, t, r); err != nil {
+			return nil, 0, err
+		}
+	}
+	if len(come)+len(gone) > 0 {
+		if err := x.register(ctx, t, w, come, gone); err != nil {
+			return nil, 0, err
+		}
 	}
 	return x.DB.indexJobs(ctx, g)
+}
+
+// report tells how far the work is.
+func (x *Indexer) report(ctx context.Context, t *tenant.Tenant) error {
+	if x.Report == nil {
+		return nil
+	}
+	s, err := x.DB.IndexStatus(ctx, smart.IndexJob(t, ""))
+	if err != nil {
+		return err
+	}
+	text := fmt.Sprintf("%+v %+v", s.Parameters, s.Reindex)
+	if x.reported[t.ID] == text {
+		return nil
+	}
+	if err := x.Report(ctx, t.ID, s); err != nil {
+		return err
+	}
+	if x.reported == nil {
+		x.reported = map[tenant.ID]string{}
+	}
+	x.reported[t.ID] = text
+	return nil
 }
 
 // update runs fn in a transaction of the tenant's own work on its index.

@@ -342,7 +342,7 @@ func TestMigrateGoesOn(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := owner.Exec(t.Context(), `CREATE TABLE t2.audit ()`); err != nil {
+	if _, err := owner.Exec(t.Context(), `CREATE TABLE t2.index_generation ()`); err != nil {
 		t.Fatal(err)
 	}
 
@@ -371,7 +371,7 @@ func TestMigrateGoesOn(t *testing.T) {
 	}
 	check()
 
-	if _, err := owner.Exec(t.Context(), `DROP TABLE t2.audit`); err != nil {
+	if _, err := owner.Exec(t.Context(), `DROP TABLE t2.index_generation`); err != nil {
 		t.Fatal(err)
 	}
 	if err := m.Migrate(t.Context()); err != nil {
