@@ -15,7 +15,8 @@ import (
 
 // capabilities answers with the CapabilityStatement of the tenant's API. It is
 // made of the tables that serve and of the tenant's packages, and holds nothing
-// else of the tenant but its URLs.
+// else of the tenant but its URLs; for who shows a token of the tenant also the
+// search parameters that it adds.
 // https://hl7.org/fhir/R4/http.html#capabilities
 // https://hl7.org/fhir/R4/capabilitystatement.html
 func capabilities(ctx context.Context, s *server, req *request) (*response, error) {
@@ -36,37 +37,51 @@ func capabilities(ctx context.Context, s *server, req *request) (*response, erro
 }
 
 // described names a document that describes the API of a tenant.
-type described struct{ base, what string }
+type described struct {
+	base, what string
+	inside     bool // for the tenant's clients, not for strangers
+}
 
 // A description is such a document. It holds as long as the tenant has the
-// same packages.
+// same packages and search parameters.
 type description struct {
-	packages int64
-	body     []byte
+	packages, generation int64
+	body                 []byte
 }
 
 // describe answers with a document, which is made once.
 func (s *server) describe(ctx context.Context, req *request, what string, make func(guides, string) []byte) (*response, error) {
-	key := described{req.base, what}
-	if d, ok := s.described.Load(key); ok && d.(description).packages == req.tenant.Packages {
-		return &response{status: http.StatusOK, body: d.(description).body}, nil
+	key := described{req.base, what, req.grant != nil && req.grant.Principal() != ""}
+	g := guides{base: req.base, custom: req.custom}
+	if key.inside && g.custom == nil {
+		var err error
+		if g.custom, err = s.DB.Custom(ctx, req.grant); err != nil {
+			return nil, err
+		}
+	}
+	d := description{packages: req.tenant.Packages}
+	if g.custom != nil {
+		d.generation = g.custom.Generation
+	}
+	if known, ok := s.described.Load(key); ok && known.(description).packages == d.packages && known.(description).generation == d.generation {
+		return &response{status: http.StatusOK, body: known.(description).body}, nil
 	}
 	set, packages, err := s.DB.PackageDefinitions(ctx, req.tenant)
 	if err != nil {
 		return nil, fmt.Errorf("reading a tenant's packages: %w", err)
 	}
-	g := guides{base: req.base}
 	if len(packages) > 0 {
 		g.read(set)
 	}
-	body := make(g, what)
-	s.described.Store(key, description{req.tenant.Packages, body})
-	return &response{status: http.StatusOK, body: body}, nil
+	d.body = make(g, what)
+	s.described.Store(key, d)
+	return &response{status: http.StatusOK, body: d.body}, nil
 }
 
-// Guides are what the packages of a tenant add to its API.
+// Guides are what a tenant adds to its API, by packages and by itself.
 type guides struct {
 	base     string // of the API
+	custom   *search.Custom
 	guides   []string
 	servers  []string // the CapabilityStatements that they ask servers to meet
 	profiles map[fhir.Type][]string
@@ -247,6 +262,9 @@ func (s *server) statement(g guides, mode string) []byte {
 		}
 		c := claim(t)
 		c.SupportedProfile = g.profiles[t]
+		for _, p := range g.custom.Parameters(t) {
+			c.SearchParam = append(c.SearchParam, searchParam{p.Name, p.Definition, p.Type})
+		}
 		r.Resource = append(r.Resource, c)
 	}
 	b, _ := json.Marshal(st) // there is nothing in it that cannot be written

@@ -150,6 +150,7 @@ func table() []route {
 	return []route{
 		{method: "GET", path: "/metadata", does: fhir.Capabilities, public: capabilities},
 		{method: "GET", path: "/.well-known/smart-configuration", does: fhir.Capabilities, public: smartConfiguration},
+		{method: "GET", path: "/openapi.json", does: fhir.Capabilities, public: openAPI},
 
 		{method: "GET", path: "/:type/:id", does: fhir.Read, look: read},
 		{method: "GET", path: "/:type/:id/_history/:version", does: fhir.Vread, look: vread},
