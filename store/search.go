@@ -226,17 +226,20 @@ func (v *View) plans(do fhir.Interaction, q *search.Query) ([]plan, error) {
 			return nil, fhir.Errorf(fhir.Forbidden, "the token does not allow a search of the system")
 		}
 	}
+	if q.Contained.Any() {
+		if _, err := v.gate.Permit(do, q.Type); err != nil {
+			return nil, err
+		}
+		containers := search.Containers()
+		types = slices.DeleteFunc(v.grant.Types(do), func(t fhir.Type) bool { return !slices.Contains(containers, t) })
+	}
 	var plans []plan
 	for _, t := range types {
 		p, err := v.gate.Permit(do, t)
 		if err != nil {
 			return nil, err
 		}
-		asked := q.Where
-		if q.Type == "" {
-			asked = search.On(t, asked)
-		}
-		where := search.Simplify(and(asked, p.Where()))
+		where := search.Simplify(and(q.On(t), p.Where()))
 		if search.Equal(where, search.Or{}) {
 			continue // nothing can meet it
 		}

@@ -51,7 +51,7 @@ func (req *request) strict() search.Options {
 }
 
 // notCriteria are the parameters of search that choose no resources.
-var notCriteria = []string{"_sort", "_count", "_offset", "_total", "_include", "_revinclude", "_summary", "_elements", "_type", "_page"}
+var notCriteria = []string{"_sort", "_count", "_offset", "_total", "_include", "_revinclude", "_summary", "_elements", "_type", "_contained", "_containedType", "_page"}
 
 // parseConditional reads the criteria in the URL, and what else the
 // interaction has.

@@ -38,6 +38,9 @@ func searchQuery(on fhir.Type, req *request) (*search.Query, error) {
 	if err != nil {
 		return nil, err
 	}
+	if q.Contained.Any() && (req.of != "" || req.does != fhir.SearchType) {
+		return nil, fhir.Errorf(fhir.NotSupported, "the parameter _contained is for searches of a type, not of a compartment and not in operations")
+	}
 	if slices.Contains(q.Types, auditEvent) {
 		return nil, fhir.Errorf(fhir.NotSupported, "the audit trail is searched by itself, at /AuditEvent")
 	}
@@ -68,7 +71,13 @@ func answerSearch(ctx context.Context, v *store.View, req *request, q *search.Qu
 		b.total(*page.Total)
 	}
 	b.links(req.pages(q.Applied, page.Next)...)
-	b.page(req, page)
+	if q.Contained.Parts {
+		if err := b.parts(req, q, page); err != nil {
+			return nil, err
+		}
+	} else {
+		b.page(req, page)
+	}
 	if len(q.Ignored) > 0 {
 		b.entry().resource(ignored(q.Ignored)).mode("outcome").end()
 	}
@@ -83,6 +92,40 @@ func (b *bundle) page(req *request, page *store.Page) {
 	for _, r := range page.Included {
 		b.entry().fullURL(req.base, r.Ref).resource(req.showIncluded(r.Ref.Type, r.Body)).mode("include").end()
 	}
+}
+
+// parts adds the contained resources that a search found, and with
+// _contained=both what it found beside them. A contained resource is named by
+// its place in the container.
+// https://hl7.org/fhir/R4/search.html#contained
+func (b *bundle) parts(req *request, q *search.Query, page *store.Page) error {
+	for _, r := range page.Matches {
+		ok, err := req.matches(q.Where, r)
+		if err != nil {
+			return err
+		}
+		if ok && q.Contained.Both && r.Ref.Type == q.Type {
+			b.entry().fullURL(req.base, r.Ref).resource(req.show(r.Ref.Type, r.Body)).mode("match").end()
+		}
+		d, err := fhir.Reopen(r.Body)
+		if err != nil {
+			return err
+		}
+		found, err := search.Schema{Base: req.base}.Contained(d, q.Type, q.Where)
+		if err != nil {
+			return err
+		}
+		at := 0
+		elements(member(r.Body, "contained"), func(part []byte) bool {
+			if slices.Contains(found, at) {
+				b.entry().raw(`"fullUrl":`).text(req.base + "/" + r.Ref.String() + "#" + text(member(part, "id"))).raw(`,`)
+				b.resource(req.show(q.Type, part)).mode("match").end()
+			}
+			at++
+			return true
+		})
+	}
+	return nil
 }
 
 func pageOfSearch(ctx context.Context, v *store.View, req *request, q *search.Query) (*store.Page, error) {

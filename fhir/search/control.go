@@ -28,6 +28,8 @@ func init() { // the members refer to controls through Parse
 		"_revinclude": (*reader).include,
 		"_type":       (*reader).typed,
 		"_contained":  (*reader).contained,
+
+		"_containedType": (*reader).containedType,
 	}
 }
 
@@ -39,12 +41,24 @@ func (r *reader) typed(p Param) error {
 	return nil
 }
 
-// contained reads _contained: contained resources are not searched.
+// contained reads _contained.
 // https://hl7.org/fhir/R4/search.html#contained
 func (r *reader) contained(p Param) error {
-	if p.Value != "false" {
-		return unsupported(p.Name, "can be false only")
+	c := &r.query.Contained
+	switch p.Value {
+	case "false", "true", "both":
+		c.Only, c.Both = p.Value == "true", p.Value == "both"
+		return nil
 	}
+	return invalid(p.Name, "must be false, true or both")
+}
+
+// containedType reads _containedType.
+func (r *reader) containedType(p Param) error {
+	if p.Value != "container" && p.Value != "contained" {
+		return invalid(p.Name, "must be container or contained")
+	}
+	r.query.Contained.Parts = p.Value == "contained"
 	return nil
 }
 

@@ -32,10 +32,13 @@ func (s Schema) index(tb *table, d *fhir.Document) *Terms {
 	}
 	x.resource(tb, d)
 	x.pair(tb)
-	if tb.worded {
-		x.words(d.Type)
+	if tb.whole {
+		x.contained(d.Type)
+		if worded[d.Type] {
+			x.words(d.Type)
+		}
 	}
-	x.terms.tree = d.Tree
+	x.terms.tree, x.terms.schema = d.Tree, s
 	x.terms.Time = mainDate(tb, x.terms)
 	x.terms.dedupe()
 	return x.terms

@@ -57,6 +57,8 @@ func matches(e Expr, r *fhir.Resource, t *Terms) (bool, error) {
 		return e.holds(t), nil
 	case HasWords:
 		return e.holds(t), nil
+	case HasContained:
+		return e.holds(r, t)
 	case Other:
 		return e.holds(t), nil
 	case Present:
@@ -135,7 +137,7 @@ func Exact(e Expr) bool {
 		return Exact(e.X)
 	case HasText:
 		return e.Exact()
-	case Within, HasWords, Other:
+	case Within, HasWords, Other, HasContained:
 		return false
 	}
 	return true

@@ -56,6 +56,9 @@ func Parse(t fhir.Type, params []Param, o Options) (*Query, error) {
 		return nil, invalid("_summary", "cannot be text together with includes")
 	}
 	q.Where = Simplify(where)
+	if err := q.checkContained(); err != nil {
+		return nil, err
+	}
 	if *o.used {
 		q.Custom = o.Custom
 	}

@@ -9,8 +9,10 @@ type Query struct {
 	Type  fhir.Type
 	Types []fhir.Type // from _type; empty means every type
 
-	Where Expr // never nil
-	Sort  []SortKey
+	Where Expr // never nil; On says what it asks of each type
+	// Contained says whether contained resources are searched.
+	Contained Containment
+	Sort      []SortKey
 
 	// Count is the page size asked for by _count; -1 if none was.
 	Count int

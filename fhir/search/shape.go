@@ -37,6 +37,8 @@ func Shape(e Expr) string {
 		return string(e.Path) + " within a distance?"
 	case HasWords:
 		return "words of " + string(e.Type) + "?"
+	case HasContained:
+		return "contained " + string(e.Type) + " where (" + Shape(e.X) + ")?"
 	case Other:
 		return "another value than of " + Shape(e.X) + "?"
 	case Present:
@@ -110,7 +112,7 @@ func Undecided(e Expr) []string {
 		}
 	case Not:
 		add(Undecided(e.X)...)
-	case HasText, HasWords, Within, Other:
+	case HasText, HasWords, Within, Other, HasContained:
 		if !Exact(e) {
 			add(strings.TrimSuffix(Shape(e), "?"))
 		}

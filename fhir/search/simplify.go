@@ -69,6 +69,9 @@ func Equal(a, b Expr) bool {
 	case ReverseChain:
 		b, ok := b.(ReverseChain)
 		return ok && a.Type == b.Type && a.Canonical == b.Canonical && a.Pair == b.Pair && slices.Equal(a.Paths, b.Paths) && Equal(a.X, b.X)
+	case HasContained:
+		b, ok := b.(HasContained)
+		return ok && a.In == b.In && a.Type == b.Type && Equal(a.X, b.X)
 	case Other:
 		b, ok := b.(Other)
 		return ok && Equal(a.X, b.X)

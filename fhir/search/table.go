@@ -20,7 +20,7 @@ type table struct {
 	pairs      map[Path][]Path // tokens paired with the reference at a Path
 	hotNumbers map[Path][]Path // numbers joined with the token at a Path
 	single     map[Path]bool   // elements that a resource has once at most
-	worded     bool            // the words of a resource are indexed
+	whole      bool            // it is of all that is indexed
 	dynamic    []dynamic       // parameters that FHIRPath evaluates
 }
 
@@ -149,7 +149,7 @@ func newTable(t fhir.Type, custom ...stated) *table {
 		byCode: map[string]*parameter{},
 		root:   &node{},
 		single: map[Path]bool{},
-		worded: worded[t],
+		whole:  true,
 	}
 	bit := 0
 	for i := range r4.SearchParameters(t) {

@@ -34,8 +34,10 @@ type Terms struct {
 	// prefixes are checked on, on the opened body.
 	Strings []String
 
-	// tree is the resource, in which words are looked for.
-	tree value
+	// tree is the resource, in which words and contained resources are looked
+	// for; schema is that of its tenant.
+	tree   value
+	schema Schema
 }
 
 // MaxTerms bounds the terms of one resource, so that a small body made for the
