@@ -50,7 +50,7 @@ func boundary(high bool) func(*run, *call, []Node, []Node) ([]Node, error) {
 			if !ok {
 				return nil, nil
 			}
-			return r.one(Node{val: &Quantity{d, v.Unit, v.Calendar}}), nil
+			return r.one(Node{val: &Quantity{Value: d, Unit: v.Unit, Calendar: v.Calendar}}), nil
 		}
 		d, ok := asDecimal(v)
 		if !ok {

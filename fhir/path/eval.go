@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/cordon-fhir/cordon/fhir"
-	"github.com/cordon-fhir/cordon/fhir/r4"
 	"github.com/cordon-fhir/cordon/fhir/ucum"
 )
 
@@ -212,7 +211,7 @@ type member struct {
 	name string
 	// typ is set if the name is that of a type, which can begin a path.
 	typ  typeName
-	memo choiceMemo
+	last atomic.Pointer[child] // what name stood for last
 }
 
 func newMember(at pos, on expr, name string) *member {
@@ -249,9 +248,13 @@ func (m *member) eval(r *run, focus []Node) ([]Node, error) {
 		if t == nil {
 			continue
 		}
-		elems := m.memo.choice(t, m.name)
-		known = known || len(elems) > 0
-		out = n.appendChild(out, elems)
+		c := m.last.Load()
+		if c == nil || c.of != t {
+			c = elementsOf(t, m.name)
+			m.last.Store(c)
+		}
+		known = known || len(c.elems) > 0
+		out = n.appendChild(out, c.elems)
 	}
 	if r.ctx.Strict && !known && len(in) > 0 {
 		return nil, m.fault("an element of its type has no such child")
@@ -428,30 +431,4 @@ func filter(in []Node, keep func(Node) bool) []Node {
 		return out
 	}
 	return in
-}
-
-// A choiceMemo remembers the elements that a name stands for in the type where
-// it was last looked up.
-type choiceMemo struct{ last atomic.Pointer[chosen] }
-
-// chosen is what choice answered last.
-type chosen struct {
-	t     *r4.Type
-	elems []r4.Element
-}
-
-// choice returns the elements of t that name stands for: those of value[x] for
-// value. A choice has no child that is named with its type, such as
-// valueQuantity.
-// https://hl7.org/fhir/R4/fhirpath.html#polymorphism
-func (m *choiceMemo) choice(t *r4.Type, name string) []r4.Element {
-	if c := m.last.Load(); c != nil && c.t == t {
-		return c.elems
-	}
-	elems := t.Choice(name)
-	if len(elems) > 0 && elems[0].ChoiceNumber() != 0 && elems[0].Name == name {
-		elems = nil
-	}
-	m.last.Store(&chosen{t, elems})
-	return elems
 }

@@ -1,9 +1,6 @@
 package path
 
-import (
-	"errors"
-	"regexp"
-)
+import "errors"
 
 // A function is one that expressions can call.
 // http://hl7.org/fhirpath/N1/#functions
@@ -35,8 +32,8 @@ type call struct {
 	name  string
 	fn    function
 	args  []expr
-	regex *regexp.Regexp // of an argument that is a literal
-	desc  []bool         // of sort, for each argument
+	regex *regex // of an argument that is a literal
+	desc  []bool // of sort, for each argument
 }
 
 // prepare does what can be done before evaluation.

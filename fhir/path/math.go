@@ -90,7 +90,7 @@ func abs(v any) any {
 	case int64:
 		return max(v, -v)
 	case *Quantity:
-		return &Quantity{new(apd.Decimal).Abs(v.Value), v.Unit, v.Calendar}
+		return &Quantity{Value: new(apd.Decimal).Abs(v.Value), Unit: v.Unit, Calendar: v.Calendar}
 	}
 	return new(apd.Decimal).Abs(v.(*apd.Decimal))
 }
@@ -197,7 +197,7 @@ func round(r *run, c *call, in, focus []Node) ([]Node, error) {
 	case !ok:
 		return nil, nil
 	case isQuantity:
-		return r.one(Node{val: &Quantity{d, q.Unit, q.Calendar}}), nil
+		return r.one(Node{val: &Quantity{Value: d, Unit: q.Unit, Calendar: q.Calendar}}), nil
 	}
 	return r.one(Node{val: d}), nil
 }

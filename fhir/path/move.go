@@ -35,7 +35,7 @@ func (p pos) move(t Time, q *Quantity, sign int64) (any, error) {
 	if word == "" {
 		for w, code := range calendarUCUM {
 			// A year or month of UCUM is so many seconds, not one of the calendar.
-			if code == q.Unit && w != "year" && w != "month" {
+			if code == q.Unit && (q.inFHIR || w != "year" && w != "month") {
 				word = w
 			}
 		}

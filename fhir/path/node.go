@@ -4,6 +4,7 @@ import (
 	"iter"
 	"log/slog"
 	"slices"
+	"sync"
 
 	"github.com/cockroachdb/apd/v3"
 	"github.com/valyala/fastjson"
@@ -205,6 +206,49 @@ func (n Node) Child(name string) iter.Seq[Node] {
 	return slices.Values(n.AppendChild(nil, name))
 }
 
+// A child is what a name stands for in a type.
+type child struct {
+	of    *r4.Type
+	elems []r4.Element
+}
+
+type childKey struct {
+	of   *r4.Type
+	name string
+}
+
+// childTable has all of them.
+var childTable = sync.OnceValue(func() map[childKey]*child {
+	m := make(map[childKey]*child)
+	types := r4.Types()
+	for i := range types {
+		t := &types[i]
+		list := t.Elements()
+		for i := range list {
+			e := &list[i]
+			if e.ChoiceNumber() == 0 {
+				m[childKey{t, e.Name}] = &child{t, list[i : i+1]}
+			} else if key := (childKey{t, e.Choice()}); m[key] == nil {
+				m[key] = &child{t, t.Choice(e.Choice())}
+			}
+		}
+	}
+	return m
+})
+
+// elementsOf returns the elements of t that name stands for: those of value[x]
+// for value. A choice has no child that is named with its type, such as
+// valueQuantity.
+// https://hl7.org/fhir/R4/fhirpath.html#polymorphism
+func elementsOf(t *r4.Type, name string) *child {
+	if c := childTable()[childKey{t, name}]; c != nil {
+		return c
+	}
+	return &noChild
+}
+
+var noChild child
+
 // elementType is the type of what stands beside a primitive value.
 var elementType = r4.TypeOf("Element")
 
@@ -241,7 +285,7 @@ func (n Node) AppendChild(out []Node, name string) []Node {
 	if t == nil {
 		return out
 	}
-	return n.appendChild(out, t.Choice(name))
+	return n.appendChild(out, elementsOf(t, name).elems)
 }
 
 func (n *Node) appendChildren(out []Node) []Node {

@@ -511,7 +511,7 @@ func (s *sign) eval(r *run, focus []Node) ([]Node, error) {
 	case *apd.Decimal:
 		return r.one(Node{val: new(apd.Decimal).Neg(v)}), nil
 	case *Quantity:
-		return r.one(Node{val: &Quantity{new(apd.Decimal).Neg(v.Value), v.Unit, v.Calendar}}), nil
+		return r.one(Node{val: &Quantity{Value: new(apd.Decimal).Neg(v.Value), Unit: v.Unit, Calendar: v.Calendar}}), nil
 	}
 	return nil, s.fault("a sign before what is no number")
 }

@@ -69,6 +69,7 @@ func TestFHIR(t *testing.T) {
 		{"a type can begin a path", "Patient.name.count() = DomainResource.name.count()", true},
 		{"another type yields nothing", "Observation.name.empty()", true},
 		{"a date is moved by months of the calendar", "birthDate + 2 months = @1975-02-25", true},
+		{"a date is moved by the age in a resource", "birthDate + extension.value.first() = @1976-12-25", true},
 		{"the 31st moved to a shorter month is its last day", "@2020-01-31 + 1 month = @2020-02-29", true},
 		{"a year is moved by 24 months as by two years", "@2014 + 24 months = @2016", true},
 		{"days reach over centuries", "@1700-01-01 + 150000 days > @2100", true},
@@ -159,6 +160,7 @@ func TestHostileExpressionsEnd(t *testing.T) {
 		"2.power(100000000).power(1000000000)",
 		"9.9.power(200).power(200)",
 		"'" + strings.Repeat("a", 9000) + "'.matches('(a|aa)+$b')",
+		"(1|2|3|4|5|6|7|8).select('" + strings.Repeat("a", 9000) + "'.replace('a', 'aaaaaaaaaaaaaaaaaaaaaaaaaa').matches('(.{400}x){2}$'))",
 	} {
 		start := time.Now()
 		e, err := Parse(text)

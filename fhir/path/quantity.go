@@ -16,6 +16,10 @@ type Quantity struct {
 	Value    *apd.Decimal
 	Unit     string
 	Calendar bool
+
+	// inFHIR says that it is in a resource, where years and months are always
+	// those of the calendar.
+	inFHIR bool
 }
 
 // calendar maps the words for calendar durations to their singular.
@@ -46,7 +50,7 @@ func (n Node) quantity() *Quantity {
 	if d == nil || n.json.Exists("comparator") {
 		return nil
 	}
-	q := &Quantity{Value: d, Unit: text(n.json, "unit")}
+	q := &Quantity{Value: d, Unit: text(n.json, "unit"), inFHIR: true}
 	if text(n.json, "system") == ucum.System {
 		q.Unit = text(n.json, "code")
 	}
@@ -117,7 +121,7 @@ func (q *Quantity) in(p *Quantity) (*Quantity, bool) {
 		return q, true
 	}
 	v, units := q.base()
-	one, others := (&Quantity{apd.New(1, 0), p.Unit, p.Calendar}).base()
+	one, others := (&Quantity{Value: apd.New(1, 0), Unit: p.Unit, Calendar: p.Calendar}).base()
 	if units != others {
 		return nil, false
 	}
@@ -129,7 +133,7 @@ func (q *Quantity) in(p *Quantity) (*Quantity, bool) {
 		v.Quo(v, one)
 	}
 	d, ok := fromRational(v)
-	return &Quantity{d, p.Unit, p.Calendar}, ok
+	return &Quantity{Value: d, Unit: p.Unit, Calendar: p.Calendar}, ok
 }
 
 // fromRational returns r as a decimal, rounded if it has none.

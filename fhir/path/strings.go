@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"html"
 	"regexp"
+	"regexp/syntax"
 	"strings"
 	"unicode/utf8"
 )
@@ -136,25 +137,40 @@ func replace(r *run, c *call, in, focus []Node) ([]Node, error) {
 // maxRegex is how long a regular expression may be.
 const maxRegex = 2000
 
+// A regex is a regular expression, and how many states it has: matching takes
+// time in proportion to their product with the length of the text.
+type regex struct {
+	*regexp.Regexp
+	states int
+}
+
 // compile reads a regular expression. A dot matches also line breaks.
 // http://hl7.org/fhirpath/N1/#matchesregex-string-boolean
-func (c *call) compile(s string) (*regexp.Regexp, error) {
+func (c *call) compile(s string) (*regex, error) {
 	if len(s) > maxRegex {
 		return nil, c.fault("a regular expression longer than %d bytes", maxRegex)
 	}
 	if c.name == "matchesFull" {
 		s = `\A(?:` + s + `)\z`
 	}
-	re, err := regexp.Compile("(?s)" + s)
+	s = "(?s)" + s
+	re, err := regexp.Compile(s)
 	if err != nil {
 		return nil, c.fault("a regular expression that is malformed or not of RE2")
 	}
-	return re, nil
+	parsed, err := syntax.Parse(s, syntax.Perl)
+	if err != nil {
+		return nil, c.fault("a regular expression that is malformed or not of RE2")
+	}
+	program, err := syntax.Compile(parsed.Simplify())
+	if err != nil {
+		return nil, c.fault("a regular expression that is malformed or not of RE2")
+	}
+	return &regex{re, len(program.Inst)}, nil
 }
 
-// regexArg returns the first argument as a regular expression, and the input.
-// Matching takes time in proportion to the product of their lengths.
-func (c *call) regexArg(r *run, in, focus []Node) (s string, re *regexp.Regexp, ok bool, err error) {
+// regexArg returns the input and the first argument as a regular expression.
+func (c *call) regexArg(r *run, in, focus []Node) (s string, re *regex, ok bool, err error) {
 	s, pattern, ok, err := c.strings2(r, in, focus)
 	if err != nil || !ok {
 		return "", nil, false, err
@@ -163,11 +179,11 @@ func (c *call) regexArg(r *run, in, focus []Node) (s string, re *regexp.Regexp, 
 		if re, err = c.compile(pattern); err != nil {
 			return "", nil, false, err
 		}
-		if err := r.step(100 + 10*len(pattern)); err != nil {
+		if err := r.step(100 + 10*re.states); err != nil {
 			return "", nil, false, err
 		}
 	}
-	return s, re, true, r.step(len(s) * (len(pattern) + 1) / 64)
+	return s, re, true, r.step(len(s) / 64 * re.states)
 }
 
 func matches(r *run, c *call, in, focus []Node) ([]Node, error) {

@@ -80,6 +80,9 @@ func TypeOf(path string) *Type {
 	return &types[i]
 }
 
+// Types returns all types, sorted by path. They must not be changed.
+func Types() []Type { return types[:] }
+
 // ElementOf returns the element of the type at path that JSON names so, nil if
 // there is none.
 func ElementOf(path, name string) *Element {
