@@ -53,7 +53,7 @@ func packages(t testing.TB) []goPackage {
 var mayImport = map[string][]string{
 	// leaves
 	"fhir":               {},
-	"fhir/profile":       {"fhir", "fhir/canonical", "fhir/path", "fhir/r4", "fhir/terminology"},
+	"fhir/profile":       {"fhir", "fhir/canonical", "fhir/path", "fhir/r4", "fhir/terminology", "fhir/ucum"},
 	"fhir/path":          {"fhir", "fhir/r4", "fhir/ucum", "fhir/validate"},
 	"fhir/terminology":   {"fhir", "fhir/canonical", "fhir/ucum"},
 	"fhir/r4":            {"fhir"},

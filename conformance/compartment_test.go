@@ -19,7 +19,7 @@ const hiddenID = "of-b"
 var ofPatientB = map[fhir.Type]string{
 	"Account":                     `"status":"active","subject":[PB]`,
 	"AdverseEvent":                `"actuality":"actual","subject":PB`,
-	"AllergyIntolerance":          `"patient":PB`,
+	"AllergyIntolerance":          `"clinicalStatus":{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/allergyintolerance-clinical","code":"active"}]},"patient":PB`,
 	"Appointment":                 `"status":"proposed","participant":[{"actor":PB,"status":"accepted"}]`,
 	"AppointmentResponse":         `"appointment":{"reference":"Appointment/of-b"},"actor":PB,"participantStatus":"accepted"`,
 	"Basic":                       `"code":CC,"subject":PB`,

@@ -282,7 +282,9 @@ func TestErrors(t *testing.T) {
 			c.header.Set("Content-Type", kind)
 			p.want(p.send(c), 415)
 		}
-		p.want(p.send(p.as("backend", "POST", "/Patient", `{"resourceType":"Patient"}`).with("Content-Type", "application/fhir+xml")), 400)
+		notXML := p.as("backend", "POST", "/Patient", `{"resourceType":"Patient"}`)
+		notXML.header.Set("Content-Type", "application/fhir+xml")
+		p.want(p.send(notXML), 400)
 		p.want(p.send(p.as("backend", "POST", "/Patient", `{"resourceType":"Patient"}`).with("Content-Encoding", "br")), 415)
 		p.want(p.send(p.as("backend", "POST", "/Patient", strings.Repeat("[", 100_000))), 400)
 		p.want(p.send(p.as("backend", "POST", "/Patient", strings.Repeat(`{"a":`, 100_000))), 400)
