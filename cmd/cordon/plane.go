@@ -99,7 +99,8 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 			api.ServeHTTP(w, r)
 		}
 	}))
-	p.work(&store.Indexer{DB: p.db, Tenants: lookedAfter(registry, tenants, cfg.region), Log: cfg.log})
+	p.work(&store.Indexer{DB: p.db, Tenants: lookedAfter(registry, tenants, cfg.region),
+		Requests: registry.IndexRequests, Report: registry.ReportIndex, Log: cfg.log})
 	cfg.ops.check("registry", registry.Ping)
 	cfg.ops.check("database", p.db.Ping)
 	return p, nil
