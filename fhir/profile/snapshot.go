@@ -215,11 +215,13 @@ func (g *snapshotter) slice(e *element, name, typ string) (*element, error) {
 			return g.slice(s, name, typ)
 		}
 	}
-	s, err := g.clone(e)
+	whole := *e
+	whole.slicing, whole.slices = nil, nil
+	s, err := g.clone(&whole)
 	if err != nil {
 		return nil, err
 	}
-	s.slice, s.slicing, s.slices, s.min = name, nil, nil, 0
+	s.slice, s.min = name, 0
 	s.id = e.id + ":" + name
 	if typ == "" && strings.HasSuffix(e.path, "[x]") {
 		typ = e.typeNamed(name)

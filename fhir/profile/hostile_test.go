@@ -1,0 +1,117 @@
+package profile_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/canonical"
+	"github.com/cordon-fhir/cordon/fhir/profile"
+)
+
+// Definitions that lead in circles, that explode, or that make no sense end in
+// issues, soon. T218
+func TestHostileProfilesEnd(t *testing.T) {
+	chain := make([]string, 0, 50)
+	for i := range 50 {
+		chain = append(chain, strings.Replace(derived(fmt.Sprintf("chain%d", i), "Patient", `{"path":"Patient.name","min":1}`),
+			"http://hl7.org/fhir/StructureDefinition/Patient", fmt.Sprintf("%schain%d", here, i+1), 1))
+	}
+	circle := strings.Replace(derived("it", "Patient", `{"path":"Patient.name","min":1}`), "http://hl7.org/fhir/StructureDefinition/Patient", here+"it", 1)
+	var unfolds strings.Builder
+	path := "Questionnaire.item"
+	for range 200 {
+		unfolds.WriteString(`{"path":"` + path + `","min":1},`)
+		path += ".item"
+	}
+	many := make([]string, 3000)
+	for i := range many {
+		many[i] = fmt.Sprintf(`{"system":"urn:%d","value":"x"}`, i)
+	}
+	var slices strings.Builder
+	slices.WriteString(`{"path":"Patient.identifier","slicing":{"discriminator":[{"type":"value","path":"system"}],"rules":"open"}}`)
+	for i := range 1500 {
+		fmt.Fprintf(&slices, `,{"id":"Patient.identifier:s%d","path":"Patient.identifier","sliceName":"s%d"},{"id":"Patient.identifier:s%d.system","path":"Patient.identifier.system","fixedUri":"urn:x%d"}`, i, i, i, i)
+	}
+	const contained = `{"resourceType":"Observation","status":"final","code":{"text":"x"},"contained":[
+		{"resourceType":"Patient","id":"p","link":[{"type":"seealso","other":{"reference":"#p"}}]}],"subject":{"reference":"#p"}}`
+	for _, tt := range []struct {
+		claim, says, body string
+		definitions       []string
+	}{
+		{"a profile derived from itself", "derived from itself", identified(a), []string{circle}},
+		{"one derived from another by fifty steps", "steps", identified(a), append(chain, strings.Replace(derived("it", "Patient", `{"path":"Patient.name","min":1}`), "http://hl7.org/fhir/StructureDefinition/Patient", here+"chain0", 1))},
+		{"one derived from what is not known", "not known here", identified(a), []string{strings.Replace(circle, `"baseDefinition":"`+here+`it"`, `"baseDefinition":"`+here+`nothing"`, 1)}},
+		{"one that unfolds without end", "", `{"resourceType":"Questionnaire","status":"draft","item":[{"linkId":"1","type":"group"}]}`, []string{derived("it", "Questionnaire", strings.TrimSuffix(unfolds.String(), ","))}},
+		{"many slices and many values", "too long", identified(many...), []string{derived("it", "Patient", slices.String())}},
+		{"references in a circle", "", contained, []string{
+			derived("it", "Observation", `{"path":"Observation.subject","type":[{"code":"Reference","targetProfile":["`+here+`link"]}]}`),
+			derived("link", "Patient", `{"path":"Patient.link.other","type":[{"code":"Reference","targetProfile":["`+here+`link"]}]}`),
+		}},
+		{"a regular expression that backtracks", "x-1", `{"resourceType":"Patient","name":[{"family":"` + strings.Repeat("a", 50_000) + `!"}]}`, []string{
+			derived("it", "Patient", `{"path":"Patient.name","constraint":[{"key":"x-1","severity":"error","expression":"family.matches('^(a+)+$')"}]}`)}},
+		{"an invariant that explodes", "x-1", identified(many...), []string{
+			derived("it", "Patient", `{"path":"Patient","constraint":[{"key":"x-1","severity":"error","expression":"repeat(children()|descendants()).select(%resource.descendants().descendants()).count() < 0"}]}`)}},
+		{"no snapshot that is a tree", "not in the order", identified(a), []string{strings.Replace(derived("it", "Patient", `{"path":"Patient.name.family"},{"path":"Patient"}`), "differential", "snapshot", 1)}},
+		{"a differential of another type", "not of the type", identified(a), []string{derived("it", "Patient", `{"path":"Observation.code"}`)}},
+		{"elements that there are not", "does not have", identified(a), []string{derived("it", "Patient", `{"path":"Patient.colour"}`)}},
+	} {
+		t.Run(tt.claim, func(t *testing.T) {
+			begun := time.Now()
+			v := profile.New(setOf(t, tt.definitions...), nil)
+			issues := validate1(t, v, parse(t, []byte(tt.body)), profile.Options{Profiles: []string{here + "it"}})
+			if took := time.Since(begun); took > 10*time.Second {
+				t.Errorf("it took %v", took)
+			}
+			if tt.says != "" && !strings.Contains((&fhir.Error{Issues: issues}).Error(), tt.says) {
+				t.Errorf("got %v", issues)
+			}
+		})
+	}
+}
+
+// Faults without number are reported up to a bound.
+func TestIssuesAreBounded(t *testing.T) {
+	v := profile.New(canonical.Core(), nil)
+	contacts := strings.Repeat(`{"gender":"male"},`, 5000)
+	issues := validate1(t, v, parse(t, []byte(`{"resourceType":"Patient","contact":[`+strings.TrimSuffix(contacts, ",")+`]}`)), profile.Options{})
+	if len(issues) < 100 || len(issues) > 300 {
+		t.Errorf("%d issues", len(issues))
+	}
+}
+
+// FuzzValidate holds that no resource and no profile make validation panic, and
+// that nothing of the resource is in its words.
+func FuzzValidate(f *testing.F) {
+	f.Add([]byte(identified(a, b)), `{"path":"Patient.name","min":1}`)
+	for _, r := range rules {
+		if r.typ == "Patient" {
+			for body := range r.faults {
+				f.Add([]byte(body), r.elements)
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, body []byte, elements string) {
+		d, err := fhir.Parse(body, fhir.Limits{Bytes: 1 << 16})
+		if err != nil {
+			return
+		}
+		set := canonical.Core()
+		if definition, err := canonical.New([]byte(derived("it", "Patient", elements))); err == nil {
+			set = canonical.NewSet(set, []*canonical.Definition{definition})
+		}
+		issues, err := profile.New(set, nil).Validate(t.Context(), d, profile.Options{Claimed: true, MustSupport: true, Profiles: []string{here + "it"}})
+		var known *fhir.Error
+		if err != nil && !errors.As(err, &known) {
+			t.Fatal(err)
+		}
+		for _, i := range issues {
+			if len(i.Expression) != 1 || i.Diagnostics == "" || i.Code == "" {
+				t.Errorf("an issue lacks something: %+v", i)
+			}
+		}
+	})
+}
