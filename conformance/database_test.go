@@ -37,7 +37,7 @@ const servers = `
 	), tenanted AS (
 		SELECT c.oid, n.nspname || '.' || c.relname AS name, c.relname, c.relrowsecurity, c.relforcerowsecurity
 		FROM   pg_class c JOIN place n ON n.oid = c.relnamespace
-		WHERE  c.relkind IN ('r', 'p') AND c.relname NOT IN ('signer', 'schema_migrations')
+		WHERE  c.relkind IN ('r', 'p') AND c.relname NOT IN ('signer', 'binding', 'schema_migrations')
 	)`
 
 var catalogChecks = []catalogCheck{
@@ -102,9 +102,9 @@ var catalogChecks = []catalogCheck{
 		UNION ALL SELECT r.rolname || ' may change or remove entries of ' || t.name
 		FROM   tenanted t CROSS JOIN runs r
 		WHERE  t.relname IN ('audit', 'history', 'change') AND (has_table_privilege(r.oid, t.oid, 'UPDATE') OR has_table_privilege(r.oid, t.oid, 'DELETE'))
-		UNION ALL SELECT r.rolname || ' reads the secret of ' || n.nspname
+		UNION ALL SELECT r.rolname || ' reads the secrets in ' || n.nspname || '.' || c.relname
 		FROM   pg_class c JOIN place n ON n.oid = c.relnamespace CROSS JOIN runs r
-		WHERE  c.relname = 'signer' AND (has_table_privilege(r.oid, c.oid, 'SELECT') OR has_any_column_privilege(r.oid, c.oid, 'SELECT'))
+		WHERE  c.relname IN ('signer', 'binding') AND (has_table_privilege(r.oid, c.oid, 'SELECT') OR has_any_column_privilege(r.oid, c.oid, 'SELECT'))
 		UNION ALL SELECT r.rolname || ' makes things in schema ' || n.nspname
 		FROM   pg_namespace n CROSS JOIN runs r WHERE n.nspname !~ '^pg_(temp|toast)' AND has_schema_privilege(r.oid, n.oid, 'CREATE')
 		UNION ALL SELECT r.rolname || ' makes schemas or temporary tables in ' || d.datname

@@ -303,6 +303,7 @@ func TestTheTenantIsSigned(t *testing.T) {
 			"another's number, this signature":  other + good[strings.Index(good, "."):],
 			"signed with another secret":        signed(make([]byte, 32), x.ID.String()),
 			"signed with no secret":             signed(nil, x.ID.String()),
+			"signed, of no tenant there":        signed(x.Placement.Signer, "2000000000"),
 			"a signature in capitals":           strings.ToUpper(good),
 			"something behind it":               good + "0",
 			"a space before it":                 " " + good,
@@ -366,14 +367,18 @@ func TestTheTenantIsSigned(t *testing.T) {
 		t.Run(slug+": the secret is nobody's to read", func(t *testing.T) {
 			for _, url := range []string{appURL(f, x), auditURL(f, x)} {
 				conn := connect(t, url)
-				if got := code(t, conn, `SELECT secret FROM `+x.Placement.Schema+`.signer`); got != "42501" {
-					t.Errorf("got %s, want 42501", got)
+				for _, secret := range []string{`SELECT secret FROM ` + x.Placement.Schema + `.signer`, `SELECT setting FROM ` + x.Placement.Schema + `.binding`} {
+					if got := code(t, conn, secret); got != "42501" {
+						t.Errorf("%s: got %s, want 42501", secret, got)
+					}
 				}
 			}
 			conn := connect(t, appURL(f, x))
 			bind(t, conn, x, good)
-			if got := code(t, conn, `SELECT secret FROM `+x.Placement.Schema+`.signer`); got != "42501" {
-				t.Errorf("got %s, want 42501", got)
+			for _, secret := range []string{`SELECT secret FROM ` + x.Placement.Schema + `.signer`, `SELECT count(*) FROM ` + x.Placement.Schema + `.binding`} {
+				if got := code(t, conn, secret); got != "42501" {
+					t.Errorf("%s: got %s, want 42501", secret, got)
+				}
 			}
 			if got := query[string](t, conn, `SELECT prosrc FROM pg_proc WHERE proname = 'tenant'`); strings.Contains(strings.Join(got, ""), hex.EncodeToString(x.Placement.Signer)) {
 				t.Error("the secret is in the source of a function")

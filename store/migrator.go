@@ -231,8 +231,30 @@ func (m *Migrator) Bootstrap(ctx context.Context) error {
 	if err := m.migrateRegistry(ctx); err != nil {
 		return err
 	}
-	_, _, err = m.place(ctx, m.shared())
+	sharing, err := m.sharing(ctx)
+	if err != nil {
+		return err
+	}
+	_, _, err = m.place(ctx, m.shared(), sharing...)
 	return err
+}
+
+// sharing returns the numbers of the tenants in the place that is shared.
+func (m *Migrator) sharing(ctx context.Context) ([]int32, error) {
+	rows, err := m.registry.QueryContext(ctx, `SELECT id FROM registry.tenant WHERE mode = 'shared' ORDER BY id`)
+	if err != nil {
+		return nil, fmt.Errorf("listing tenants: %w", err)
+	}
+	defer rows.Close()
+	var numbers []int32
+	for rows.Next() {
+		var n int32
+		if err := rows.Scan(&n); err != nil {
+			return nil, fmt.Errorf("listing tenants: %w", err)
+		}
+		numbers = append(numbers, n)
+	}
+	return numbers, rows.Err()
 }
 
 // makeDatabase makes a database that only the roles may connect to, and in
@@ -316,9 +338,10 @@ func (m *Migrator) site(mode tenant.Mode, id int32) site {
 	return m.shared()
 }
 
-// place brings the tables at s to the newest shape and returns the secret that
-// signs tenant numbers there, which it makes if there is none.
-func (m *Migrator) place(ctx context.Context, s site) (version uint, signer []byte, err error) {
+// place brings the tables at s to the newest shape, for the tenants with the
+// numbers, and returns the secret that signs tenant numbers there, which it
+// makes if there is none.
+func (m *Migrator) place(ctx context.Context, s site, numbers ...int32) (version uint, signer []byte, err error) {
 	err = m.on(ctx, s.database, func(conn *sql.Conn) error {
 		version, err = migrations.Up(ctx, conn, migrations.Placement, s.names)
 		if err != nil {
@@ -332,6 +355,14 @@ func (m *Migrator) place(ctx context.Context, s site) (version uint, signer []by
 		}
 		if err := conn.QueryRowContext(ctx, `SELECT secret FROM `+table).Scan(&signer); err != nil {
 			return fmt.Errorf("reading the signer of schema %s: %w", s.names.Schema, err)
+		}
+		// What the gate signs is what binds: see the function tenant().
+		if _, err := conn.ExecContext(ctx, `
+			INSERT INTO `+s.names.Schema+`.binding (setting, number)
+			SELECT n || '.' || encode(sha256($1::bytea || sha256($1::bytea || convert_to(n::text, 'UTF8'))), 'hex'), n
+			FROM   unnest($2::int[]) AS n
+			ON     CONFLICT DO NOTHING`, signer, numbers); err != nil {
+			return fmt.Errorf("letting tenants into schema %s: %w", s.names.Schema, err)
 		}
 		return nil
 	})
@@ -416,12 +447,7 @@ func (m *Migrator) Migrate(ctx context.Context) error {
 }
 
 func (m *Migrator) migrateTenant(ctx context.Context, id int32, mode tenant.Mode) error {
-	s := m.site(mode, id)
-	var version uint
-	err := m.on(ctx, s.database, func(conn *sql.Conn) (err error) {
-		version, err = migrations.Up(ctx, conn, migrations.Placement, s.names)
-		return err
-	})
+	version, _, err := m.place(ctx, m.site(mode, id), id)
 	text := ""
 	if err != nil {
 		text = err.Error()

@@ -106,7 +106,7 @@ func (m *Migrator) provision(ctx context.Context, conn *sql.Conn, slug string) e
 	if err != nil {
 		return err
 	}
-	version, signer, err := m.place(ctx, m.site(t.Mode, t.ID.Int()))
+	version, signer, err := m.place(ctx, m.site(t.Mode, t.ID.Int()), t.ID.Int())
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,7 @@ import (
 )
 
 // sign returns the tenant's number with the proof that it comes from here, in
-// the form that the tenant() function of the database checks. Whoever can run
+// the form that the tenant() function of the database knows it by. Whoever can run
 // SQL as the server's role, but does not know the secret, cannot make the
 // setting for another tenant.
 func sign(secret []byte, id tenant.ID) string {
