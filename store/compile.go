@@ -17,6 +17,15 @@ import (
 type compiler struct {
 	v    *View
 	rows gate.Row // names given so far
+	// followed is a chain whose targets were looked up already.
+	followed *reached
+}
+
+// reached is the targets of a chain, as View.targets returns them.
+type reached struct {
+	chain    search.Chain
+	targets  []int64
+	complete bool
 }
 
 // A scope is what a condition is on: rows of one resource.
@@ -26,6 +35,7 @@ type scope struct {
 	res    gate.Row // the row of resource
 	alone  bool     // no other condition has an index to begin with
 	few    bool     // the anchor has few rows: conditions are looked up for each
+	custom bool     // the statement is to be planned for its values
 	needs  *bool    // set when a condition uses res
 }
 
@@ -300,19 +310,19 @@ func (c *compiler) chain(ctx context.Context, s scope, e search.Chain) (gate.Cla
 	if e.Canonical {
 		return c.citing(ctx, s, p, e, inner)
 	}
-	keys := make([]int64, len(e.Paths))
-	for i, path := range e.Paths {
-		keys[i] = c.v.refKey(path, search.Token{})
+	keys := c.v.linkKeys(e)
+	f := c.followed
+	if f == nil || !search.Equal(f.chain, e) {
+		f = &reached{chain: e}
+		if f.targets, f.complete, err = c.v.targets(ctx, p, e.Type, inner); err != nil {
+			return gate.Clause{}, err
+		}
 	}
-	targets, complete, err := c.v.targets(ctx, p, e.Type, inner)
-	if err != nil {
-		return gate.Clause{}, err
-	}
-	if complete {
-		if len(targets) == 0 {
+	if f.complete {
+		if len(f.targets) == 0 {
 			return never, nil
 		}
-		return c.refs(s, keys, targets), nil
+		return c.refs(s, keys, f.targets), nil
 	}
 	x, y := c.row(), c.row()
 	needs := true
@@ -325,6 +335,47 @@ func (c *compiler) chain(ctx context.Context, s scope, e search.Chain) (gate.Cla
 		gate.SQL(`AND`), y.Col("type"), gate.SQL(`= ? AND NOT`, e.Type.Number()), y.Col("deleted"),
 		gate.SQL(`WHERE`), x.Col("tenant_id"), gate.SQL(`= $1 AND`), oneOf(x.Col("key"), keys), gate.SQL(`AND`), same(x, s),
 		gate.SQL(`AND`), cond, gate.SQL(`)`)), nil
+}
+
+// linkKeys returns the keys of the references that the chain goes by.
+func (v *View) linkKeys(e search.Chain) []int64 {
+	keys := make([]int64, len(e.Paths))
+	for i, path := range e.Paths {
+		keys[i] = v.refKey(path, search.Token{})
+	}
+	return keys
+}
+
+// maxPatients is of how many patients, found by a chain, the references are
+// begun with.
+const maxPatients = 20
+
+// A beginning is rows that a statement begins with. They are known if there are
+// few of them.
+type beginning struct {
+	known       bool
+	from, where gate.Clause
+}
+
+// beginAt begins a statement with the references to the patients that a chain
+// finds, if they are few: then it needs no plan of its own, which costs more
+// than running it.
+func (c *compiler) beginAt(ctx context.Context, s *scope, e search.Chain) (beginning, error) {
+	p, err := c.v.gate.Permit(fhir.SearchType, e.Type)
+	if err != nil {
+		return beginning{}, err
+	}
+	f := &reached{chain: e}
+	if f.targets, f.complete, err = c.v.targets(ctx, p, e.Type, and(e.X, p.Where())); err != nil {
+		return beginning{}, err
+	}
+	if c.followed = f; !f.complete || len(f.targets) > maxPatients {
+		return beginning{}, nil
+	}
+	x := c.row()
+	s.anchor, s.few, s.custom = x, true, false
+	return beginning{true, gate.SQL(`~idx_ref`).With(x.Alias()), x.Col("tenant_id").With(gate.SQL(`= $1 AND`),
+		oneOf(x.Col("key"), c.v.linkKeys(e)), gate.SQL(`AND`), oneOf(x.Col("target"), f.targets))}, nil
 }
 
 // reverse holds where a resource for which e.X holds, and which the Grant may

@@ -77,6 +77,8 @@ func (pl plan) beginning() []string {
 		return []string{"begins with every resource of the type, in order"}
 	case at >= 0:
 		return []string{"begins with " + search.Shape(list[at]) + "; looks the rest up for each"}
+	case ofPatients(list, main) >= 0:
+		return []string{fmt.Sprintf("begins with what refers to the patients of the chain, if they are at most %d; looks the rest up for each", maxPatients)}
 	case pl.contested():
 		return []string{"begins with what PostgreSQL takes for the rarest of its conditions; planned for its values each time"}
 	case joins(list) > 0:

@@ -447,6 +447,23 @@ func ofPatient(list search.And, main search.Path) int {
 	return at
 }
 
+// ofPatients returns which member of the conjunction is a chain to patients by
+// an element that is there once at most, where the others can be looked up for
+// one resource; -1 if there is none.
+func ofPatients(list search.And, main search.Path) int {
+	at := -1
+	for i, e := range list {
+		chain, ok := e.(search.Chain)
+		switch {
+		case ok && at < 0 && chain.Type == "Patient" && !chain.Canonical && len(chain.Paths) == 1 && search.IsSingle(chain.Paths[0]):
+			at = i
+		case !looked(e, main):
+			return -1
+		}
+	}
+	return at
+}
+
 // looked reports whether e can be looked up for one resource.
 func looked(e search.Expr, main search.Path) bool {
 	not := func(x search.Expr) bool { return !looked(x, main) }
@@ -490,7 +507,7 @@ func joins(list search.And) int {
 // them; the rest are conditions.
 func (v *View) statement(ctx context.Context, pl plan, resource bool) (from, where gate.Clause, s scope, err error) {
 	c := &compiler{v: v}
-	s = scope{on: pl.on, needs: &resource}
+	s = scope{on: pl.on, needs: &resource, custom: pl.contested()}
 	where = always
 	list, ok := pl.where.(search.And)
 	if !ok {
@@ -502,6 +519,15 @@ func (v *View) statement(ctx context.Context, pl plan, resource bool) (from, whe
 	if at := ofPatient(list, main); at >= 0 {
 		list = slices.Concat(list[at:at+1], list[:at], list[at+1:])
 		left, s.few = 1, true
+	} else if at := ofPatients(list, main); at >= 0 {
+		found, err := c.beginAt(ctx, &s, list[at].(search.Chain))
+		if err != nil {
+			return from, where, s, err
+		}
+		if found.known {
+			list = slices.Concat(list[:at], list[at+1:])
+			left, from, where = 0, found.from, found.where
+		}
 	}
 	for _, e := range list {
 		if left == 0 {
@@ -532,7 +558,7 @@ func (v *View) statement(ctx context.Context, pl plan, resource bool) (from, whe
 		from = from.With(gate.SQL(`,`), table)
 		where = where.With(gate.SQL(`AND`), same(x, s))
 	}
-	s.alone = s.anchor == 0 && !pl.contested()
+	s.alone = s.anchor == 0 && !s.custom
 	for _, e := range rest {
 		x, err := c.cond(ctx, s, e)
 		if err != nil {
@@ -600,7 +626,7 @@ func (v *View) fetch(ctx context.Context, pl plan, o order, after position, n in
 		key = s.anchor.Col("ts")
 	}
 	stmt := gate.SQL(`SELECT r.rid, r.id, r.version, r.updated, r.body, nullif(`).With(key, gate.SQL(`, '-infinity') FROM`), from,
-		gate.SQL(`WHERE`), where, tail, gate.SQL(`LIMIT ?`, n)).Custom(pl.contested())
+		gate.SQL(`WHERE`), where, tail, gate.SQL(`LIMIT ?`, n)).Custom(s.custom)
 	rows, err := v.query(ctx, pl.permit, stmt)
 	if err != nil {
 		return 0, fmt.Errorf("searching %s: %w", pl.on, err)
@@ -642,11 +668,11 @@ func (v *View) total(ctx context.Context, plans []plan) (*int, error) {
 			}
 			continue
 		}
-		from, where, _, err := v.statement(ctx, pl, false)
+		from, where, s, err := v.statement(ctx, pl, false)
 		if err != nil {
 			return nil, err
 		}
-		rows, err := v.query(ctx, pl.permit, gate.SQL(`SELECT count(*) FROM`).With(from, gate.SQL(`WHERE`), where).Custom(pl.contested()))
+		rows, err := v.query(ctx, pl.permit, gate.SQL(`SELECT count(*) FROM`).With(from, gate.SQL(`WHERE`), where).Custom(s.custom))
 		if err != nil {
 			return nil, fmt.Errorf("counting %s: %w", pl.on, err)
 		}

@@ -13,7 +13,7 @@ import (
 // of Time is the order of the element.
 func MainDate(t fhir.Type) (path Path, only bool) {
 	tb := tableOf(t)
-	if tb == nil || len(tb.mainDate) == 0 || !isSingle(tb.mainDate[0]) {
+	if tb == nil || len(tb.mainDate) == 0 || !IsSingle(tb.mainDate[0]) {
 		return "", false
 	}
 	return tb.mainDate[0], len(tb.mainDate) == 1

@@ -350,11 +350,11 @@ func mergeBounds(a And) And {
 		for i, o := range out {
 			switch m := m.(type) {
 			case InDate:
-				if o, ok := o.(InDate); ok && o.Path == m.Path && isSingle(m.Path) {
+				if o, ok := o.(InDate); ok && o.Path == m.Path && IsSingle(m.Path) {
 					out[i], merged = InDate{m.Path, append(slices.Clone(o.Bounds), m.Bounds...)}, true
 				}
 			case InNumber:
-				if o, ok := o.(InNumber); ok && o.Path == m.Path && o.Unit == m.Unit && isSingle(m.Path) {
+				if o, ok := o.(InNumber); ok && o.Path == m.Path && o.Unit == m.Unit && IsSingle(m.Path) {
 					out[i], merged = InNumber{m.Path, m.Unit, append(slices.Clone(o.Bounds), m.Bounds...)}, true
 				}
 			}
@@ -369,7 +369,8 @@ func mergeBounds(a And) And {
 	return out
 }
 
-func isSingle(p Path) bool {
+// IsSingle reports whether a resource has the element once at most.
+func IsSingle(p Path) bool {
 	tb := tableOf(p.of())
 	return tb != nil && tb.single[p]
 }
