@@ -231,12 +231,17 @@ func take(r *run, c *call, in, focus []Node) ([]Node, error) {
 	return slice(in, 0, n), nil
 }
 
-func intersect(r *run, c *call, in, focus []Node) ([]Node, error) {
+// setArg evaluates the first argument as a set.
+func (c *call) setArg(r *run, focus []Node) (*set, error) {
 	other, err := c.args[0].eval(r, focus)
 	if err != nil {
 		return nil, err
 	}
-	s, err := r.newSet(other)
+	return r.newSet(other)
+}
+
+func intersect(r *run, c *call, in, focus []Node) ([]Node, error) {
+	s, err := c.setArg(r, focus)
 	if err != nil {
 		return nil, err
 	}
@@ -254,11 +259,7 @@ func intersect(r *run, c *call, in, focus []Node) ([]Node, error) {
 }
 
 func exclude(r *run, c *call, in, focus []Node) ([]Node, error) {
-	other, err := c.args[0].eval(r, focus)
-	if err != nil {
-		return nil, err
-	}
-	s, err := r.newSet(other)
+	s, err := c.setArg(r, focus)
 	if err != nil {
 		return nil, err
 	}

@@ -449,15 +449,33 @@ func (p pos) scale(x, y any, op arithmetic, units func(a, b ucum.Unit) (ucum.Uni
 }
 
 func wholeDivide(p pos, x, y any) (any, error) {
-	a, b, ok := decimalPair(x, y)
-	if !ok {
-		return nil, p.fault("operands whose types do not fit")
-	}
-	d, ok := compute(exact.QuoInteger, a, b)
-	if !ok {
-		return nil, nil
+	d, ok, err := p.computeNumbers(exact.QuoInteger, x, y)
+	if err != nil || !ok {
+		return nil, err
 	}
 	return wholeNumber(d), nil
+}
+
+func modulo(p pos, x, y any) (any, error) {
+	d, ok, err := p.computeNumbers(exact.Rem, x, y)
+	if err != nil || !ok {
+		return nil, err
+	}
+	_, isInt1 := x.(int64)
+	if _, isInt2 := y.(int64); isInt1 && isInt2 {
+		return wholeNumber(d), nil
+	}
+	return d, nil
+}
+
+// computeNumbers is compute for operands that must be numbers.
+func (p pos) computeNumbers(op arithmetic, x, y any) (d *apd.Decimal, ok bool, err error) {
+	a, b, ok := decimalPair(x, y)
+	if !ok {
+		return nil, false, p.fault("operands whose types do not fit")
+	}
+	d, ok = compute(op, a, b)
+	return d, ok, nil
 }
 
 // wholeNumber returns a decimal as an Integer, nil if it is none.
@@ -467,23 +485,6 @@ func wholeNumber(d *apd.Decimal) any {
 		return nil
 	}
 	return integer(n)
-}
-
-func modulo(p pos, x, y any) (any, error) {
-	a, b, ok := decimalPair(x, y)
-	if !ok {
-		return nil, p.fault("operands whose types do not fit")
-	}
-	d, ok := compute(exact.Rem, a, b)
-	if !ok {
-		return nil, nil
-	}
-	if _, ok := x.(int64); ok {
-		if _, ok := y.(int64); ok {
-			return wholeNumber(d), nil
-		}
-	}
-	return d, nil
 }
 
 // A sign is + or - before an expression.

@@ -269,14 +269,18 @@ func (e *entry) setPatch() error {
 	return nil
 }
 
-// setDocument takes the resource of a create or update.
+// setDocument takes the resource of a create, update, operation or patch.
 func (e *entry) setDocument(ctx context.Context, resource []byte) error {
 	d, err := fhir.Reopen(resource)
 	if err != nil {
 		return clientError(err).At(e.place() + ".resource")
 	}
-	if e.req.does == fhir.Operation {
+	switch e.req.does {
+	case fhir.Operation:
 		e.req.document = d
+		return nil
+	case fhir.Patch:
+		e.req.parameters = d
 		return nil
 	}
 	return e.req.setDocument(ctx, d, e.place()+".resource")

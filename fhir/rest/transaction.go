@@ -157,7 +157,7 @@ func (p *plan) call(e *entry, ref fhir.Ref) error {
 
 // take rewrites the references of the entry's resource and validates it.
 func (p *plan) take(ctx context.Context, e *entry) error {
-	if e.resource != nil && e.req.does != fhir.Patch {
+	if e.resource != nil && e.req.patch == nil {
 		missing := false
 		base, _, absolute := restful(e.fullURL)
 		if !absolute {
@@ -447,7 +447,7 @@ func (r *run) move(ctx context.Context) error {
 		return nil
 	}
 	for _, e := range r.work {
-		if e.req.document == nil || !r.mentions(e.req.document.JSON) {
+		if d := e.content(); d == nil || !r.mentions(d.JSON) {
 			continue
 		}
 		if err := e.replace(func(url string) string { return r.moved[url] }); err != nil {
@@ -489,12 +489,25 @@ func (r *run) mentions(b []byte) bool {
 	return false
 }
 
-// replace rewrites references in the document of e.
+// content returns the resource that e has references in: what is to be
+// written, or the Parameters of a FHIRPath Patch; nil if there is none.
+func (e *entry) content() *fhir.Document {
+	if e.req.parameters != nil {
+		return e.req.parameters
+	}
+	return e.req.document
+}
+
+// replace rewrites references in the content of e.
 func (e *entry) replace(with func(url string) string) error {
 	w := rewriter{target: func(url string, _ bool) string { return with(url) }}
-	d, err := fhir.Reopen(w.rewrite(e.req.document.JSON))
+	d, err := fhir.Reopen(w.rewrite(e.content().JSON))
 	if err != nil {
 		return err
+	}
+	if e.req.parameters != nil {
+		e.req.parameters = d
+		return parsePatch(e.req)
 	}
 	e.req.document = d
 	return nil

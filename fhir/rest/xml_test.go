@@ -3,6 +3,7 @@ package rest
 import (
 	"encoding/json"
 	"encoding/xml"
+	"fmt"
 	"html"
 	"os"
 	"path/filepath"
@@ -63,6 +64,12 @@ func TestXMLIsServedAndTaken(t *testing.T) {
 		"Content-Type", "application/fhir+json").Body.String(), "a patch of JSON", `"gender":"other"`)
 	has(c.must(200, "POST", "", posting("transaction", asking("PATCH", "Patient/"+id, pathPatching(pathOperation("replace", "Patient.gender", "value", `"valueCode":"female"`)))),
 		"Prefer", "return=representation").Body.String(), "a patch in a Bundle", `"gender":"female"`)
+	made := shown(t, c.must(200, "POST", "", posting("transaction", called("urn:uuid:7a1e2f0a-5d0e-4c1a-9a49-1f64f2a1b001", asking("POST", "Organization", `{"resourceType":"Organization","name":"O"}`)),
+		asking("PATCH", "Patient/"+id, pathPatching(pathOperation("add", "Patient", "name", `"valueString":"managingOrganization"`, "value", `"valueReference":{"reference":"urn:uuid:7a1e2f0a-5d0e-4c1a-9a49-1f64f2a1b001"}`)))),
+		"Prefer", "return=representation"))
+	if got := at(made, "entry", 1, "resource", "managingOrganization", "reference"); got != "Organization/"+fmt.Sprint(at(made, "entry", 0, "resource", "id")) {
+		t.Errorf("a reference in a patch of a transaction became %v", got)
+	}
 	c.must(412, "PATCH", "/Patient/"+id, string(patch), append(asXML, "If-Match", `W/"1"`)...)
 	c.must(422, "PATCH", "/Patient/"+id, pathPatching(pathOperation("replace", "Patient.id", "value", `"valueId":"x"`)), "Content-Type", "application/fhir+json")
 	c.must(400, "PATCH", "/Patient/"+id, patient(id, "x"), "Content-Type", "application/fhir+json")
