@@ -30,10 +30,13 @@ func capabilities(ctx context.Context, s *server, req *request) (*response, erro
 			mode = p.Value
 		}
 	}
-	if mode != "full" && mode != "normative" {
-		return nil, fhir.Errorf(fhir.NotSupported, "parameter mode is full or normative")
+	switch mode {
+	case "full", "normative":
+		return s.describe(ctx, req, mode, s.statement)
+	case "terminology":
+		return s.describe(ctx, req, mode, s.terminologyStatement)
 	}
-	return s.describe(ctx, req, mode, s.statement)
+	return nil, fhir.Errorf(fhir.NotSupported, "parameter mode is full, normative or terminology")
 }
 
 // described names a document that describes the API of a tenant.
@@ -70,6 +73,7 @@ func (s *server) describe(ctx context.Context, req *request, what string, make f
 	if err != nil {
 		return nil, fmt.Errorf("reading a tenant's packages: %w", err)
 	}
+	g.set = set
 	if len(packages) > 0 {
 		g.read(set)
 	}
@@ -81,6 +85,7 @@ func (s *server) describe(ctx context.Context, req *request, what string, make f
 // Guides are what a tenant adds to its API, by packages and by itself.
 type guides struct {
 	base     string // of the API
+	set      *canonical.Set
 	custom   *search.Custom
 	guides   []string
 	servers  []string // the CapabilityStatements that they ask servers to meet

@@ -1,12 +1,17 @@
 package rest
 
 import (
+	"cmp"
 	"fmt"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/canonical"
+	"github.com/cordon-fhir/cordon/fhir/profile"
+	"github.com/cordon-fhir/cordon/fhir/validate"
 	"github.com/cordon-fhir/cordon/store/storetest"
 )
 
@@ -174,5 +179,45 @@ func TestTerminologyOperationsAreAudited(t *testing.T) {
 	slices.Sort(seen)
 	if want := []string{"operation 0", "operation 8", "read 0", "update 0"}; !slices.Equal(seen, want) {
 		t.Errorf("the trail has %v, want %v", seen, want)
+	}
+}
+
+// H-52
+func TestTheTerminologyIsDescribed(t *testing.T) {
+	a := newAPI(t)
+	c := a.client(t, storetest.S1, all)
+	c.must(201, "PUT", "/CodeSystem/mine", `{"resourceType":"CodeSystem","id":"mine","url":"http://example.org/CANARY","status":"active","content":"complete","concept":[{"code":"x"}]}`)
+	w := c.must(200, "GET", "/metadata?mode=terminology", "", "Authorization", "")
+	if strings.Contains(w.Body.String(), "CANARY") {
+		t.Error("it tells strangers what the tenant wrote")
+	}
+	said := shown(t, w)
+	systems := map[any]bool{}
+	for _, s := range at(said, "codeSystem").([]any) {
+		systems[at(s, "uri")] = true
+	}
+	for _, url := range []string{"http://hl7.org/fhir/administrative-gender", "http://terminology.hl7.org/CodeSystem/v3-ActCode", "http://unitsofmeasure.org", "urn:iso:std:iso:4217"} {
+		if !systems[url] {
+			t.Errorf("it does not name %s", url)
+		}
+	}
+	if systems["http://snomed.info/sct"] {
+		t.Error("it names a code system without content")
+	}
+	d, err := fhir.Parse(w.Body.Bytes(), fhir.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	issues, err := profile.New(canonical.Core(), nil).Validate(t.Context(), d, profile.Options{Errors: true})
+	if err := cmp.Or(validate.Resource(d), profile.Error(issues), err); err != nil {
+		t.Error(err)
+	}
+	for _, p := range at(said, "expansion", "parameter").([]any) {
+		if name := fmt.Sprint(at(p, "name")); name != "valueSet" && name != "url" {
+			w := c.do("GET", "/ValueSet/$expand?"+name+"=x&url="+genders, "")
+			if strings.Contains(w.Body.String(), "no parameter") {
+				t.Errorf("it claims %s, which is not taken", name)
+			}
+		}
 	}
 }
