@@ -61,7 +61,7 @@ func (b *baseRules) each(typ, choice string, fn func(*elementRules)) {
 // repeats.
 func ofR4(c constraint) bool {
 	switch c.key {
-	case "ele-1", "ext-1", "txt-1", "txt-2", "ref-1", "bdl-8", "que-7", "ras-2":
+	case "ele-1", "ext-1", "txt-1", "txt-2", "ref-1":
 		return true
 	}
 	return strings.HasPrefix(c.key, "dom-") || rulesOfR4().texts[c.key+" "+c.expression]
@@ -74,4 +74,23 @@ func bindingOf(e *r4.Element) *binding {
 		return r.binding
 	}
 	return nil
+}
+
+// corrected are expressions that as they were published are wrong for values
+// that they are not about, or for all, and what takes their place.
+var corrected = map[string]string{
+	// an entry without fullUrl
+	"fullUrl.contains('/_history/').not()": "fullUrl.exists() implies fullUrl.contains('/_history/').not()",
+	// the type of the answer is boolean
+	"operator = 'exists' implies (answer is Boolean)": "operator = 'exists' implies (answer is boolean)",
+	// more than one, it is meant to say
+	"enableWhen.count() > 2 implies enableBehavior.exists()": "enableWhen.count() > 1 implies enableBehavior.exists()",
+	// a prediction without probability, or with a Range
+	"probability is decimal implies (probability as decimal) <= 100": "probability.ofType(decimal).all($this <= 100)",
+	// a resource without name
+	"name.matches('[A-Z]([A-Za-z0-9_]){0,254}')": "name.exists() implies name.matches('^[A-Z]([A-Za-z0-9_]){0,254}$')",
+	// a Period
+	"($this as dateTime).toString().length() >= 8": "($this is dateTime) implies $this.toString().length() >= 8",
+	// elements are no booleans
+	"(component.empty() and hasMember.empty()) implies (dataAbsentReason or value)": "(component.empty() and hasMember.empty()) implies (dataAbsentReason.exists() or value.exists())",
 }

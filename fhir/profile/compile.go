@@ -1,6 +1,7 @@
 package profile
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -285,7 +286,7 @@ func (c *compiler) rules(n *node, e *element) {
 
 // parse reads the expression of a constraint.
 func parse(c constraint) invariant {
-	rule, err := path.Parse(c.expression)
+	rule, err := path.Parse(cmp.Or(corrected[c.expression], c.expression))
 	if err != nil {
 		rule = nil
 	}

@@ -8,6 +8,7 @@ package profile
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/canonical"
@@ -58,7 +59,7 @@ type Options struct {
 // value of d. The structure of d is for fhir/validate; where it is broken
 // there may be faults more or fewer. It fails when ctx ends.
 func (v *Validator) Validate(ctx context.Context, d *fhir.Document, o Options) ([]fhir.Issue, error) {
-	r := &run{v: v, ctx: ctx, options: o, place: o.Place}
+	r := &run{v: v, ctx: ctx, options: o, place: o.Place, begun: time.Now()}
 	if r.place == "" {
 		r.place = string(d.Type)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/valyala/fastjson"
 
@@ -16,8 +17,9 @@ import (
 // Bounds on one validation.
 const (
 	maxIssues = 200
-	maxSteps  = 3_000_000 // values that are looked at, or tried against a slice
-	maxNested = 64        // profiles in profiles
+	maxSteps  = 2_000_000 // values that are looked at, or tried against a slice
+	maxTime   = 2 * time.Second
+	maxNested = 64 // profiles in profiles
 )
 
 // A run is one validation of one document.
@@ -31,16 +33,19 @@ type run struct {
 	nodes []path.Node // children of what is walked, at each level
 	scope *scope
 
-	issues  []fhir.Issue
-	full    bool // nothing more is looked for
-	steps   int
-	nested  int
-	checked map[checkedKey]bool
+	issues    []fhir.Issue
+	full      bool // nothing more is looked for
+	steps     int
+	begun     time.Time
+	evaluated int // invariants
+	nested    int
+	checked   map[checkedKey]bool
 
 	// trial says that it is tried whether something conforms; failed is the
 	// answer so far.
 	trial, failed bool
 	trying        map[checkedKey]bool
+	wants         map[wantedKey][]want
 }
 
 // A checkedKey is a value that was held against a profile.
@@ -58,7 +63,7 @@ func (r *run) step() bool {
 	switch {
 	case r.steps%1024 == 0 && r.ctx.Err() != nil:
 		r.full = true
-	case r.steps > maxSteps:
+	case r.steps > maxSteps || r.steps%1024 == 0 && time.Since(r.begun) > maxTime:
 		r.trial = false
 		r.fault(fhir.TooCostly, "validation would take too long and was stopped")
 		r.full = true
@@ -167,6 +172,10 @@ func (r *run) evaluate(n path.Node, rules []invariant) {
 		}
 		if rule.rule == nil {
 			r.warn(fhir.NotSupported, "%s is not FHIRPath that can be evaluated here, and was not checked", rule.key)
+			continue
+		}
+		if r.evaluated++; r.evaluated%64 == 0 && time.Since(r.begun) > maxTime {
+			r.steps = maxSteps
 			continue
 		}
 		holds, err := rule.rule.Holds(&r.scope.context, n)

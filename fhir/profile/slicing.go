@@ -160,8 +160,8 @@ func (r *run) fits(n *node, v path.Node) bool {
 
 // isIn reports whether v is in the slice s by all discriminators.
 func (r *run) isIn(by *slicer, s *node, v path.Node) bool {
-	for _, d := range by.by {
-		if !r.step() || !r.discriminates(d, s, v) {
+	for i := range by.by {
+		if !r.step() || !r.discriminates(&by.by[i], s, v) {
 			return false
 		}
 	}
@@ -170,8 +170,8 @@ func (r *run) isIn(by *slicer, s *node, v path.Node) bool {
 
 // discriminates reports whether v is in s as far as d tells.
 // https://hl7.org/fhir/R4/valueset-discriminator-type.html
-func (r *run) discriminates(d told, s *node, v path.Node) bool {
-	wanted := r.defined([]*node{s}, d.steps)
+func (r *run) discriminates(d *told, s *node, v path.Node) bool {
+	wanted := r.wanted(d, s)
 	values := r.reached(v, d.steps)
 	switch d.kind {
 	case "value", "pattern":
@@ -192,6 +192,26 @@ type want struct {
 	node  *node
 	fixed *fastjson.Value
 	exact bool // else fixed is a pattern
+}
+
+// A wantedKey is a discriminator and one of the slices that it tells apart.
+type wantedKey struct {
+	by    *told
+	slice *node
+}
+
+// wanted returns what the slice says at the path of d.
+func (r *run) wanted(d *told, s *node) []want {
+	key := wantedKey{d, s}
+	list, known := r.wants[key]
+	if !known {
+		list = r.defined([]*node{s}, d.steps)
+		if r.wants == nil {
+			r.wants = map[wantedKey][]want{}
+		}
+		r.wants[key] = list
+	}
+	return list
 }
 
 // defined returns what the slices say at the end of the steps. Slices within
@@ -353,7 +373,7 @@ func (r *run) follow(to []path.Node, v path.Node, s step) []path.Node {
 
 // hasValue reports whether one of the values is what the slice fixes. A slice
 // that fixes none asks by its cardinality whether there is a value.
-func (r *run) hasValue(d told, s *node, wanted []want, values []path.Node, v path.Node) bool {
+func (r *run) hasValue(d *told, s *node, wanted []want, values []path.Node, v path.Node) bool {
 	decided := false
 	for _, w := range wanted {
 		match, tells := r.matcher(w)

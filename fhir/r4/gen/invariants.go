@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -12,15 +11,6 @@ import (
 // elsewhere are the invariants that fhir/validate and fhir/profile hold by
 // other means than FHIRPath.
 var elsewhere = []string{"ele-1", "ext-1", "dom-2", "dom-3", "dom-4", "dom-5", "dom-6", "txt-1", "txt-2", "ref-1"}
-
-// corrected are invariants that as R4 has them fail for what they are not
-// about: an entry without fullUrl, an answer (whose type is boolean, not
-// Boolean), a prediction without probability.
-var corrected = map[string]string{
-	"bdl-8": "fullUrl.exists() implies fullUrl.contains('/_history/').not()",
-	"que-7": "operator = 'exists' implies (answer is boolean)",
-	"ras-2": "probability.ofType(decimal).all($this <= 100)",
-}
 
 // writeInvariants writes the invariants of the base definitions, each with the
 // type, or the element of a type, that it is about.
@@ -50,7 +40,6 @@ func writeInvariants(p *definitions, root string) error {
 				if c.Expression == "" || slices.Contains(elsewhere, c.Key) {
 					continue
 				}
-				c.Expression = cmp.Or(corrected[c.Key], c.Expression)
 				fmt.Fprintf(&b, "{%q, %q, %q, %t, %q},\n", of, name, c.Key, c.Severity == "warning", c.Expression)
 			}
 		}
