@@ -23,6 +23,9 @@ var elements = map[string]string{
 	"encounter": "encounter", "location": "location.location", "specialty": "specialty", "practitioner": "practitioner",
 	"name": "name", "family": "name.family", "address": "address", "address-city": "address.city", "address-state": "address.state", "address-postalcode": "address.postalCode",
 	"birthdate": "birthDate", "death-date": "deceasedDateTime", "onset-date": "onsetDateTime onsetPeriod", "abatement-date": "abatementDateTime abatementPeriod",
+	"asserted-date": "extension(http://hl7.org/fhir/StructureDefinition/condition-assertedDate).valueDateTime",
+	"role":          "participant.role", "discharge-disposition": "hospitalization.dischargeDisposition", "description": "description", "given": "name.given",
+	"questionnaire": "questionnaire", "QuestionnaireResponse.authored": "authored",
 	"recorded-date": "recordedDate", "target-date": "target.dueDate", "authoredon": "authoredOn", "authored": "authoredOn",
 	"CarePlan.date": "period", "Encounter.date": "period", "Observation.date": "effectiveDateTime effectivePeriod effectiveInstant",
 	"DiagnosticReport.date": "effectiveDateTime effectivePeriod", "DocumentReference.date": "date", "DocumentReference.period": "context.period",
@@ -32,8 +35,8 @@ var elements = map[string]string{
 // kinds are the types of those that are no tokens.
 var kinds = map[string]string{
 	"patient": "reference", "encounter": "reference", "location": "reference", "practitioner": "reference",
-	"name": "string", "family": "string", "address": "string", "address-city": "string", "address-state": "string", "address-postalcode": "string",
-	"birthdate": "date", "death-date": "date", "onset-date": "date", "abatement-date": "date", "recorded-date": "date", "target-date": "date",
+	"name": "string", "family": "string", "given": "string", "address": "string", "address-city": "string", "address-state": "string", "address-postalcode": "string",
+	"birthdate": "date", "death-date": "date", "onset-date": "date", "abatement-date": "date", "asserted-date": "date", "recorded-date": "date", "target-date": "date",
 	"authoredon": "date", "authored": "date", "date": "date", "period": "date",
 }
 
@@ -42,8 +45,17 @@ func reach(v any, path []string) (found []any) {
 	if len(path) == 0 {
 		return list(v)
 	}
+	url, isExtension := strings.CutPrefix(path[0], "extension(")
 	for _, m := range list(v) {
-		found = append(found, reach(at(m, path[0]), path[1:])...)
+		if !isExtension {
+			found = append(found, reach(at(m, path[0]), path[1:])...)
+			continue
+		}
+		for _, e := range list(at(m, "extension")) {
+			if at(e, "url") == url {
+				found = append(found, reach(e, path[1:])...)
+			}
+		}
 	}
 	return found
 }
@@ -58,7 +70,11 @@ func read(on, name string, r any) (found []any) {
 		paths = elements[name]
 	}
 	for path := range strings.FieldsSeq(paths) {
-		found = append(found, reach(r, strings.Split(path, "."))...)
+		steps := strings.Split(path, ".")
+		if head, rest, ok := strings.Cut(path, ")."); ok { // dots of the URL
+			steps = append([]string{head}, strings.Split(rest, ".")...)
+		}
+		found = append(found, reach(r, steps)...)
 	}
 	return found
 }

@@ -1,6 +1,8 @@
 package fhirconf
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"net/url"
@@ -11,40 +13,135 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/canonical"
 	"github.com/cordon-fhir/cordon/fhir/validate"
 	"github.com/cordon-fhir/cordon/smart"
+	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/store/storetest"
 )
 
-// clinical are the combinations of search parameters that US Core 3.1.1 or
-// 6.1.0 wants of each type, those that it recommends among them. Parameters of
-// its own, which R4 does not define, are left out.
+// guides are the releases of US Core that certification asks for.
+var guides = []string{"us-core/hl7.fhir.us.core-3.1.1.tgz", "us-core/hl7.fhir.us.core-6.1.0.tgz"}
+
+// A requirement is what a guide's CapabilityStatement wants of a server.
 // https://hl7.org/fhir/us/core/STU6.1/CapabilityStatement-us-core-server.html
-var clinical = map[string][]string{
-	"AllergyIntolerance": {"patient", "patient+clinical-status"},
-	"CarePlan":           {"patient+category", "patient+category+status", "patient+category+date", "patient+category+status+date"},
-	"CareTeam":           {"patient+status"},
-	"Condition": {"patient", "patient+category", "patient+clinical-status", "patient+code", "patient+onset-date", "patient+recorded-date",
-		"patient+category+clinical-status", "patient+abatement-date", "patient+category+encounter"},
-	"Coverage":           {"patient"},
-	"Device":             {"patient", "patient+type", "patient+status"},
-	"DiagnosticReport":   {"patient", "patient+category", "patient+code", "patient+category+date", "patient+status", "patient+code+date"},
-	"DocumentReference":  {"_id", "patient", "patient+type", "patient+category", "patient+category+date", "patient+period+type", "patient+status"},
-	"Encounter":          {"_id", "patient", "patient+date", "identifier", "patient+class", "patient+status", "patient+type", "patient+location"},
-	"Goal":               {"patient", "patient+lifecycle-status", "patient+target-date"},
-	"Immunization":       {"patient", "patient+date", "patient+status"},
-	"Location":           {"name", "address", "address-city", "address-state", "address-postalcode"},
-	"MedicationDispense": {"patient", "patient+status", "patient+status+type"},
-	"MedicationRequest":  {"patient+intent", "patient+intent+status", "patient+encounter+intent", "patient+authoredon+intent"},
-	"Observation":        {"patient+category", "patient+code", "patient+category+date", "patient+category+status", "patient+code+date"},
-	"Organization":       {"name", "address"},
-	"Patient":            {"_id", "identifier", "name", "birthdate+name", "gender+name", "birthdate+family", "family+gender", "death-date+family"},
-	"Practitioner":       {"name", "identifier", "_id"},
-	"PractitionerRole":   {"specialty", "practitioner"},
-	"Procedure":          {"patient", "patient+date", "patient+status", "patient+code+date"},
-	"RelatedPerson":      {"_id", "patient", "name", "patient+name"},
-	"ServiceRequest":     {"_id", "patient", "patient+category", "patient+code", "patient+category+authored", "patient+status", "patient+code+authored"},
-	"Specimen":           {"_id", "patient"},
+type requirement struct {
+	canonical string
+	resources []any
+}
+
+// requirements reads the guides.
+func requirements(t *testing.T) (all []requirement) {
+	t.Helper()
+	for _, name := range guides {
+		p, err := canonical.ReadPackage(bytes.NewReader(testData(t, name)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, ok := canonical.NewSet(nil, p.Definitions).Find("CapabilityStatement", "http://hl7.org/fhir/us/core/CapabilityStatement/us-core-server")
+		if !ok {
+			t.Fatalf("%s has no requirements", name)
+		}
+		var v any
+		if err := json.Unmarshal(d.JSON(), &v); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, requirement{d.Canonical(), list(at(v, "rest", 0, "resource"))})
+	}
+	return all
+}
+
+// extensionOf returns the first extension with a URL that ends so.
+func extensionOf(v any, end string) any {
+	for _, e := range list(at(v, "extension")) {
+		if strings.HasSuffix(fmt.Sprint(at(e, "url")), end) {
+			return e
+		}
+	}
+	return nil
+}
+
+// expected reports whether a guide says of v that servers SHALL or SHOULD.
+func expected(v any) bool {
+	code := at(extensionOf(v, "expectation"), "valueCode")
+	return code == "SHALL" || code == "SHOULD"
+}
+
+// clinical returns the parameters and combinations of them that US Core 3.1.1
+// or 6.1.0 asks for, by type, those with a patient first: "patient+code".
+func clinical(t *testing.T) map[string][]string {
+	t.Helper()
+	found := map[string][]string{}
+	add := func(on string, names ...string) {
+		slices.SortFunc(names, func(a, b string) int {
+			if (a == "patient") != (b == "patient") {
+				return map[bool]int{true: -1, false: 1}[a == "patient"]
+			}
+			return strings.Compare(a, b)
+		})
+		if joined := strings.Join(names, "+"); !slices.Contains(found[on], joined) {
+			found[on] = append(found[on], joined)
+		}
+	}
+	for _, r := range requirements(t) {
+		for _, resource := range r.resources {
+			on := fmt.Sprint(at(resource, "type"))
+			for _, p := range list(at(resource, "searchParam")) {
+				if expected(p) {
+					add(on, fmt.Sprint(at(p, "name")))
+				}
+			}
+			for _, e := range list(at(resource, "extension")) {
+				if !strings.HasSuffix(fmt.Sprint(at(e, "url")), "search-parameter-combination") || !expected(e) {
+					continue
+				}
+				var names []string
+				for _, part := range list(at(e, "extension")) {
+					if at(part, "url") == "required" {
+						names = append(names, fmt.Sprint(at(part, "valueString")))
+					}
+				}
+				add(on, names...)
+			}
+		}
+	}
+	for _, list := range found {
+		slices.SortFunc(list, func(a, b string) int {
+			if p := strings.HasPrefix(a, "patient"); p != strings.HasPrefix(b, "patient") {
+				return map[bool]int{true: -1, false: 1}[p]
+			}
+			return strings.Compare(a, b)
+		})
+	}
+	return found
+}
+
+// installGuides gives the tenant US Core, and waits until its search
+// parameters are part of the index.
+func installGuides(t *testing.T, s *server, slug string) {
+	t.Helper()
+	for _, name := range guides {
+		file := testData(t, name)
+		p, err := canonical.ReadPackage(bytes.NewReader(file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := s.Migrator.InstallPackage(t.Context(), slug, sha256.Sum256(file), p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Tenants.Forget(slug)
+	x := &store.Indexer{DB: s.DB}
+	for range 100 {
+		more, err := x.Tend(t.Context(), s.Tenant(t, slug))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !more {
+			return
+		}
+	}
+	t.Fatal("the search parameters of US Core are not ready")
 }
 
 // reference loads the reference patients into a tenant of its own for these
@@ -53,13 +150,14 @@ func reference(t *testing.T, s *server) (*client, map[string][]any) {
 	t.Helper()
 	c := s.client(t, storetest.S2, all)
 	if len(c.find("/Group?_id=1a")) == 0 {
-		for _, name := range []string{"85", "355", "907", "908"} {
-			c.must(200, "POST", "", valid(t, testData(t, "inferno/uscore_bundle_patient_"+name+".json")))
+		installGuides(t, s, storetest.S2)
+		for _, name := range []string{"patient_85", "patient_355", "patient_907", "patient_908", "patient_client_test"} {
+			c.must(200, "POST", "", valid(t, testData(t, "inferno/uscore_bundle_"+name+".json")))
 		}
 		c.put("%s", testData(t, "inferno/uscore_group_1a.json"))
 	}
 	held := map[string][]any{}
-	for on := range clinical {
+	for on := range clinical(t) {
 		held[on] = c.every("/" + on + "?_count=200")
 	}
 	held["Provenance"], held["Medication"] = c.every("/Provenance?_count=200"), c.every("/Medication?_count=200")
@@ -183,13 +281,13 @@ func uses(on, names string, held []any, n int) (list []use) {
 
 func TestTheSearchesOfUSCoreFindWhatMatches(t *testing.T) { // U-01 S-10 S-11 S-14 S-15
 	c, held := reference(t, newServer(t))
-	for on, combinations := range clinical {
+	for on, combinations := range clinical(t) {
 		t.Run(on, func(t *testing.T) {
 			c := &client{t, c.base, c.token}
 			for _, names := range combinations {
 				list := uses(on, names, held[on], 6)
 				if len(list) == 0 {
-					t.Logf("the reference patients have nothing for %s", names)
+					t.Errorf("the reference patients have nothing for %s", names)
 				}
 				for i, u := range list {
 					u.check(t, c, held[on], i == 0)
@@ -203,6 +301,55 @@ func TestTheSearchesOfUSCoreFindWhatMatches(t *testing.T) { // U-01 S-10 S-11 S-
 				}
 			}
 		})
+	}
+}
+
+func TestTheCapabilityStatementMeetsUSCore(t *testing.T) { // U-03 U-04 H-52
+	s := newServer(t)
+	c, _ := reference(t, s)
+	body := c.must(200, "GET", "/metadata", "")
+	instantiates := fmt.Sprint(body.at("instantiates"))
+	ours := map[string]any{}
+	for _, r := range list(body.at("rest", 0, "resource")) {
+		ours[fmt.Sprint(at(r, "type"))] = r
+	}
+	for _, r := range requirements(t) {
+		if !strings.Contains(instantiates, r.canonical) {
+			t.Errorf("instantiates has %s, want %s", instantiates, r.canonical)
+		}
+		for _, want := range r.resources {
+			on := fmt.Sprint(at(want, "type"))
+			got := ours[on]
+			for _, profile := range list(at(want, "supportedProfile")) {
+				ofOther := !strings.HasPrefix(fmt.Sprint(profile), "http://hl7.org/fhir/us/core/") // a guide that it depends on
+				if !ofOther && !slices.Contains(list(at(got, "supportedProfile")), profile) {
+					t.Errorf("%s: %v is not supported", on, profile)
+				}
+			}
+			for _, p := range list(at(want, "searchParam")) {
+				there := slices.ContainsFunc(list(at(got, "searchParam")), func(o any) bool {
+					return at(o, "name") == at(p, "name") && at(o, "type") == at(p, "type")
+				})
+				if !there && expected(p) {
+					t.Errorf("%s has no search parameter %v", on, at(p, "name"))
+				}
+			}
+			for _, i := range list(at(want, "interaction")) {
+				there := slices.ContainsFunc(list(at(got, "interaction")), func(o any) bool { return at(o, "code") == at(i, "code") })
+				if !there && expected(i) {
+					t.Errorf("%s has no interaction %v", on, at(i, "code"))
+				}
+			}
+			for _, i := range list(at(want, "searchRevInclude")) {
+				if !slices.Contains(list(at(got, "searchRevInclude")), i) {
+					t.Errorf("%s has no _revinclude %v", on, i)
+				}
+			}
+		}
+	}
+	neighbour := s.client(t, storetest.S1, all)
+	if a := neighbour.must(200, "GET", "/metadata", ""); strings.Contains(string(a.body), "us/core") {
+		t.Error("a tenant without US Core claims it")
 	}
 }
 
@@ -231,7 +378,7 @@ func TestSeveralValuesAreAlternatives(t *testing.T) { // U-01 S-04
 func TestIncludesOfUSCoreBringWhatIsReferred(t *testing.T) { // U-02 S-30
 	c, held := reference(t, newServer(t))
 	provenance := 0
-	for on, combinations := range clinical {
+	for on, combinations := range clinical(t) {
 		if !strings.HasPrefix(combinations[0], "patient") && on != "DocumentReference" && on != "Encounter" {
 			continue
 		}
@@ -348,6 +495,7 @@ func granted(scopes []string, on string, r any) bool {
 func TestGranularScopesShowTheirCategoriesOnly(t *testing.T) { // U-08 A-42
 	s := newServer(t)
 	_, held := reference(t, s)
+	combinations := clinical(t)
 	for i, scopes := range granular {
 		shown := map[string]int{}
 		for _, id := range []string{"85", "355"} {
@@ -368,7 +516,7 @@ func TestGranularScopesShowTheirCategoriesOnly(t *testing.T) { // U-08 A-42
 					}
 				}
 				shown[on] += len(seen)
-				for _, names := range clinical[on] {
+				for _, names := range combinations[on] {
 					for _, u := range uses(on, names, held[on], 4) {
 						u.check(t, c, seen, true)
 					}

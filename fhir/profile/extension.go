@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/canonical"
 	"github.com/cordon-fhir/cordon/fhir/path"
 )
 
@@ -30,6 +31,11 @@ func (r *run) extension(n, x path.Node) {
 		r.inform("the definition of the extension is not known here")
 		return
 	}
+	if r.options.Base {
+		if _, ofR4 := canonical.Core().Find(d.Type, url); !ofR4 {
+			return
+		}
+	}
 	p := r.find(d.Canonical())
 	if p == nil {
 		return
@@ -41,7 +47,7 @@ func (r *run) extension(n, x path.Node) {
 	if p.modifier != modifies {
 		r.fault(fhir.Structure, "the extension %s must %sbe in modifierExtension", p.url, map[bool]string{true: "", false: "not "}[p.modifier])
 	}
-	if !r.mayBeIn(p, n) {
+	if !r.options.Base && !r.mayBeIn(p, n) {
 		r.fault(fhir.Structure, "the extension %s must not be used here", p.url)
 	}
 	r.evaluate(n, p.invariants)

@@ -50,6 +50,11 @@ type Options struct {
 	// MustSupport adds information on elements that a profile says must be
 	// supported, and that have no value.
 	MustSupport bool
+	// Base leaves alone what only definitions beyond R4 say: an extension that
+	// R4 does not define needs a definition where it modifies, but is not held
+	// against it. So a package that is installed refuses nothing by itself. Nor
+	// are contexts of extensions held, which published guides overstep.
+	Base bool
 	// Place is where the client knows the resource by, "Bundle.entry[2].resource".
 	// Default: its type.
 	Place string

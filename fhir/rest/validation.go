@@ -25,7 +25,7 @@ func (s *server) rules(ctx context.Context, g *smart.Grant) (*rules, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &rules{profile.New(set, s.terminology(ctx, g, set).InValueSet), g.Tenant().Settings.Validation}, nil
+	return &rules{profile.New(set, nil), g.Tenant().Settings.Validation}, nil
 }
 
 // options returns what the level of validation asks for.
@@ -36,6 +36,8 @@ func (r *rules) options() profile.Options {
 		o.Claimed = true
 	case tenant.Required:
 		o.Claimed, o.Any = true, r.validation.Profiles
+	default:
+		o.Base = true
 	}
 	return o
 }

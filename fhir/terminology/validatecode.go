@@ -63,14 +63,11 @@ func (s *Service) validateIn(v *valueSet, c Coding, req CodeRequest) Validation 
 	if c.System == "" && !req.InferSystem {
 		return Validation{Message: "the code has no system"}
 	}
-	a := s.asker()
-	in, answer := a.where(v, c.System, c.Code)
-	switch {
-	case a.failed && answer != In:
-		return Validation{Message: errNoAnswer().Issues[0].Diagnostics}
-	case answer == Out:
+	in, answer := v.where(c.System, c.Code)
+	switch answer {
+	case Out:
 		return Validation{Message: "the code is not in the value set"}
-	case answer == Unknown:
+	case Unknown:
 		return Validation{Message: "it cannot be told here whether the code is in the value set: the code system, or a value set that it is made of, is not known or not complete"}
 	}
 	e := entry{in: in, concept: none, code: c.Code}
@@ -82,7 +79,11 @@ func (s *Service) validateIn(v *valueSet, c Coding, req CodeRequest) Validation 
 			e.concept = concept
 		}
 	}
-	if c.Version != "" && in.system != nil && c.Version != in.system.Version {
+	version := in.Version
+	if in.system != nil {
+		version = in.system.Version
+	}
+	if c.Version != "" && c.Version != version {
 		if other, err := s.system(in.System, c.Version); err != nil || other == nil {
 			return Validation{Message: "the version of the code system is not known here"}
 		}
@@ -119,17 +120,17 @@ func sameDisplay(a, b string) bool {
 
 // where says whether the code is in v, and which include it is in by. An
 // include of value sets leads on to the one of theirs.
-func (a *asker) where(v *valueSet, system, code string) (*include, Answer) {
-	answer := a.has(v, system, code)
+func (v *valueSet) where(system, code string) (*include, Answer) {
+	answer := v.has(system, code)
 	if answer != In {
 		return nil, answer
 	}
 	for _, in := range v.includes {
-		if a.included(in, system, code) != In {
+		if in.has(system, code) != In {
 			continue
 		}
-		if in.System == "" && in.imports[0].set != nil {
-			return a.where(in.imports[0].set, system, code)
+		if in.System == "" {
+			return in.imports[0].where(system, code)
 		}
 		return in, In
 	}
@@ -152,16 +153,15 @@ func (s *Service) ValidateInCodeSystem(req CodeRequest) (Validation, error) {
 		in.system, in.System = c, c.URL
 	} else {
 		in.System, in.Version = splitCanonical(req.canonical())
-		if fault := s.resolve(in); fault != nil && s.elsewhere == nil {
+		if fault := s.resolve(in); fault != nil {
 			return Validation{}, errNoSystem()
 		}
 	}
-	a := s.asker()
 	return req.first(func(c Coding) Validation {
 		if c.System != "" && c.System != in.System {
 			return Validation{Message: "the code is of another code system"}
 		}
-		return a.validate(in, c, req)
+		return in.validate(c, req)
 	}), nil
 }
 
@@ -169,13 +169,11 @@ func errNoSystem() *fhir.Error {
 	return fhir.Errorf(fhir.NotFound, "the code system is not known")
 }
 
-func (a *asker) validate(in *include, c Coding, req CodeRequest) Validation {
-	switch answer := a.hasConcept(in, c.Code); {
-	case a.failed && answer != In:
-		return Validation{Message: errNoAnswer().Issues[0].Diagnostics}
-	case answer == Out:
+func (in *include) validate(c Coding, req CodeRequest) Validation {
+	switch in.hasConcept(c.Code) {
+	case Out:
 		return Validation{Message: "the code system has no such code"}
-	case answer == Unknown:
+	case Unknown:
 		return Validation{Message: "it cannot be told here whether the code exists: not all of the code system is known"}
 	}
 	if in.system != nil && c.Version != "" && c.Version != in.system.Version {
@@ -183,9 +181,7 @@ func (a *asker) validate(in *include, c Coding, req CodeRequest) Validation {
 	}
 	e := entry{in: in, concept: none, code: c.Code}
 	if in.system != nil {
-		if concept, ok := in.system.find(c.Code); ok {
-			e.concept = concept
-		}
+		e.concept, _ = in.system.find(c.Code)
 	}
 	return e.validate(c, req)
 }
