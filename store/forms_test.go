@@ -1,6 +1,8 @@
 package store_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/cordon-fhir/cordon/fhir"
@@ -133,6 +135,49 @@ func TestListsFiltersAndWordsFindTheSame(t *testing.T) {
 		for query, want := range map[string]int{"_list=a": 0, "_list=b": 1, "_filter=name+co+hain": 1, "_filter=not+(name+eq+x)": 1, "_content=chain3": 0} {
 			if page := d.search(t, part(), "Patient", query+"&_total=accurate"); len(page.Matches) != want || *page.Total != want {
 				t.Errorf("a patient's token: %s finds %d of %d, want %d", query, len(page.Matches), *page.Total, want)
+			}
+		}
+	})
+}
+
+// S-40: by the main date the index has both orders; what has no date is last.
+func TestSortingByTheMainDateGoesByTheIndex(t *testing.T) {
+	var docs []*fhir.Document
+	for i := range 30 {
+		born := ""
+		if i%3 > 0 {
+			born = fmt.Sprintf(`,"birthDate":"19%02d-01-%02d"`, i%5*10, 1+i%2)
+		}
+		docs = append(docs, document(t, `{"resourceType":"Patient","id":"b%d","gender":%q%s}`, i, []string{"male", "female"}[i%2], born))
+	}
+	worlds(t, docs, func(t *testing.T, d *door, w *world, slug string) {
+		grant := func() *smart.Grant { return d.grant(t, slug, everything) }
+		for _, query := range []string{"_sort=birthdate", "_sort=-birthdate", "_sort=birthdate&gender=male", "_sort=birthdate&birthdate:missing=true", "_sort=birthdate&birthdate=gt1950"} {
+			params, _ := search.ParseQuery(query)
+			q, err := search.Parse("Patient", params, search.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := w.answer(t, grant(), q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, size := range []int{1, 4, 10, 11, 50} {
+				got, _, err := d.pages(t, grant, "Patient", fmt.Sprintf("%s&_count=%d", query, size))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if diff := difference(got, want); diff != "" {
+					t.Errorf("%s by %d:%s", query, size, diff)
+				}
+				for i := 1; i < len(got); i++ {
+					if (ordered{q}).compare(w.byRef[got[i-1].Ref], w.byRef[got[i].Ref]) > 0 {
+						t.Errorf("%s by %d: %s comes before %s", query, size, got[i-1].Ref, got[i].Ref)
+					}
+				}
+			}
+			if lines := strings.Join(store.Explain(q), "\n"); strings.Contains(lines, "opening every match") {
+				t.Errorf("%s: %s", query, lines)
 			}
 		}
 	})

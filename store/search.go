@@ -273,8 +273,7 @@ func indexOrder(q *search.Query) (order, bool) {
 		return order{by: k.Kind, asc: !k.Desc}, true
 	case search.ByDate:
 		main, only := search.MainDate(q.Type)
-		// Rising, those without a date would come first and not last.
-		return order{by: search.ByDate}, only && k.Desc && len(k.Paths) == 1 && k.Paths[0] == main
+		return order{by: search.ByDate, asc: !k.Desc}, only && len(k.Paths) == 1 && k.Paths[0] == main
 	}
 	return order{}, false
 }
@@ -589,7 +588,19 @@ func (v *View) fetch(ctx context.Context, pl plan, o order, after position, n in
 	from, where, s := pl.sql.from, pl.sql.where, pl.sql.scope
 	begun := after.RID != 0
 	var tail gate.Clause
+	undated := o.by == search.ByDate && o.asc && begun && after.Time == nil
 	switch {
+	case undated: // rising, what has no date comes last
+		ts, rid := s.anchor.Col("ts"), s.anchor.Col("rid")
+		where = where.With(gate.SQL(`AND`), ts, gate.SQL(`= '-infinity' AND`), rid, gate.SQL(`> ?`, after.RID))
+		tail = gate.SQL(`ORDER BY`).With(rid)
+	case o.by == search.ByDate && o.asc:
+		ts, rid := s.anchor.Col("ts"), s.anchor.Col("rid")
+		where = where.With(gate.SQL(`AND`), ts, gate.SQL(`> '-infinity'`))
+		if begun {
+			where = where.With(gate.SQL(`AND (`), ts, gate.SQL(`,`), rid, gate.SQL(`) > (?, ?)`, stamp(*after.Time), after.RID))
+		}
+		tail = gate.SQL(`ORDER BY`).With(ts, gate.SQL(`,`), rid)
 	case o.by == search.ByDate:
 		ts, rid := s.anchor.Col("ts"), s.anchor.Col("rid")
 		if begun {
@@ -649,6 +660,10 @@ func (v *View) fetch(ctx context.Context, pl plan, o order, after position, n in
 	}
 	if rows.Close(); rows.Err() != nil {
 		return read, fmt.Errorf("searching %s: %w", pl.on, rows.Err())
+	}
+	if read < n && o.by == search.ByDate && o.asc && !undated {
+		more, err := v.fetch(ctx, pl, o, position{RID: math.MinInt64}, n-read, take)
+		return read + more, err
 	}
 	return read, nil
 }
