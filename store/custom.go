@@ -2,11 +2,13 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -42,7 +44,13 @@ type customs struct {
 	mu      sync.Mutex
 	tenants map[tenant.ID]*tenantCustom
 	swept   time.Time
+
+	compiled sync.Map // digest of a keptParameter → *search.CustomParameter
+	count    atomic.Int64
 }
+
+// maxCompiled bounds how many compiled parameters are remembered.
+const maxCompiled = 2000
 
 type tenantCustom struct {
 	reading sync.Mutex // held by who reads from the database
@@ -212,7 +220,7 @@ func (db *DB) indexJobs(ctx context.Context, g *smart.Grant) (jobs []indexJob, g
 			if j.name == allJob {
 				j.request, err = openRequest(set, g.Tenant(), sealed)
 			} else {
-				j.parameter, err = openParameter(set, g.Tenant(), j.name, sealed)
+				j.parameter, err = db.customs.openParameter(set, g.Tenant(), j.name, sealed)
 			}
 			jobs = append(jobs, j)
 			return err
@@ -251,20 +259,31 @@ func (k keptParameter) seal(set *keys.Set, t *tenant.Tenant, name string) ([]byt
 	return set.Seal(nil, keys.Clinical, plain, jobPlace(t, name))
 }
 
-func openParameter(set *keys.Set, t *tenant.Tenant, name string, sealed []byte) (*search.CustomParameter, error) {
+// openParameter compiles the parameter of a job, or remembers having done so.
+func (c *customs) openParameter(set *keys.Set, t *tenant.Tenant, name string, sealed []byte) (*search.CustomParameter, error) {
 	plain, err := set.Open(keys.Clinical, sealed, jobPlace(t, name))
 	if err != nil {
 		return nil, err
+	}
+	digest := sha256.Sum256(plain)
+	if known, ok := c.compiled.Load(digest); ok {
+		return known.(*search.CustomParameter), nil
 	}
 	var k keptParameter
 	if err := json.Unmarshal(plain, &k); err != nil {
 		return nil, err
 	}
-	c, err := k.compile()
-	if err == nil && c.Print != name {
-		err = errors.New("store: the search parameter has another print than before")
+	p, err := k.compile()
+	if err != nil {
+		return nil, err
 	}
-	return c, err
+	if p.Print != name {
+		return nil, errors.New("store: the search parameter has another print than before")
+	}
+	if c.count.Add(1) <= maxCompiled {
+		c.compiled.Store(digest, p)
+	}
+	return p, nil
 }
 
 // wantedParameters are what the definitions of a tenant add to search.

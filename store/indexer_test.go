@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/canonical"
 	"github.com/cordon-fhir/cordon/fhir/search"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store"
@@ -396,4 +398,83 @@ func TestOnlyTheIndexJobLooksIntoAllResources(t *testing.T) {
 	}); !fhir.IsCode(err, fhir.Forbidden) {
 		t.Errorf("the index job writes: %v", err)
 	}
+}
+
+// S-18: a parameter of R4 that a tenant defines again under another code finds
+// what that of R4 finds, compiled and evaluated by FHIRPath.
+func TestAParameterOfATenantFindsWhatTheSameOneOfR4Finds(t *testing.T) {
+	d := openDoor(t)
+	const slug = "index-same"
+	d.own(t, slug, tenant.Shared)
+	types := []fhir.Type{"Patient", "Observation", "Encounter", "Condition", "MedicationRequest", "DiagnosticReport", "Location", "RiskAssessment", "ValueSet"}
+	docs := slices.DeleteFunc(specExamples(t), func(d *fhir.Document) bool { return !slices.Contains(types, d.Type) })
+	docs = append(docs, syntheaRecord(t, "Alexis_Toy_68cd1181-6359-4047-a77f-a165d7912480.json", true)...)
+	w := d.fill(t, slug, docs)
+	random := rand.New(rand.NewPCG(*seedFlag, 7))
+	chosen := map[fhir.Type][]search.Parameter{}
+	n := 0
+	for _, on := range types {
+		all := slices.Clone(search.Parameters(on))
+		random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+		for _, p := range all {
+			def, ok := canonical.Core().Find("SearchParameter", p.Definition)
+			if !ok || p.Name[0] == '_' || p.Type == "composite" || p.Type == "special" || len(chosen[on]) == 6 {
+				continue
+			}
+			var sp struct {
+				Expression string   `json:"expression"`
+				Target     []string `json:"target"`
+			}
+			if err := json.Unmarshal(def.JSON(), &sp); err != nil {
+				t.Fatal(err)
+			}
+			if n++; n%2 == 0 && p.Name != "deceased" { // that is boolean or not by what it reads
+				sp.Expression = "(" + sp.Expression + ").where(true)"
+			}
+			target, err := json.Marshal(sp.Target)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d.put(t, slug, fmt.Sprint("SearchParameter/s", n), `{"resourceType":"SearchParameter","id":"s%d","url":"http://x.org/s%d","name":"X","description":"x","status":"active","code":%q,"base":[%q],"type":%q,"target":%s,"expression":%q}`,
+				n, n, "c-"+p.Name, string(on), p.Type, strings.ReplaceAll(string(target), "null", "[]"), sp.Expression)
+			chosen[on] = append(chosen[on], p)
+		}
+	}
+	d.tend(t, slug, 500)
+	status, err := d.db.SearchParameters(t.Context(), d.grant(t, slug, everything))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range status {
+		if s.State != "ready" {
+			t.Errorf("%+v", s)
+		}
+	}
+	a := newAsker(t, w, base(slug), *seedFlag)
+	asked, found := 0, 0
+	for asked < 150 {
+		on := pick(a, types)
+		if len(w.byType[on]) == 0 || len(chosen[on]) == 0 {
+			continue
+		}
+		p := pick(a, chosen[on])
+		query := a.plain(p, pick(a, w.byType[on]))
+		if a.in(10) {
+			query = "&" + p.Name + ":missing=" + pick(a, []string{"true", "false"})
+		}
+		if query = strings.TrimPrefix(query, "&"); query == "" || strings.Contains(query, "=ap") && p.Type == "date" {
+			continue
+		}
+		asked++
+		want, err := d.found(t, slug, on, query)
+		if err != nil {
+			continue // a date that cannot be
+		}
+		got := d.settled(t, slug, on, "c-"+query)
+		if got != strings.Join(want, " ") {
+			t.Errorf("%s?%s finds %v, %v; c- finds %s", on, query, want, err, got)
+		}
+		found += len(want)
+	}
+	t.Logf("%d searches by %d parameters found %d", asked, n, found)
 }

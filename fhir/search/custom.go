@@ -197,6 +197,10 @@ func (c *CustomParameter) prefix(t fhir.Type) Path { return Path(string(t) + ".@
 // present is the token of the resources that have a value.
 func (c *CustomParameter) present(t fhir.Type) Path { return c.prefix(t) + ".present" }
 
+// evaluated reports whether FHIRPath evaluates c, so that what it reads may be of
+// several datatypes.
+func (c *CustomParameter) evaluated() bool { return c != nil && c.dynamic != nil }
+
 // Types returns the types that c is a parameter of, in order.
 func (c *CustomParameter) Types() []fhir.Type {
 	var list []fhir.Type

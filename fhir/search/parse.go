@@ -289,12 +289,20 @@ func (p *parameter) any(name, modifier, text string, o Options) (Expr, error) {
 		}
 		or = appendOnce(or, e)
 	}
+	var refused error
 	for _, e := range p.elements {
 		x, err := e.expr(p, name, modifier, text, o)
-		if err != nil {
+		if err != nil && !p.custom.evaluated() {
 			return nil, err
 		}
+		if err != nil { // what another datatype may take
+			refused = err
+			continue
+		}
 		or = appendOnce(or, x)
+	}
+	if len(or) == 0 && refused != nil {
+		return nil, refused
 	}
 	return or.simple(), nil
 }
