@@ -43,7 +43,7 @@ func deferrable(rt *route, req *request) bool {
 	case fhir.SearchType, fhir.SearchSystem, fhir.HistoryType, fhir.HistorySystem:
 		return true
 	case fhir.Operation:
-		return rt.look != nil && !req.persist
+		return rt.look != nil && !req.persist && !rt.operation.bare
 	case fhir.Transaction:
 		return text(member(req.document.JSON, "type")) == "batch"
 	}

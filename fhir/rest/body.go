@@ -109,6 +109,11 @@ func (c *call) mediaType(length int) error {
 	want := "application/fhir+json or application/fhir+xml"
 	switch c.req.does {
 	case fhir.Create, fhir.Update, fhir.Transaction, fhir.Operation:
+		if bare := c.place.route.operation != nil && c.place.route.operation.bare; bare {
+			want = graphqlType + " or application/json"
+			ok = length == 0 || ok && (t == graphqlType || t == "application/json")
+			break
+		}
 		ok = ok && isResource(given[0])
 	case fhir.Patch:
 		want = jsonPatchType + ", " + want

@@ -207,6 +207,9 @@ func (o *operation) describe(paths map[string]jsonObject) {
 		}
 		called := does()
 		body := bodyOf("application/fhir+json", refTo("schemas", "Resource"))
+		if o.bare {
+			body = bodyOf("application/json", jsonObject{"type": "object"})
+		}
 		body["required"] = slices.ContainsFunc(o.in, func(p parameter) bool { return p.min > 0 && !p.simple() })
 		called["requestBody"] = body
 		if len(params) > 0 {

@@ -26,6 +26,9 @@ type operation struct {
 	// searches says that search parameters may be given beside those of in.
 	// They stay in request.params.
 	searches bool
+	// bare says that it answers with what is no resource: it cannot be called
+	// in a Bundle, nor be answered later.
+	bare bool
 
 	// parse reads what in cannot say, once request.in is filled; nil if there
 	// is no such thing.
@@ -57,6 +60,7 @@ func operations() []operation {
 		documentOperations,
 		validateOperations,
 		everythingOperations,
+		graphqlOperations,
 		lastnOperations,
 		matchOperations,
 		terminologyOperations,

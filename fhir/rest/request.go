@@ -44,6 +44,7 @@ type request struct {
 
 	in         arguments // of an operation
 	record     store.RecordQuery
+	graph      *graphQuery
 	persist    bool // what $document makes is to be stored
 	search     *search.Query
 	versions   store.HistoryQuery
@@ -117,6 +118,8 @@ func (c *call) decode(ctx context.Context) error {
 	switch {
 	case form || c.req.does == fhir.Operation && len(body) == 0:
 		return nil
+	case c.place.route.operation != nil && c.place.route.operation.bare:
+		return c.req.takeGraphQL(c.http.Header.Get("Content-Type"), body)
 	case c.req.does == fhir.Patch && isJSONPatch(c.http.Header.Get("Content-Type")):
 		c.req.patch = body
 		return nil
