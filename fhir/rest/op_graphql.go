@@ -228,7 +228,7 @@ func (g *graph) system(ctx context.Context) ([]byte, error) {
 	}
 	out := []byte{'{'}
 	for _, f := range fields {
-		value := null
+		var value []byte
 		name, many := strings.CutSuffix(f.Name, "List")
 		if name == "" { // a List
 			name, many = f.Name, false

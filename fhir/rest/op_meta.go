@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/search"
 	"github.com/cordon-fhir/cordon/store"
 )
 
@@ -16,7 +17,7 @@ import (
 // https://hl7.org/fhir/R4/resource-operation-meta-add.html
 // https://hl7.org/fhir/R4/resource-operation-meta-delete.html
 var metaOperations = []operation{
-	{name: "meta", url: definition("Resource-meta"), level: onInstance | onVersion, look: meta},
+	{name: "meta", url: definition("Resource-meta"), level: onType | onInstance | onVersion, look: meta},
 	{name: "meta-add", url: definition("Resource-meta-add"), level: onInstance, affectsState: true, in: takesMeta, change: metaAdd},
 	{name: "meta-delete", url: definition("Resource-meta-delete"), level: onInstance, affectsState: true, in: takesMeta, change: metaDelete},
 }
@@ -26,8 +27,12 @@ var takesMeta = []parameter{{name: "meta", typ: "Meta", min: 1, max: 1}}
 // definition returns the canonical URL of an operation of R4.
 func definition(id string) string { return "http://hl7.org/fhir/OperationDefinition/" + id }
 
-// meta answers with the meta of a resource, or of one of its versions.
+// meta answers with the meta of a resource, of one of its versions, or with what
+// the resources of a type have.
 func meta(ctx context.Context, v *store.View, req *request) (*response, error) {
+	if req.ref.ID == "" {
+		return metaOfType(ctx, v, req)
+	}
 	var r fhir.Resource
 	var err error
 	if req.version != 0 {
@@ -41,6 +46,41 @@ func meta(ctx context.Context, v *store.View, req *request) (*response, error) {
 	return returnMeta(r), nil
 }
 
+// metaOfType answers with the profiles, tags and labels that some resource of
+// the type has. It reads all that the caller may see, within the bound of Sift.
+func metaOfType(ctx context.Context, v *store.View, req *request) (*response, error) {
+	all := []byte(`{}`)
+	_, err := v.Sift(ctx, &search.Query{Type: req.ref.Type, Where: search.And{}, Total: search.TotalNone}, func(r fhir.Resource) (keep, more bool) {
+		one := member(r.Body, "meta")
+		for _, name := range metaLists {
+			if given := list(member(one, name)); len(given) > 0 {
+				all = withList(all, name, union(list(member(all, name)), given))
+			}
+		}
+		return false, true
+	})
+	if err != nil {
+		return nil, err
+	}
+	var out results
+	if len(all) > len(`{}`) {
+		out.value("return", "Meta", all)
+	}
+	return out.response(), nil
+}
+
+// metaLists are the members of meta that operations show and change.
+var metaLists = []string{"profile", "security", "tag"}
+
+func union(has, given [][]byte) [][]byte {
+	for _, g := range given {
+		if !slices.ContainsFunc(has, func(h []byte) bool { return sameLabel(h, g) }) {
+			has = append(has, g)
+		}
+	}
+	return has
+}
+
 func returnMeta(r fhir.Resource) *response {
 	var out results
 	out.value("return", "Meta", member(r.Body, "meta"))
@@ -51,14 +91,7 @@ func returnMeta(r fhir.Resource) *response {
 
 // metaAdd adds what the resource does not have yet.
 func metaAdd(ctx context.Context, tx *store.Tx, req *request) (*response, error) {
-	return changeMeta(ctx, tx, req, func(has, given [][]byte) [][]byte {
-		for _, g := range given {
-			if !slices.ContainsFunc(has, func(h []byte) bool { return sameLabel(h, g) }) {
-				has = append(has, g)
-			}
-		}
-		return has
-	})
+	return changeMeta(ctx, tx, req, union)
 }
 
 // metaDelete takes away what the resource has.
@@ -91,7 +124,7 @@ func changeMeta(ctx context.Context, tx *store.Tx, req *request, change func(has
 	}
 	was, given := member(r.Body, "meta"), req.in.json("meta")
 	is := was
-	for _, name := range []string{"profile", "security", "tag"} {
+	for _, name := range metaLists {
 		has := list(member(was, name))
 		changed := change(slices.Clone(has), list(member(given, name)))
 		if len(changed) == len(has) {

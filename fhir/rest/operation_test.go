@@ -75,6 +75,13 @@ func TestMetaIsShownAndChanged(t *testing.T) {
 			}
 			c.must(200, "POST", path+"/$meta-add", tag("security", "R"))
 
+			labels := func(c *client) string { return c.must(200, "GET", "/Patient/$meta", "").Body.String() }
+			if got := labels(c); !strings.Contains(got, `"security":[{"system":"s","code":"R"}]`) || strings.Contains(got, "versionId") {
+				t.Errorf("of the type: %s", got)
+			}
+			if got := labels(a.client(t, slug, "patient/*.rs", inContext(fresh()))); got != `{"resourceType":"Parameters"}` {
+				t.Errorf("of the type, to a stranger: %s", got)
+			}
 			clinician := a.client(t, slug, "user/*.cruds", ofUser("Practitioner/1"))
 			clinician.must(200, "POST", path+"/$meta-add", tag("tag", "mine"))
 			clinician.must(403, "POST", path+"/$meta-add", tag("security", "N"))
