@@ -177,7 +177,7 @@ func (r *recorder) record(ctx context.Context, of fhir.Ref, at position) (*posit
 			if err != nil {
 				return nil, err
 			}
-			if err := r.add(res); err != nil {
+			if err := r.add(of, res); err != nil {
 				return nil, err
 			}
 		}
@@ -193,21 +193,27 @@ func (r *recorder) record(ctx context.Context, of fhir.Ref, at position) (*posit
 
 // add puts a resource on the page and notes whom it is about and what it refers
 // to.
-func (r *recorder) add(res fhir.Resource) error {
+func (r *recorder) add(of fhir.Ref, res fhir.Resource) error {
 	r.page.Matches = append(r.page.Matches, res)
 	r.bytes += len(res.Body)
 	if r.given != nil {
 		r.given[res.Ref] = true
 	}
 	return fhir.Peek(res.Body, func(d *fhir.Document) error {
-		for _, p := range r.schema.PatientsOf(d) {
-			if !slices.Contains(r.patients, p) {
-				r.patients = append(r.patients, fhir.Ref{Type: "Patient", ID: strings.Clone(p.ID)})
-			}
-		}
+		others := of.Type != "Patient"
 		for _, ref := range r.schema.References(d, nil) {
+			others = others || ref.Type == "Patient" && ref != of
 			if slices.Contains(r.q.Beside, ref.Type) && !r.refs[ref] {
 				r.refs[fhir.Ref{Type: fhir.TypeNumbered(ref.Type.Number()), ID: strings.Clone(ref.ID)}] = true
+			}
+		}
+		about := []fhir.Ref{of}
+		if others { // it may be about them too
+			about = r.schema.PatientsOf(d)
+		}
+		for _, p := range about {
+			if !slices.Contains(r.patients, p) {
+				r.patients = append(r.patients, fhir.Ref{Type: "Patient", ID: strings.Clone(p.ID)})
 			}
 		}
 		return nil
@@ -237,7 +243,7 @@ func (r *recorder) compartment(ctx context.Context, of fhir.Ref, at position) (*
 				return &at, nil
 			}
 			if ok {
-				if err := r.add(res); err != nil {
+				if err := r.add(of, res); err != nil {
 					return nil, err
 				}
 			}

@@ -86,6 +86,11 @@ func answerSearch(ctx context.Context, v *store.View, req *request, q *search.Qu
 
 // page adds what a search found, and what came along.
 func (b *bundle) page(req *request, page *store.Page) {
+	size := 0
+	for _, r := range slices.Concat(page.Matches, page.Included) {
+		size += len(r.Body) + 200
+	}
+	b.json = slices.Grow(b.json, size)
 	for _, r := range page.Matches {
 		b.entry().fullURL(req.base, r.Ref).resource(req.show(r.Ref.Type, r.Body)).mode("match").end()
 	}
