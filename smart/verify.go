@@ -95,7 +95,7 @@ func (v *Verifier) Grant(ctx context.Context, slug, bearer string, o audit.Origi
 	if err == nil && tok == nil {
 		if v.cfg.IsAdmin(bearer) {
 			v.alert(AdminOnData, "", slug, "")
-			return nil, elsewhere()
+			return nil, Elsewhere()
 		}
 		tok, tn, err = v.verify(ctx, slug, bearer, key)
 	}
@@ -105,7 +105,7 @@ func (v *Verifier) Grant(ctx context.Context, slug, bearer string, o audit.Origi
 	agent := tok.agent
 	agent.Policy = tn.PolicyVersion
 	if tn.Slug.String() != slug || tn.Status != tenant.Active {
-		return Denied(tn, agent, o), elsewhere()
+		return Denied(tn, agent, o), Elsewhere()
 	}
 	if ok, err := v.registered(ctx, tn, tok); err != nil || !ok {
 		return nil, cmp.Or(err, badToken())
@@ -233,6 +233,6 @@ func (v *Verifier) admit(claims Token, kid string) (*verified, error) {
 
 func badToken() error { return fhir.Errorf(fhir.Login, "the bearer token is not valid") }
 
-// elsewhere is the answer to a good token in the wrong place. It must not tell
+// Elsewhere is the answer to a good token in the wrong place. It must not tell
 // one place from another.
-func elsewhere() error { return fhir.Errorf(fhir.Forbidden, "the token gives no access here") }
+func Elsewhere() error { return fhir.Errorf(fhir.Forbidden, "the token gives no access here") }

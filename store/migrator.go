@@ -239,9 +239,10 @@ func (m *Migrator) Bootstrap(ctx context.Context) error {
 	return err
 }
 
-// sharing returns the numbers of the tenants in the place that is shared.
+// sharing returns the numbers of the tenants that are served in the place that
+// is shared, or soon will be.
 func (m *Migrator) sharing(ctx context.Context) ([]int32, error) {
-	rows, err := m.registry.QueryContext(ctx, `SELECT id FROM registry.tenant WHERE mode = 'shared' ORDER BY id`)
+	rows, err := m.registry.QueryContext(ctx, `SELECT id FROM registry.tenant WHERE mode = 'shared' AND status <> 'suspended' ORDER BY id`)
 	if err != nil {
 		return nil, fmt.Errorf("listing tenants: %w", err)
 	}
@@ -356,17 +357,32 @@ func (m *Migrator) place(ctx context.Context, s site, numbers ...int32) (version
 		if err := conn.QueryRowContext(ctx, `SELECT secret FROM `+table).Scan(&signer); err != nil {
 			return fmt.Errorf("reading the signer of schema %s: %w", s.names.Schema, err)
 		}
-		// What the gate signs is what binds: see the function tenant().
-		if _, err := conn.ExecContext(ctx, `
-			INSERT INTO `+s.names.Schema+`.binding (setting, number)
-			SELECT n || '.' || encode(sha256($1::bytea || sha256($1::bytea || convert_to(n::text, 'UTF8'))), 'hex'), n
-			FROM   unnest($2::int[]) AS n
-			ON     CONFLICT DO NOTHING`, signer, numbers); err != nil {
-			return fmt.Errorf("letting tenants into schema %s: %w", s.names.Schema, err)
-		}
-		return nil
+		return admit(ctx, conn, s, numbers...)
 	})
 	return version, signer, err
+}
+
+// admit lets tenants into the place s: from now on, what the gate signs for
+// them binds a transaction to them. See the function tenant().
+func admit(ctx context.Context, conn *sql.Conn, s site, numbers ...int32) error {
+	_, err := conn.ExecContext(ctx, `
+		INSERT INTO `+s.names.Schema+`.binding (setting, number)
+		SELECT n || '.' || encode(sha256(secret || sha256(secret || convert_to(n::text, 'UTF8'))), 'hex'), n
+		FROM   `+s.names.Schema+`.signer, unnest($1::int[]) AS n
+		ON     CONFLICT DO NOTHING`, numbers)
+	if err != nil {
+		return fmt.Errorf("letting tenants into schema %s: %w", s.names.Schema, err)
+	}
+	return nil
+}
+
+// expel undoes admit.
+func expel(ctx context.Context, conn *sql.Conn, s site, numbers ...int32) error {
+	_, err := conn.ExecContext(ctx, `DELETE FROM `+s.names.Schema+`.binding WHERE number = ANY($1::int[])`, numbers)
+	if err != nil {
+		return fmt.Errorf("keeping tenants out of schema %s: %w", s.names.Schema, err)
+	}
+	return nil
 }
 
 // A State is how far the tables of a tenant have come.
@@ -413,13 +429,14 @@ func (m *Migrator) Migrate(ctx context.Context) error {
 		return fmt.Errorf("recording the state of migration: %w", err)
 	}
 	type row struct {
-		id   int32
-		slug string
-		mode tenant.Mode
+		id     int32
+		slug   string
+		mode   tenant.Mode
+		status tenant.Status
 	}
 	var todo []row
 	rows, err := m.registry.QueryContext(ctx, `
-		SELECT id, slug, mode
+		SELECT id, slug, mode, status
 		FROM   registry.tenant
 		WHERE  mode <> 'shared' AND status <> 'provisioning'
 		ORDER  BY id`)
@@ -429,7 +446,7 @@ func (m *Migrator) Migrate(ctx context.Context) error {
 	defer rows.Close()
 	for rows.Next() {
 		var r row
-		if err := rows.Scan(&r.id, &r.slug, &r.mode); err != nil {
+		if err := rows.Scan(&r.id, &r.slug, &r.mode, &r.status); err != nil {
 			return fmt.Errorf("listing tenants: %w", err)
 		}
 		todo = append(todo, r)
@@ -439,15 +456,19 @@ func (m *Migrator) Migrate(ctx context.Context) error {
 	}
 	var failed []error
 	for _, r := range todo {
-		if err := m.migrateTenant(ctx, r.id, r.mode); err != nil {
+		if err := m.migrateTenant(ctx, r.id, r.mode, r.status); err != nil {
 			failed = append(failed, fmt.Errorf("migrating tenant %s: %w", r.slug, err))
 		}
 	}
 	return errors.Join(failed...)
 }
 
-func (m *Migrator) migrateTenant(ctx context.Context, id int32, mode tenant.Mode) error {
-	version, _, err := m.place(ctx, m.site(mode, id), id)
+func (m *Migrator) migrateTenant(ctx context.Context, id int32, mode tenant.Mode, status tenant.Status) error {
+	var served []int32
+	if status != tenant.Suspended {
+		served = []int32{id}
+	}
+	version, _, err := m.place(ctx, m.site(mode, id), served...)
 	text := ""
 	if err != nil {
 		text = err.Error()

@@ -187,18 +187,20 @@ func (m *Migrator) makePlace(ctx context.Context, conn *sql.Conn, t *tenant.Tena
 }
 
 // Suspend stops the serving of a tenant; Resume starts it again. Both may be
-// repeated. The error is tenant.ErrUnknown if there is none, and a *fhir.Error
+// repeated. The place of a suspended tenant does not know it, so no server
+// reaches its rows when Suspend has returned, whatever it remembers. The error is tenant.ErrUnknown if there is none, and a *fhir.Error
 // with code Conflict if it is not ready yet.
 func (m *Migrator) Suspend(ctx context.Context, slug string) (tenant.Row, error) {
-	return m.setStatus(ctx, slug, tenant.Suspended)
+	return m.setStatus(ctx, slug, tenant.Suspended, expel)
 }
 
 // Resume undoes Suspend.
 func (m *Migrator) Resume(ctx context.Context, slug string) (tenant.Row, error) {
-	return m.setStatus(ctx, slug, tenant.Active)
+	return m.setStatus(ctx, slug, tenant.Active, admit)
 }
 
-func (m *Migrator) setStatus(ctx context.Context, slug string, to tenant.Status) (tenant.Row, error) {
+func (m *Migrator) setStatus(ctx context.Context, slug string, to tenant.Status,
+	inPlace func(context.Context, *sql.Conn, site, ...int32) error) (tenant.Row, error) {
 	if _, err := m.registry.ExecContext(ctx, `
 		UPDATE registry.tenant SET status = $2, updated = now()
 		WHERE  slug = $1 AND status <> 'provisioning' AND status <> $2`, slug, string(to)); err != nil {
@@ -208,7 +210,11 @@ func (m *Migrator) setStatus(ctx context.Context, slug string, to tenant.Status)
 	if err == nil && row.Status == string(tenant.Provisioning) {
 		return tenant.Row{}, fhir.Errorf(fhir.Conflict, "the tenant is not ready yet")
 	}
-	return row, err
+	if err != nil {
+		return tenant.Row{}, err
+	}
+	s := m.site(tenant.Mode(row.Mode), row.ID)
+	return row, m.on(ctx, s.database, func(conn *sql.Conn) error { return inPlace(ctx, conn, s, row.ID) })
 }
 
 // TenantBySlug returns what the registry has of the tenant, without the

@@ -7,7 +7,9 @@ import (
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/smart"
+	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/store/storetest"
+	"github.com/cordon-fhir/cordon/tenant"
 )
 
 func TestATokenDoesNotOutliveItsClient(t *testing.T) { // T034
@@ -63,5 +65,80 @@ func TestATokenDoesNotOutliveItsClient(t *testing.T) { // T034
 	at = at.Add(time.Second)
 	if err := try(held); !fhir.IsCode(err, fhir.Login) {
 		t.Errorf("a second after the client was disabled: %v", err)
+	}
+}
+
+// T012, OBS-05: a suspension holds for whoever has a Grant already, in every
+// partition mode, and is still audited; resuming undoes it.
+func TestASuspendedTenantIsRefusedAtOnce(t *testing.T) {
+	d := openDoor(t)
+	for _, mode := range []tenant.Mode{tenant.Shared, tenant.Schema, tenant.Database} {
+		t.Run(string(mode), func(t *testing.T) {
+			slug := "refused-" + string(mode)
+			if _, _, err := d.Migrator.Provision(t.Context(), store.NewTenant{Slug: slug, Name: slug, Mode: mode}); err != nil {
+				t.Fatal(err)
+			}
+			d.put(t, slug, "Patient/p", `{"resourceType":"Patient","id":"p"}`)
+			p := fhir.Ref{Type: "Patient", ID: "p"}
+			attempts := map[string]func(*smart.Grant) error{
+				"read": func(g *smart.Grant) error {
+					_, err := d.db.Read(t.Context(), g, p)
+					return err
+				},
+				"vread": func(g *smart.Grant) error {
+					return d.db.View(t.Context(), g, func(v *store.View) error {
+						_, err := v.Vread(t.Context(), p, 1)
+						return err
+					})
+				},
+				"update": func(g *smart.Grant) error {
+					return d.db.Update(t.Context(), g, func(tx *store.Tx) error {
+						_, _, err := tx.Put(t.Context(), p, document(t, `{"resourceType":"Patient","id":"p"}`), 0)
+						return err
+					})
+				},
+				"create": func(g *smart.Grant) error {
+					return d.db.Update(t.Context(), g, func(tx *store.Tx) error {
+						_, err := tx.Create(t.Context(), store.NewID(), document(t, `{"resourceType":"Patient"}`))
+						return err
+					})
+				},
+			}
+			grants := map[string]*smart.Grant{}
+			for name := range attempts {
+				grants[name] = d.grant(t, slug, everything)
+			}
+			later := d.grant(t, slug, everything)
+			if _, err := d.Migrator.Suspend(t.Context(), slug); err != nil {
+				t.Fatal(err)
+			}
+			for name, attempt := range attempts {
+				if err := attempt(grants[name]); !fhir.IsCode(err, fhir.Forbidden) {
+					t.Errorf("%s: got %v, want forbidden", name, err)
+				}
+			}
+			if err := d.Migrator.Migrate(t.Context()); err != nil { // lets nobody in again
+				t.Fatal(err)
+			}
+			if err := attempts["read"](later); !fhir.IsCode(err, fhir.Forbidden) {
+				t.Errorf("after a migration: got %v, want forbidden", err)
+			}
+			if _, err := d.Migrator.Resume(t.Context(), slug); err != nil {
+				t.Fatal(err)
+			}
+			audited := 0
+			if err := d.db.View(t.Context(), d.grant(t, slug, everything), func(v *store.View) error {
+				page, err := v.AuditEvents(t.Context(), store.AuditQuery{Outcomes: []audit.Outcome{audit.Serious}}, store.Cursor{})
+				if err == nil {
+					audited = len(page.Entries)
+				}
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if audited != len(attempts)+1 {
+				t.Errorf("%d refusals are in the audit trail, want %d", audited, len(attempts)+1)
+			}
+		})
 	}
 }
