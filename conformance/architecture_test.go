@@ -68,6 +68,8 @@ var mayImport = map[string][]string{
 	"audit":              {"fhir"},
 	"keys":               {"tenant"},
 	"migrations":         {},
+	// asks the terminology servers of others
+	"fhir/terminology/external": {"fhir", "fhir/terminology"},
 	// who is asking
 	"smart": {"audit", "fhir", "fhir/search", "keys", "tenant"},
 	// the store, which asks smart for Permits and is asked by those above
@@ -76,7 +78,7 @@ var mayImport = map[string][]string{
 	"store/pgserver":      {},
 	"store/storetest":     {"audit", "keys", "smart", "store", "store/pgserver", "tenant"},
 	// what faces the outside
-	"fhir/rest":    {"audit", "fhir", "fhir/canonical", "fhir/path", "fhir/profile", "fhir/r4", "fhir/search", "fhir/terminology", "fhir/validate", "fhir/xml", "smart", "store", "tenant"},
+	"fhir/rest":    {"audit", "fhir", "fhir/canonical", "fhir/path", "fhir/profile", "fhir/r4", "fhir/search", "fhir/terminology", "fhir/terminology/external", "fhir/validate", "fhir/xml", "smart", "store", "tenant"},
 	"smart/launch": {"audit", "fhir", "keys", "smart", "tenant"},
 	"control":      {"audit", "fhir", "fhir/canonical", "keys", "smart", "store", "tenant"},
 	"conformance":  {},

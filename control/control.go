@@ -95,6 +95,8 @@ var routes = []route{
 	{method: http.MethodGet, path: "/tenants/{slug}/packages", do: (*api).listPackages},
 	{method: http.MethodPost, path: "/tenants/{slug}/packages", do: (*api).installPackage, file: true},
 	{method: http.MethodDelete, path: "/tenants/{slug}/packages/{package}", do: (*api).removePackage},
+	{method: http.MethodGet, path: "/tenants/{slug}/index", do: (*api).showIndex},
+	{method: http.MethodPost, path: "/tenants/{slug}/reindex", do: (*api).reindex},
 	{method: http.MethodGet, path: "/migrations", do: (*api).migrations},
 }
 

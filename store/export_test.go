@@ -1,8 +1,6 @@
 package store
 
-import "github.com/cordon-fhir/cordon/tenant"
-
 // NewIndexer returns an Indexer that was asked for the requests.
-func NewIndexer(db *DB, requests map[tenant.ID]IndexRequest, part int) *Indexer {
+func NewIndexer(db *DB, requests map[int32]IndexRequest, part int) *Indexer {
 	return &Indexer{DB: db, Part: part, requests: requests}
 }

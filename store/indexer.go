@@ -28,9 +28,9 @@ type Indexer struct {
 	Tenants func(context.Context) ([]*tenant.Tenant, error)
 	// Every is how often all tenants are looked at. Default 2s.
 	Every time.Duration
-	// Requests returns what operators asked for, by tenant; nil if there is
+	// Requests returns what operators asked for, by number of tenant; nil if there is
 	// nobody to ask.
-	Requests func(context.Context) (map[tenant.ID]IndexRequest, error)
+	Requests func(context.Context) (map[int32]IndexRequest, error)
 	// Report is told how far the work is, when that changes. It may be nil.
 	Report func(context.Context, tenant.ID, IndexStatus) error
 	// Batch is how many resources are indexed in one transaction, which
@@ -46,7 +46,7 @@ type Indexer struct {
 
 	settled  map[string]bool // steps before which no older transaction is left
 	reported map[tenant.ID]string
-	requests map[tenant.ID]IndexRequest
+	requests map[int32]IndexRequest
 	idle     map[tenant.ID]visit
 }
 
@@ -115,7 +115,7 @@ const idleFor = 10 * time.Second
 
 func (x *Indexer) stateOf(t *tenant.Tenant) visit {
 	_, rules := x.DB.rules.of(t.ID).look()
-	return visit{rules, t.Packages, x.requests[t.ID].Number, time.Now()}
+	return visit{rules, t.Packages, x.requests[t.ID.Int()].Number, time.Now()}
 }
 
 func (v visit) same(now visit) bool {
@@ -192,7 +192,7 @@ func (x *Indexer) plan(ctx context.Context, t *tenant.Tenant) ([]indexJob, int64
 			gone = append(gone, j)
 		}
 	}
-	r, asked := x.requests[t.ID]
+	r, asked := x.requests[t.ID.Int()]
 	asked = asked && !slices.ContainsFunc(jobs, func(j indexJob) bool { return j.parameter == nil && j.request.Number >= r.Number })
 	if len(come)+len(gone) == 0 && !asked {
 		return jobs, generation, nil

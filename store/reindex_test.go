@@ -2,7 +2,9 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -53,7 +55,7 @@ func (d *door) spoil(t testing.TB, slug string) {
 func (d *door) reindex(t testing.TB, slug string, r store.IndexRequest) {
 	t.Helper()
 	x := d.Tenant(t, slug)
-	requests := map[tenant.ID]store.IndexRequest{x.ID: r}
+	requests := map[int32]store.IndexRequest{x.ID.Int(): r}
 	for i := range 400 {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(20+10*i)*time.Millisecond)
 		more, err := store.NewIndexer(d.db, requests, 50).Tend(ctx, x)
@@ -112,5 +114,60 @@ func TestTheIndexOfATypeIsMadeAgain(t *testing.T) {
 		if err != nil || len(list) != 1 {
 			t.Errorf("%s?%s finds %d, %v", on, query, len(list), err)
 		}
+	}
+}
+
+// Operators ask through the registry, and learn there what the servers say.
+func TestTheControlPlaneAsksAndIsTold(t *testing.T) {
+	d := openDoor(t)
+	const slug = "again-asked"
+	x := d.own(t, slug, tenant.Shared)
+	d.put(t, slug, "Patient/p", colored, "p", "red", 1, "o1")
+	want := d.rows(t, slug)
+	d.spoil(t, slug)
+	if _, err := d.Migrator.Reindex(t.Context(), "nobody-there", nil); !errors.Is(err, tenant.ErrUnknown) {
+		t.Errorf("for nobody: %v", err)
+	}
+	if _, err := d.Migrator.Reindex(t.Context(), slug, []fhir.Type{"Patientt"}); !fhir.IsCode(err, fhir.Invalid) {
+		t.Errorf("for no type: %v", err)
+	}
+	if r, err := d.Migrator.IndexReport(t.Context(), slug); err != nil || r.Requested.Number != 0 || !r.At.IsZero() {
+		t.Errorf("before it is asked: %+v, %v", r, err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		(&store.Indexer{
+			DB: d.db, Every: 20 * time.Millisecond, Requests: d.Registry.IndexRequests, Report: d.Registry.ReportIndex,
+			Tenants: func(context.Context) ([]*tenant.Tenant, error) { return []*tenant.Tenant{x}, nil },
+		}).Run(ctx)
+	}()
+	defer func() { stop(); <-done }()
+	for _, of := range [][]fhir.Type{nil, {"Patient"}} {
+		asked, err := d.Migrator.Reindex(t.Context(), slug, of)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !within(10*time.Second, func() bool {
+			r, err := d.Migrator.IndexReport(t.Context(), slug)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r.Reindex != nil && r.Reindex.Number == asked.Number && r.Reindex.State == "ready" && slices.Equal(r.Requested.Types, of)
+		}) {
+			r, err := d.Migrator.IndexReport(t.Context(), slug)
+			t.Fatalf("it is not done: %+v, %v", r, err)
+		}
+		if got := d.rows(t, slug); got != want {
+			t.Errorf("the index is %s, want %s", got, want)
+		}
+	}
+	d.parameter(t, slug, "color", "token", "Patient", "Patient.extension.where(url='http://x.org/color').value")
+	if !within(10*time.Second, func() bool {
+		r, err := d.Migrator.IndexReport(t.Context(), slug)
+		return err == nil && len(r.Parameters) == 1 && r.Parameters[0].State == "ready" && r.Parameters[0].Code == "color"
+	}) {
+		t.Error("the parameter is not reported to be ready")
 	}
 }

@@ -39,8 +39,10 @@ type dataPlaneConfig struct {
 	region  string         // "" serves tenants of every region
 	proxies []netip.Prefix // that may say for whom they speak
 	origins []string       // of pages that may call
-	ops     *ops
-	log     *slog.Logger
+	// terminology are networks in which tenants' terminology servers may be.
+	terminology []netip.Prefix
+	ops         *ops
+	log         *slog.Logger
 }
 
 // openDataPlane opens the databases and puts the API together. It fails if the
@@ -85,7 +87,7 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 	api := rest.New(rest.Config{
 		DB: p.db, Verifier: verifier, Tenants: tenants,
 		Base: cfg.public.fhir, SmartConfiguration: auth.Configuration,
-		Region: cfg.region, TrustedProxies: cfg.proxies, Origins: cfg.origins,
+		Region: cfg.region, TrustedProxies: cfg.proxies, Origins: cfg.origins, TerminologyNetworks: cfg.terminology,
 		Version: version(), Log: cfg.log, Alert: cfg.ops.alert, Observe: cfg.ops.observe(tenants),
 	})
 	p.handler = limitURL(p.db, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -97,7 +99,8 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 			api.ServeHTTP(w, r)
 		}
 	}))
-	p.work(&store.Indexer{DB: p.db, Tenants: lookedAfter(registry, tenants, cfg.region), Log: cfg.log})
+	p.work(&store.Indexer{DB: p.db, Tenants: lookedAfter(registry, tenants, cfg.region),
+		Requests: registry.IndexRequests, Report: registry.ReportIndex, Log: cfg.log})
 	cfg.ops.check("registry", registry.Ping)
 	cfg.ops.check("database", p.db.Ping)
 	return p, nil

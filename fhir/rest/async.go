@@ -79,7 +79,7 @@ func (s *server) deferred(ctx context.Context, rt *route, req *request) (*respon
 	s.later.begin(d.ID, stop)
 	one := *req
 	one.grant = req.grant.Entry()
-	one.codes = codes{work, s.DB, one.grant, req.base}
+	one.codes = codes{work, s, one.grant, req.base}
 	go func() {
 		defer s.later.end(d.ID)
 		select {

@@ -187,7 +187,7 @@ func (b *bundle) answer(base string, resp *response) {
 func (s *server) request(ctx context.Context, outer *request, e *entry, g *smart.Grant) error {
 	r := &request{
 		prefer: outer.prefer, grant: g, slug: outer.slug, base: outer.base, custom: outer.custom, limits: outer.limits, now: outer.now, rules: outer.rules, entry: true,
-		codes: codes{ctx, s.DB, g, outer.base},
+		codes: codes{ctx, s, g, outer.base},
 	}
 	e.req = r
 	path, query, err := s.entryPath(outer, e.url)

@@ -12,17 +12,16 @@ import (
 	"github.com/cordon-fhir/cordon/fhir/search"
 	"github.com/cordon-fhir/cordon/fhir/terminology"
 	"github.com/cordon-fhir/cordon/smart"
-	"github.com/cordon-fhir/cordon/store"
 )
 
 // codes finds the codes that the modifiers in, not-in, above and below of a
 // search mean, among the definitions that its client may see.
 // https://hl7.org/fhir/R4/search.html#modifiers
 type codes struct {
-	ctx   context.Context
-	db    *store.DB
-	grant *smart.Grant
-	base  string
+	ctx    context.Context
+	server *server
+	grant  *smart.Grant
+	base   string
 }
 
 // Codes implements search.Terminology.
@@ -37,7 +36,7 @@ func (c codes) Codes(modifier, value string, max int) ([]search.Code, error) {
 	} else if req.Resource, err = related(modifier, value); err != nil {
 		return nil, err
 	}
-	found, err := terminology.New(set).Expand(c.ctx, req)
+	found, err := c.server.terminology(c.ctx, c.grant, set).Expand(c.ctx, req)
 	var fault *fhir.Error
 	if errors.As(err, &fault) { // the value is at fault, not what is searched
 		return nil, fault.WithStatus(http.StatusBadRequest)
@@ -61,11 +60,11 @@ func (c codes) Codes(modifier, value string, max int) ([]search.Code, error) {
 func (c codes) definitions() (*canonical.Set, error) {
 	for _, on := range []fhir.Type{"ValueSet", "CodeSystem"} {
 		if p, err := c.grant.Permit(fhir.Read, on); err != nil || !everything(p.Where()) {
-			set, _, err := c.db.PackageDefinitions(c.ctx, c.grant.Tenant())
+			set, _, err := c.server.DB.PackageDefinitions(c.ctx, c.grant.Tenant())
 			return set, err
 		}
 	}
-	return c.db.Definitions(c.ctx, c.grant)
+	return c.server.DB.Definitions(c.ctx, c.grant)
 }
 
 // valueSet returns the canonical URL of the value set that is named by that, or

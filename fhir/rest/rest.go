@@ -61,6 +61,9 @@ type Config struct {
 	// Origins may call from a browser, "https://app.example". Default none;
 	// the public documents are open to every origin.
 	Origins []string
+	// TerminologyNetworks are networks in which tenants' terminology servers may
+	// be, beside the public internet. Default none.
+	TerminologyNetworks []netip.Prefix
 
 	Limits Limits
 }
@@ -104,6 +107,8 @@ type server struct {
 	described sync.Map // described → what describes the API of a tenant
 	bodies    *semaphore.Weighted
 	later     *later
+
+	elsewhere elsewhere // the terminology servers of tenants
 }
 
 func newServer(cfg Config) *server {

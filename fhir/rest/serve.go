@@ -104,7 +104,7 @@ func (c *call) run(ctx context.Context) (*response, error) {
 		return nil, noRoute
 	}
 	c.req = &request{slug: c.place.tenant, base: c.Base(c.place.tenant), grant: c.grant, limits: &c.Limits, now: c.Now}
-	c.req.codes = codes{ctx, c.DB, c.grant, c.req.base}
+	c.req.codes = codes{ctx, c.server, c.grant, c.req.base}
 	if public {
 		return c.public(ctx)
 	}

@@ -25,7 +25,7 @@ func (s *server) rules(ctx context.Context, g *smart.Grant) (*rules, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &rules{profile.New(set, nil), g.Tenant().Settings.Validation}, nil
+	return &rules{profile.New(set, s.terminology(ctx, g, set).InValueSet), g.Tenant().Settings.Validation}, nil
 }
 
 // options returns what the level of validation asks for.

@@ -1,7 +1,6 @@
 package terminology
 
 import (
-	"context"
 	"iter"
 
 	"github.com/cordon-fhir/cordon/fhir"
@@ -32,7 +31,7 @@ func (e entry) isAbstract() bool { return e.concept != none && e.in.system.abstr
 // A lister lists the concepts of a value set. It ends with fault or err set if
 // they cannot all be told.
 type lister struct {
-	ctx   context.Context
+	*asker
 	steps int
 	// skip says which includes are passed over; nil for none.
 	skip func(*include) bool
@@ -83,13 +82,9 @@ func (l *lister) fail(err *fhir.Error) bool {
 // include yields the concepts of one include.
 func (l *lister) include(in *include) iter.Seq[entry] {
 	return func(yield func(entry) bool) {
-		if in.fault != nil {
-			l.fail(in.fault)
-			return
-		}
 		source, others := l.concepts(in), in.imports
 		if in.System == "" {
-			source, others = l.each(in.imports[0]), in.imports[1:]
+			source, others = l.imported(in, in.imports[0]), in.imports[1:]
 		}
 		for e := range source {
 			if l.all(others, e) && !yield(e) {
@@ -102,10 +97,52 @@ func (l *lister) include(in *include) iter.Seq[entry] {
 	}
 }
 
+// imported yields the concepts of a value set that in names.
+func (l *lister) imported(in *include, sub imported) iter.Seq[entry] {
+	if sub.set == nil {
+		return l.others(in, Part{ValueSet: sub.url}, sub.why)
+	}
+	return l.each(sub.set)
+}
+
+// others yields the concepts of a part that is listed elsewhere. Without an
+// elsewhere the listing ends for the reason why it is not known here.
+func (l *lister) others(in *include, p Part, why *fhir.Error) iter.Seq[entry] {
+	return func(yield func(entry) bool) {
+		if l.elsewhere == nil {
+			l.fail(why)
+			return
+		}
+		list, err := l.elsewhere.List(l.ctx, p)
+		if err != nil {
+			l.err = err
+			return
+		}
+		from := map[string]*include{in.System: in}
+		for _, c := range list {
+			if from[c.System] == nil {
+				from[c.System] = &include{includeJSON: &includeJSON{System: c.System}, place: in.place}
+			}
+			e := entry{in: from[c.System], concept: none, listed: &listed{Code: c.Code, Display: c.Display, Designation: c.Designation}}
+			if !yield(e) {
+				return
+			}
+		}
+	}
+}
+
 // concepts yields the concepts that in names of its system.
 func (l *lister) concepts(in *include) iter.Seq[entry] {
 	return func(yield func(entry) bool) {
 		switch {
+		case in.fault != nil && in.system == nil:
+			for e := range l.others(in, in.part(), in.fault) {
+				if !yield(e) {
+					return
+				}
+			}
+		case in.fault != nil:
+			l.fail(in.fault)
 		case in.codes != nil:
 			for i := range in.Concept {
 				e := entry{in: in, concept: none, listed: &in.Concept[i]}
@@ -140,9 +177,9 @@ func (l *lister) concepts(in *include) iter.Seq[entry] {
 }
 
 // all reports whether e is in each of the value sets.
-func (l *lister) all(sets []*valueSet, e entry) bool {
-	for _, v := range sets {
-		switch v.has(e.in.System, e.entryCode()) {
+func (l *lister) all(sets []imported, e entry) bool {
+	for _, sub := range sets {
+		switch l.asker.imported(sub, e.in.System, e.entryCode()) {
 		case Out:
 			return false
 		case Unknown:
@@ -157,7 +194,7 @@ func (l *lister) not(excludes []*include, e entry) bool {
 	if len(excludes) == 0 {
 		return true
 	}
-	switch some(excludes, e.in.System, e.entryCode()) {
+	switch l.some(excludes, e.in.System, e.entryCode()) {
 	case In:
 		return false
 	case Unknown:

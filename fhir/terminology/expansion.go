@@ -133,7 +133,9 @@ func (s *Service) Expand(ctx context.Context, req ExpandRequest) (*Expansion, er
 		return nil, err
 	}
 	x := newExpansion(v, req)
-	if err := x.fill(ctx); err != nil {
+	l := &lister{asker: s.asker()}
+	l.ctx = ctx
+	if err := x.fill(l); err != nil {
 		return nil, err
 	}
 	x.describe()
@@ -165,8 +167,7 @@ func newExpansion(v *valueSet, req ExpandRequest) *expansion {
 }
 
 // fill lists the concepts of the page, and counts all.
-func (x *expansion) fill(ctx context.Context) error {
-	l := &lister{ctx: ctx}
+func (x *expansion) fill(l *lister) error {
 	if len(x.req.ExcludeSystems) > 0 {
 		l.skip = func(in *include) bool {
 			return slices.Contains(x.req.ExcludeSystems, in.System) || slices.Contains(x.req.ExcludeSystems, in.System+"|"+in.Version)

@@ -16,7 +16,7 @@ const maxPattern = 500
 // filter returns the concepts of s that all filters leave. A *fhir.Error says
 // which filter cannot be told, below place.
 // https://hl7.org/fhir/R4/valueset.html#filters
-func (s *codeSystem) filter(filters []filterJSON, place string) (bits, *fhir.Error) {
+func (s *codeSystem) filter(filters []Filter, place string) (bits, *fhir.Error) {
 	only := newBits(s.size())
 	for i := range only {
 		only[i] = ^uint64(0)
@@ -34,7 +34,7 @@ func (s *codeSystem) filter(filters []filterJSON, place string) (bits, *fhir.Err
 }
 
 // keep returns the concepts that one filter leaves.
-func (s *codeSystem) keep(f filterJSON) (bits, *fhir.Error) {
+func (s *codeSystem) keep(f Filter) (bits, *fhir.Error) {
 	switch f.Op {
 	case "is-a", "descendent-of", "is-not-a", "generalizes":
 		return s.keepRelated(f)
@@ -56,7 +56,7 @@ func (s *codeSystem) keep(f filterJSON) (bits, *fhir.Error) {
 }
 
 // keepRelated answers the filters that go by the hierarchy.
-func (s *codeSystem) keepRelated(f filterJSON) (bits, *fhir.Error) {
+func (s *codeSystem) keepRelated(f Filter) (bits, *fhir.Error) {
 	if f.Property != "concept" && f.Property != "code" {
 		return nil, fhir.Errorf(fhir.NotSupported, "a filter by the hierarchy is of another property than concept")
 	}
@@ -98,7 +98,7 @@ type test struct {
 }
 
 // tests returns the test of a filter that does not go by the hierarchy.
-func tests(f filterJSON) (test, *fhir.Error) {
+func tests(f Filter) (test, *fhir.Error) {
 	switch f.Op {
 	case "=":
 		return test{passes: func(v string) bool { return v == f.Value }}, nil

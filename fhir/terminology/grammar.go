@@ -38,7 +38,7 @@ var grammars = map[string]*grammar{
 }
 
 // filter returns the part of g that the filters leave.
-func (g *grammar) filter(filters []filterJSON, place string) (*grammar, *fhir.Error) {
+func (g *grammar) filter(filters []Filter, place string) (*grammar, *fhir.Error) {
 	part := *g
 	for i, f := range filters {
 		t, err := g.keep(f)
@@ -62,7 +62,7 @@ func (g *grammar) filter(filters []filterJSON, place string) (*grammar, *fhir.Er
 }
 
 // keep returns whether a code of g passes a filter.
-func (g *grammar) keep(f filterJSON) (func(code string) bool, *fhir.Error) {
+func (g *grammar) keep(f Filter) (func(code string) bool, *fhir.Error) {
 	t, err := tests(f)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package terminology
 
 import (
+	"context"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,11 +13,14 @@ import (
 // A Service answers from the definitions of one Set. It is safe for concurrent
 // use, and costs nothing to make: what it compiles stays with the Set.
 type Service struct {
-	set *canonical.Set
+	set       *canonical.Set
+	ctx       context.Context // of what is asked elsewhere
+	elsewhere Elsewhere
+	closed    bool
 }
 
 // New returns the Service of the definitions in s.
-func New(s *canonical.Set) *Service { return &Service{set: s} }
+func New(s *canonical.Set) *Service { return &Service{set: s, ctx: context.Background()} }
 
 // An Answer says whether a code is in a value set or code system.
 type Answer uint8
@@ -36,10 +40,13 @@ const (
 // of the value set is wrong.
 func (s *Service) InValueSet(valueSet, system, code string) (Answer, error) {
 	v, err := s.valueSet(valueSet)
-	if err != nil || v == nil {
+	switch {
+	case err != nil:
 		return Unknown, err
+	case v == nil:
+		return s.asker().ask(Part{ValueSet: valueSet}, Coding{System: system, Code: code}), nil
 	}
-	return v.has(system, code), nil
+	return s.asker().has(v, system, code), nil
 }
 
 type (
@@ -193,17 +200,20 @@ func (s *Service) include(j *includeJSON, place string) *include {
 		in.fault = s.resolve(in)
 	}
 	for i, url := range j.ValueSet {
+		sub := imported{url: url}
 		v, err := s.valueSet(url)
 		switch {
 		case err != nil:
-			in.fault = fhir.Errorf(fhir.BusinessRule, "a value set that is included is wrong")
+			sub.why = fhir.Errorf(fhir.BusinessRule, "a value set that is included is wrong")
 		case v == nil:
-			in.fault = fhir.Errorf(fhir.BusinessRule, "a value set that is included is not known here")
+			sub.why = fhir.Errorf(fhir.BusinessRule, "a value set that is included is not known here")
 		default:
-			in.imports = append(in.imports, v)
-			continue
+			sub.set = v
 		}
-		in.fault.At(place + ".valueSet[" + strconv.Itoa(i) + "]")
+		if sub.why != nil {
+			sub.why.At(place + ".valueSet[" + strconv.Itoa(i) + "]")
+		}
+		in.imports = append(in.imports, sub)
 	}
 	return in
 }

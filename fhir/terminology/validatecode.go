@@ -63,11 +63,14 @@ func (s *Service) validateIn(v *valueSet, c Coding, req CodeRequest) Validation 
 	if c.System == "" && !req.InferSystem {
 		return Validation{Message: "the code has no system"}
 	}
-	in, answer := v.where(c.System, c.Code)
-	switch answer {
-	case Out:
+	a := s.asker()
+	in, answer := a.where(v, c.System, c.Code)
+	switch {
+	case a.failed && answer != In:
+		return Validation{Message: errNoAnswer().Issues[0].Diagnostics}
+	case answer == Out:
 		return Validation{Message: "the code is not in the value set"}
-	case Unknown:
+	case answer == Unknown:
 		return Validation{Message: "it cannot be told here whether the code is in the value set: the code system, or a value set that it is made of, is not known or not complete"}
 	}
 	e := entry{in: in, concept: none, code: c.Code}
@@ -79,11 +82,7 @@ func (s *Service) validateIn(v *valueSet, c Coding, req CodeRequest) Validation 
 			e.concept = concept
 		}
 	}
-	version := in.Version
-	if in.system != nil {
-		version = in.system.Version
-	}
-	if c.Version != "" && c.Version != version {
+	if c.Version != "" && in.system != nil && c.Version != in.system.Version {
 		if other, err := s.system(in.System, c.Version); err != nil || other == nil {
 			return Validation{Message: "the version of the code system is not known here"}
 		}
@@ -120,17 +119,17 @@ func sameDisplay(a, b string) bool {
 
 // where says whether the code is in v, and which include it is in by. An
 // include of value sets leads on to the one of theirs.
-func (v *valueSet) where(system, code string) (*include, Answer) {
-	answer := v.has(system, code)
+func (a *asker) where(v *valueSet, system, code string) (*include, Answer) {
+	answer := a.has(v, system, code)
 	if answer != In {
 		return nil, answer
 	}
 	for _, in := range v.includes {
-		if in.has(system, code) != In {
+		if a.included(in, system, code) != In {
 			continue
 		}
-		if in.System == "" {
-			return in.imports[0].where(system, code)
+		if in.System == "" && in.imports[0].set != nil {
+			return a.where(in.imports[0].set, system, code)
 		}
 		return in, In
 	}
@@ -153,15 +152,16 @@ func (s *Service) ValidateInCodeSystem(req CodeRequest) (Validation, error) {
 		in.system, in.System = c, c.URL
 	} else {
 		in.System, in.Version = splitCanonical(req.canonical())
-		if fault := s.resolve(in); fault != nil {
+		if fault := s.resolve(in); fault != nil && s.elsewhere == nil {
 			return Validation{}, errNoSystem()
 		}
 	}
+	a := s.asker()
 	return req.first(func(c Coding) Validation {
 		if c.System != "" && c.System != in.System {
 			return Validation{Message: "the code is of another code system"}
 		}
-		return in.validate(c, req)
+		return a.validate(in, c, req)
 	}), nil
 }
 
@@ -169,11 +169,13 @@ func errNoSystem() *fhir.Error {
 	return fhir.Errorf(fhir.NotFound, "the code system is not known")
 }
 
-func (in *include) validate(c Coding, req CodeRequest) Validation {
-	switch in.hasConcept(c.Code) {
-	case Out:
+func (a *asker) validate(in *include, c Coding, req CodeRequest) Validation {
+	switch answer := a.hasConcept(in, c.Code); {
+	case a.failed && answer != In:
+		return Validation{Message: errNoAnswer().Issues[0].Diagnostics}
+	case answer == Out:
 		return Validation{Message: "the code system has no such code"}
-	case Unknown:
+	case answer == Unknown:
 		return Validation{Message: "it cannot be told here whether the code exists: not all of the code system is known"}
 	}
 	if in.system != nil && c.Version != "" && c.Version != in.system.Version {
@@ -181,7 +183,9 @@ func (in *include) validate(c Coding, req CodeRequest) Validation {
 	}
 	e := entry{in: in, concept: none, code: c.Code}
 	if in.system != nil {
-		e.concept, _ = in.system.find(c.Code)
+		if concept, ok := in.system.find(c.Code); ok {
+			e.concept = concept
+		}
 	}
 	return e.validate(c, req)
 }

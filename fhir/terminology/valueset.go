@@ -30,14 +30,16 @@ type composeJSON struct {
 }
 
 type includeJSON struct {
-	System   string       `json:"system,omitzero"`
-	Version  string       `json:"version,omitzero"`
-	Concept  []listed     `json:"concept,omitzero"`
-	Filter   []filterJSON `json:"filter,omitzero"`
-	ValueSet []string     `json:"valueSet,omitzero"`
+	System   string   `json:"system,omitzero"`
+	Version  string   `json:"version,omitzero"`
+	Concept  []listed `json:"concept,omitzero"`
+	Filter   []Filter `json:"filter,omitzero"`
+	ValueSet []string `json:"valueSet,omitzero"`
 }
 
-type filterJSON struct {
+// A Filter chooses concepts of a code system by what they are.
+// https://hl7.org/fhir/R4/valueset.html#filters
+type Filter struct {
 	Property string `json:"property"`
 	Op       string `json:"op"`
 	Value    string `json:"value"`
@@ -146,7 +148,7 @@ func implicit(canonical string) (*valueSetJSON, bool) {
 	if rest, ok := strings.CutPrefix(canonical, "http://loinc.org/vs"); ok {
 		in.System = "http://loinc.org"
 		if part := strings.TrimPrefix(rest, "/"); part != "" {
-			in.Filter = []filterJSON{{"parent", "=", part}}
+			in.Filter = []Filter{{"parent", "=", part}}
 		}
 	} else if edition, what, ok := strings.Cut(canonical, "?fhir_vs"); ok && strings.HasPrefix(edition, "http://snomed.info/sct") {
 		in.System = "http://snomed.info/sct"
@@ -154,7 +156,7 @@ func implicit(canonical string) (*valueSetJSON, bool) {
 			in.Version = edition
 		}
 		if concept, ok := strings.CutPrefix(what, "=isa/"); ok {
-			in.Filter = []filterJSON{{"concept", "is-a", concept}}
+			in.Filter = []Filter{{"concept", "is-a", concept}}
 		} else if what != "" {
 			return nil, false
 		}
@@ -181,8 +183,16 @@ type include struct {
 	grammar *grammar       // of a system that has one in place of content; else nil
 	only    bits           // with filters, the concepts that they leave; else nil
 	codes   map[string]int // of concepts that are listed, by code
-	imports []*valueSet
+	imports []imported
 
-	// fault says why the concepts cannot be told; nil if they can.
+	// fault says why the concepts of the system cannot be told; nil if they
+	// can.
 	fault *fhir.Error
+}
+
+// An imported value set is one that an include names.
+type imported struct {
+	url string
+	set *valueSet   // nil if it cannot be told
+	why *fhir.Error // that it cannot
 }

@@ -1,0 +1,93 @@
+package rest
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/cordon-fhir/cordon/store/storetest"
+	"github.com/cordon-fhir/cordon/tenant"
+)
+
+// The terminology server that a tenant names answers for that tenant alone,
+// decides what is stored, and is held to the setting when it fails.
+func TestATenantAsksTheTerminologyServerThatItNames(t *testing.T) {
+	var fails atomic.Bool
+	var asked atomic.Int32
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		body, _ := io.ReadAll(r.Body)
+		if strings.Contains(string(body), "CANARY") {
+			t.Errorf("this left: %s", body)
+		}
+		if fails.Load() {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "application/fhir+json")
+		result := "false"
+		if strings.Contains(string(body), `"valueCode":"22298006"`) {
+			result = "true"
+		}
+		io.WriteString(w, `{"resourceType":"Parameters","parameter":[{"name":"result","valueBoolean":`+result+`}]}`)
+	}))
+	defer other.Close()
+	a := newAPI(t, func(c *Config) { c.TerminologyNetworks = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
+	set := func(s tenant.Settings) {
+		t.Helper()
+		ctx := context.WithoutCancel(t.Context()) // also when the test is over
+		_, version, err := a.Migrator.Settings(ctx, storetest.A2)
+		if err == nil {
+			_, err = a.Migrator.PutSettings(ctx, storetest.A2, s, version)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.Tenants.Forget(storetest.A2)
+	}
+	t.Cleanup(func() { set(tenant.Settings{}) })
+	claimed := tenant.Validation{Level: tenant.Claimed}
+	set(tenant.Settings{Validation: claimed, Terminology: tenant.Terminology{URL: other.URL}})
+
+	findings := `{"resourceType":"ValueSet","id":"findings","url":"http://example.org/findings","status":"active","compose":{"include":[{"system":"http://snomed.info/sct","filter":[{"property":"concept","op":"is-a","value":"404684003"}]}]}}`
+	const url = "http://example.org/StructureDefinition/finding"
+	definesFinding := `{"resourceType":"StructureDefinition","id":"finding","url":"` + url + `","name":"Finding","status":"active","kind":"resource",
+		"abstract":false,"type":"Condition","baseDefinition":"http://hl7.org/fhir/StructureDefinition/Condition","derivation":"constraint",
+		"differential":{"element":[{"id":"Condition.code","path":"Condition.code","binding":{"strength":"required","valueSet":"http://example.org/findings"}}]}}`
+	condition := func(code string) string {
+		return `{"resourceType":"Condition","meta":{"profile":["` + url + `"]},"subject":{"reference":"Patient/CANARY"},"clinicalStatus":{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/condition-clinical","code":"active"}]},
+			"code":{"text":"CANARY","coding":[{"system":"http://snomed.info/sct","code":"` + code + `","display":"CANARY"}]}}`
+	}
+	c, neighbour := a.client(t, storetest.A2, all), a.client(t, storetest.D1, all)
+	for _, c := range []*client{c, neighbour} {
+		c.must(201, "PUT", "/ValueSet/findings", findings)
+		c.must(201, "PUT", "/StructureDefinition/finding", definesFinding)
+	}
+	const ask = "/ValueSet/$validate-code?url=http://example.org/findings&system=http://snomed.info/sct&code="
+	says := func(c *client, code, want string) {
+		t.Helper()
+		if w := c.must(200, "GET", ask+code, ""); !strings.Contains(w.Body.String(), want) {
+			t.Errorf("%s: got %s, want %s", code, w.Body, want)
+		}
+	}
+	says(neighbour, "22298006", "cannot be told here")
+	if asked.Load() != 0 {
+		t.Error("a tenant that names no server had it asked")
+	}
+	says(c, "22298006", `"valueBoolean":true`)
+	says(c, "1", "not in the value set")
+	c.must(201, "POST", "/Condition", condition("22298006"))
+	c.must(422, "POST", "/Condition", condition("2"))
+
+	fails.Store(true)
+	says(c, "3", "does not answer")
+	c.must(201, "POST", "/Condition", condition("22298006")) // known
+	c.must(422, "POST", "/Condition", condition("4"))
+	set(tenant.Settings{Validation: claimed, Terminology: tenant.Terminology{URL: other.URL, OnFailure: tenant.Warn}})
+	c.must(201, "POST", "/Condition", condition("5"))
+}

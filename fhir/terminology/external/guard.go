@@ -1,0 +1,81 @@
+package external
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// guarded returns a client that goes to the server and nowhere else: not by
+// redirects, not by proxies, and not to addresses behind the operator's walls
+// unless they are named.
+func guarded(cfg Config) *http.Client {
+	d := &net.Dialer{Timeout: cfg.Timeout, Control: func(_, address string, _ syscall.RawConn) error {
+		// By now names are resolved, so that what is looked at is where the
+		// connection goes.
+		to, err := netip.ParseAddrPort(address)
+		if err != nil {
+			return fmt.Errorf("external: %w", err)
+		}
+		return admit(to.Addr(), strings.HasPrefix(cfg.URL, "https://"), cfg.Private)
+	}}
+	return &http.Client{
+		Transport: &http.Transport{
+			DialContext: d.DialContext, TLSHandshakeTimeout: cfg.Timeout, ResponseHeaderTimeout: cfg.Timeout,
+			MaxConnsPerHost: maxAsking, MaxIdleConns: maxAsking, IdleConnTimeout: time.Minute,
+			MaxResponseHeaderBytes: 64 << 10, ForceAttemptHTTP2: true,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// admit returns an error for an address that may not be asked.
+func admit(to netip.Addr, secure bool, private []netip.Prefix) error {
+	to = to.Unmap()
+	for _, p := range private {
+		if p.Contains(to) {
+			return nil
+		}
+	}
+	if !public(to) {
+		return errors.New("external: the address is not one of the public internet")
+	}
+	if !secure {
+		return errors.New("external: a server of the public internet is asked by https only")
+	}
+	return nil
+}
+
+// notPublic are networks that netip has no word for.
+// https://www.iana.org/assignments/iana-ipv4-special-registry
+// https://www.iana.org/assignments/iana-ipv6-special-registry
+var notPublic = prefixes(
+	"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "198.18.0.0/15", "198.51.100.0/24",
+	"203.0.113.0/24", "240.0.0.0/4",
+	"64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20", "5f00::/16", "fec0::/10",
+)
+
+func prefixes(list ...string) []netip.Prefix {
+	out := make([]netip.Prefix, len(list))
+	for i, p := range list {
+		out[i] = netip.MustParsePrefix(p)
+	}
+	return out
+}
+
+func public(a netip.Addr) bool {
+	if !a.IsGlobalUnicast() || a.IsPrivate() {
+		return false
+	}
+	for _, p := range notPublic {
+		if p.Contains(a) {
+			return false
+		}
+	}
+	return true
+}
