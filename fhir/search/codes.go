@@ -4,6 +4,9 @@ package search
 // looked up in the index.
 const maxCodes = 1000
 
+// expansionCost is what it costs to find the codes, in conditions.
+const expansionCost = 20
+
 // codes returns the condition of the token modifiers that are about code
 // systems: in, not-in, above and below. The value stands for many codes.
 // https://hl7.org/fhir/R4/search.html#modifiers
@@ -15,8 +18,14 @@ func (e element) codes(name, modifier, text string, o Options) (Expr, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := o.spend(name, expansionCost); err != nil {
+		return nil, err
+	}
 	list, err := o.Terminology.Codes(modifier, text, maxCodes)
 	if err != nil {
+		return nil, err
+	}
+	if err := o.spend(name, len(list)); err != nil {
 		return nil, err
 	}
 	or := Or{}

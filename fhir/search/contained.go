@@ -83,21 +83,53 @@ func Containers() []fhir.Type {
 	})
 }
 
+// mixes reports whether some member of the conjunction e, or of one within a
+// chain, needs an opened body and other resources at once. Neither an index nor
+// a body can answer that.
+func mixes(e Expr) bool {
+	switch e := e.(type) {
+	case And:
+		return slices.ContainsFunc(e, mixes)
+	case Chain:
+		return mixes(e.X)
+	case ReverseChain:
+		return mixes(e.X)
+	case Or, Not:
+		return len(Undecided(e)) > 0 && linked(e) || !each(e, func(m Expr) bool { return !mixes(m) })
+	}
+	return false
+}
+
+// linked reports whether a part of e is about other resources.
+func linked(e Expr) bool {
+	switch e.(type) {
+	case Chain, ReverseChain:
+		return true
+	}
+	return !each(e, func(m Expr) bool { return !linked(m) })
+}
+
+// each reports whether f holds for the members of e.
+func each(e Expr, f func(Expr) bool) bool {
+	switch e := e.(type) {
+	case And:
+		return !slices.ContainsFunc(e, func(m Expr) bool { return !f(m) })
+	case Or:
+		return !slices.ContainsFunc(e, func(m Expr) bool { return !f(m) })
+	case Not:
+		return f(e.X)
+	}
+	return true
+}
+
 // isAlone reports whether e is about one resource, so that it can be asked of a
 // contained one.
 func isAlone(e Expr) bool {
-	linked := func(m Expr) bool { return !isAlone(m) }
-	switch e := e.(type) {
-	case And:
-		return !slices.ContainsFunc(e, linked)
-	case Or:
-		return !slices.ContainsFunc(e, linked)
-	case Not:
-		return isAlone(e.X)
+	switch e.(type) {
 	case Chain, ReverseChain, Updated:
 		return false
 	}
-	return true
+	return each(e, isAlone)
 }
 
 // On returns what q asks of resources of the type.

@@ -41,6 +41,9 @@ func readFilter(tb *table, name, value string, o Options, depth int) (Expr, erro
 	if p.space(); p.rest != "" {
 		return nil, p.fault("has something after its end")
 	}
+	if err := o.spend(name, p.comparisons); err != nil {
+		return nil, err
+	}
 	return f.compile(tb, o, depth)
 }
 

@@ -77,7 +77,7 @@ func ParseScope(t fhir.Type, query string) (Expr, error) {
 		return nil, fhir.Errorf(fhir.Invalid, "the scope has a query without parameters")
 	}
 	for _, p := range params {
-		if strings.ContainsAny(p.Name, ":.") || controls[p.Name] != nil || passedOver[p.Name] {
+		if strings.ContainsAny(p.Name, ":.") || controls[p.Name] != nil || specials[p.Name] != nil || passedOver[p.Name] {
 			return nil, unsupported(p.Name, "cannot be used in a scope")
 		}
 		if p.Value == "" {

@@ -27,7 +27,7 @@ func Parse(t fhir.Type, params []Param, o Options) (*Query, error) {
 			return nil, err
 		}
 	}
-	o.used = new(bool)
+	o.used, o.spent = new(bool), new(int)
 	r := &reader{query: q, o: o, types: []fhir.Type{t}}
 	if t == "" {
 		r.types = q.Types
@@ -58,6 +58,9 @@ func Parse(t fhir.Type, params []Param, o Options) (*Query, error) {
 	q.Where = Simplify(where)
 	if err := q.checkContained(); err != nil {
 		return nil, err
+	}
+	if mixes(q.Where) {
+		return nil, fhir.Errorf(fhir.NotSupported, "the search joins by or, or denies, a chain together with what only an opened resource tells, such as a part of a text; ask for the two by themselves")
 	}
 	if *o.used {
 		q.Custom = o.Custom
@@ -102,6 +105,14 @@ func (o Options) use(p *parameter) error {
 	}
 	if o.used != nil {
 		*o.used = true
+	}
+	return nil
+}
+
+// spend counts what a value stands for, where it is more than itself.
+func (o Options) spend(name string, n int) error {
+	if *o.spent += n; *o.spent > maxLeaves {
+		return tooCostly(name, "is one too many: what the values of a search stand for is more than %d conditions", maxLeaves)
 	}
 	return nil
 }

@@ -340,7 +340,7 @@ func TestScopesTakePlainParametersOnly(t *testing.T) { // U-08
 	if ok, err := search.Match(e, &fhir.Resource{}, search.R4.Index(document(t, pressure))); !ok || err != nil {
 		t.Errorf("got %t, %v", ok, err)
 	}
-	for _, query := range []string{
+	for _, query := range []string{"_list=1", "_filter=status+eq+final", "_text=x", "_content=x", "_contained=true",
 		"", "category:not=x", "subject:Patient.name=x", "_has:Provenance:target:agent=x", "_sort=date", "_count=1", "_include=*", "nosuch=1",
 		"category=", "category=x&status:missing=true", "_format=json", "&",
 	} {

@@ -89,7 +89,8 @@ type Options struct {
 	// none.
 	Custom *Custom
 
-	used *bool // set when one of them is used
+	used  *bool // set when one of them is used
+	spent *int  // what the values of the search stand for, so far
 
 	// Terminology answers the modifiers that are about code systems and value
 	// sets; without it they are not supported.

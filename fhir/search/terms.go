@@ -38,6 +38,8 @@ type Terms struct {
 	// for; schema is that of its tenant.
 	tree   value
 	schema Schema
+	// narrative and content are the words of the resource, once asked for.
+	narrative, content string
 }
 
 // MaxTerms bounds the terms of one resource, so that a small body made for the

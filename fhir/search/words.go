@@ -35,6 +35,9 @@ var worded = map[fhir.Type]bool{
 // maxWords is how many different words of a resource are in the index.
 const maxWords = 4096
 
+// wordCost is what it costs to look for a word, in conditions.
+const wordCost = 20
+
 func wordPath(t fhir.Type) Path { return Path(t) + ":word" }
 
 // Keys returns tokens all of which the index holds for a resource that h
@@ -57,7 +60,7 @@ func (h HasWords) Keys() []Token {
 
 // readWords reads _text and _content: words that are all there, and phrases in
 // quotes. Commas separate alternatives.
-func readWords(tb *table, name, value string, _ Options, _ int) (Expr, error) {
+func readWords(tb *table, name, value string, o Options, _ int) (Expr, error) {
 	or := Or{}
 	for _, text := range splitEscaped(value, ',') {
 		text, err := unescape(name, text)
@@ -75,6 +78,9 @@ func readWords(tb *table, name, value string, _ Options, _ int) (Expr, error) {
 					and = append(and, tb.words(name == "_content", words))
 				}
 			}
+		}
+		if err := o.spend(name, len(and)*wordCost); err != nil {
+			return nil, err
 		}
 		if len(and) == 0 {
 			return nil, invalid(name, "has neither letters nor digits to look for")
@@ -99,8 +105,20 @@ func (h HasWords) holds(t *Terms) bool {
 	if t.tree == nil || string(t.tree.GetStringBytes("resourceType")) != string(h.Type) {
 		return false
 	}
-	all := " " + strings.Join(wordsOf(t.tree, h.Content), " ") + " "
-	return strings.Contains(all, " "+h.Words+" ")
+	return strings.Contains(t.wording(h.Content), " "+h.Words+" ")
+}
+
+// wording returns the words of the resource with the terms, each between two
+// spaces.
+func (t *Terms) wording(content bool) string {
+	said := &t.narrative
+	if content {
+		said = &t.content
+	}
+	if *said == "" {
+		*said = " " + strings.Join(wordsOf(t.tree, content), " ") + " "
+	}
+	return *said
 }
 
 // words indexes the different words of a resource.
