@@ -30,7 +30,7 @@ func openDoor(t testing.TB) *door {
 	t.Helper()
 	f := storetest.New(t)
 	db, err := store.Open(t.Context(), store.Config{
-		DatabaseURL: f.URLs.App, AuditURL: f.URLs.Audit, Keys: f.Keyring, Platform: f.Registry, Base: base,
+		DatabaseURL: f.URLs.App, AuditURL: f.URLs.Audit, Keys: f.Keyring, Platform: f.Registry, Packages: f.Registry, Base: base,
 	})
 	if err != nil {
 		t.Fatal(err)

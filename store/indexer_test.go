@@ -1,11 +1,14 @@
 package store_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -477,4 +480,56 @@ func TestAParameterOfATenantFindsWhatTheSameOneOfR4Finds(t *testing.T) {
 		found += len(want)
 	}
 	t.Logf("%d searches by %d parameters found %d", asked, n, found)
+}
+
+// The parameters that US Core adds to R4 come and go with the package.
+func TestTheParametersOfAPackageAreIndexed(t *testing.T) {
+	d := openDoor(t)
+	file, err := os.ReadFile(testData(t, "us-core/hl7.fhir.us.core-6.1.0.tgz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const slug, neighbour = "index-guide", "index-noguide"
+	for _, s := range []string{slug, neighbour} {
+		d.own(t, s, tenant.Schema)
+		d.put(t, s, "Patient/p", `{"resourceType":"Patient","id":"p","extension":[{"url":"http://hl7.org/fhir/us/core/StructureDefinition/us-core-race","extension":[
+			{"url":"ombCategory","valueCoding":{"system":"urn:oid:2.16.840.1.113883.6.238","code":"2106-3"}},{"url":"text","valueString":"White"}]}]}`)
+		d.put(t, s, "Condition/c", `{"resourceType":"Condition","id":"c","subject":{"reference":"Patient/p"},"extension":[{"url":"http://hl7.org/fhir/StructureDefinition/condition-assertedDate","valueDateTime":"2020-05-01"}]}`)
+		d.put(t, s, "Goal/g", `{"resourceType":"Goal","id":"g","lifecycleStatus":"active","subject":{"reference":"Patient/p"},"description":{"coding":[{"code":"walk"}]}}`)
+	}
+	rows := d.indexRows(t, slug)
+	pack, err := canonical.ReadPackage(bytes.NewReader(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := d.Migrator.InstallPackage(t.Context(), slug, sha256.Sum256(file), pack); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(1100 * time.Millisecond) // until the tenant is known to have it
+	d.tend(t, slug, 100)
+	status, err := d.db.SearchParameters(t.Context(), d.grant(t, slug, everything))
+	if err != nil || len(status) != 7 {
+		t.Errorf("%+v, %v", status, err)
+	}
+	for _, s := range status {
+		if s.State != "ready" {
+			t.Errorf("%+v", s)
+		}
+	}
+	for query, on := range map[string]fhir.Type{"race=2106-3": "Patient", "asserted-date=2020-05": "Condition", "description=walk": "Goal"} {
+		if got := d.settled(t, slug, on, query); len(got) != 1 {
+			t.Errorf("%s finds %s", query, got)
+		}
+		if _, err := d.found(t, neighbour, on, query); !fhir.IsCode(err, fhir.NotSupported) {
+			t.Errorf("%s: a neighbour without the package: %v", query, err)
+		}
+	}
+	if err := d.Migrator.RemovePackage(t.Context(), slug, "hl7.fhir.us.core", "6.1.0"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(1100 * time.Millisecond)
+	d.tend(t, slug, 100)
+	if n := d.indexRows(t, slug); n != rows {
+		t.Errorf("%d rows are left, want %d", n, rows)
+	}
 }

@@ -82,6 +82,18 @@ func CompileCustom(definition []byte, find func(url string) ([]byte, bool)) (*Cu
 	if sp.Status != "active" || len(sp.Base) == 0 || sp.Expression == "" {
 		return nil, ErrNotSearched
 	}
+	bases := sp.Bases()
+	for _, t := range bases {
+		if !t.Known() {
+			return nil, fault("base", "names a type that is not known")
+		}
+		if tableOf(t).byCode[sp.Code] != nil {
+			c.Shadowed = append(c.Shadowed, t)
+		}
+	}
+	if len(c.Shadowed) == len(bases) {
+		return nil, ErrNotSearched
+	}
 	if !customCode.MatchString(sp.Code) {
 		return nil, fault("code", "begins with a letter and has letters, digits and hyphens, 64 at most")
 	}
@@ -96,14 +108,9 @@ func CompileCustom(definition []byte, find func(url string) ([]byte, bool)) (*Cu
 		}
 		return part, ok
 	}}
-	bases := sp.Bases()
 	c.Print = printOf(c)
 	for _, t := range bases {
-		if !t.Known() {
-			return nil, fault("base", "names a type that is not known")
-		}
-		if tableOf(t).byCode[sp.Code] != nil {
-			c.Shadowed = append(c.Shadowed, t)
+		if slices.Contains(c.Shadowed, t) {
 			continue
 		}
 		compiled, err := compiler.Compile(sp.Parameter, t)
@@ -122,9 +129,6 @@ func CompileCustom(definition []byte, find func(url string) ([]byte, bool)) (*Cu
 		}
 		c.name(&compiled, t)
 		c.compiled[t] = &compiled
-	}
-	if len(c.compiled) == 0 {
-		return nil, ErrNotSearched
 	}
 	c.alone = map[fhir.Type]*table{}
 	for t := range c.compiled {
