@@ -1,6 +1,7 @@
 package path
 
 import (
+	"bytes"
 	"strings"
 
 	"github.com/valyala/fastjson"
@@ -35,7 +36,9 @@ func extension(r *run, c *call, in, focus []Node) ([]Node, error) {
 	var out []Node
 	for _, n := range in {
 		for e := range n.Child("extension") {
-			r.steps--
+			if err := r.step(1); err != nil {
+				return nil, err
+			}
 			if string(e.json.GetStringBytes("url")) == url {
 				out = append(out, e)
 			}
@@ -90,16 +93,18 @@ func (r *run) resolve(ref string) (Node, bool, error) {
 	}
 	if id, ok := strings.CutPrefix(ref, "#"); ok {
 		for c := range root.Child("contained") {
-			r.steps--
-			if text(c.json, "id") == id {
+			if err := r.step(1); err != nil {
+				return Node{}, false, err
+			}
+			if string(c.json.GetStringBytes("id")) == id {
 				return c, true, nil
 			}
 		}
 		return Node{}, false, nil
 	}
 	if root.typ != nil && root.typ.Path == "Bundle" {
-		if n, ok := r.entry(root, ref); ok {
-			return n, true, nil
+		if n, ok, err := r.entry(root, ref); ok || err != nil {
+			return n, ok, err
 		}
 	}
 	if r.ctx.Resolve == nil {
@@ -110,19 +115,21 @@ func (r *run) resolve(ref string) (Node, bool, error) {
 
 // entry returns the resource in a Bundle that a reference leads to.
 // https://hl7.org/fhir/R4/bundle.html#references
-func (r *run) entry(bundle Node, ref string) (Node, bool) {
-	relative := !strings.Contains(ref, ":")
+func (r *run) entry(bundle Node, ref string) (Node, bool, error) {
+	relative, end := !strings.Contains(ref, ":"), []byte("/"+ref)
 	for e := range bundle.Child("entry") {
-		r.steps--
-		full := text(e.json, "fullUrl")
-		if full != ref && !(relative && strings.HasSuffix(full, "/"+ref)) {
+		if err := r.step(1); err != nil {
+			return Node{}, false, err
+		}
+		full := e.json.GetStringBytes("fullUrl")
+		if string(full) != ref && !(relative && bytes.HasSuffix(full, end)) {
 			continue
 		}
 		for n := range e.Child("resource") {
-			return n, true
+			return n, true, nil
 		}
 	}
-	return Node{}, false
+	return Node{}, false, nil
 }
 
 func memberOf(r *run, c *call, in, focus []Node) ([]Node, error) {

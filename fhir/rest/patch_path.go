@@ -41,6 +41,9 @@ type patchPart struct {
 	patchValue
 }
 
+// patchSteps bounds the work for the path of one operation.
+const patchSteps = 100_000
+
 // maxParts is how deep the parts of a value may nest.
 const maxParts = 32
 
@@ -241,7 +244,7 @@ func (ops pathPatch) apply(body []byte, limit int) ([]byte, error) {
 // apply does one operation.
 func (op pathOp) apply(d *fhir.Document) ([]byte, error) {
 	root := path.Root(d)
-	found, err := op.path.Eval(&path.Context{Resource: root}, root)
+	found, err := op.path.Eval(&path.Context{Resource: root, Steps: patchSteps}, root)
 	if err != nil {
 		return nil, err
 	}
