@@ -21,6 +21,13 @@ type invariant struct {
 	expr *Expr
 }
 
+// publishedWrong are invariants of R4 that say other than they mean.
+var publishedWrong = map[string]string{
+	"bdl-8": "yields nothing for an entry without fullUrl",
+	"que-7": "asks for a Boolean of FHIRPath where a boolean of FHIR stands",
+	"ras-2": "compares a decimal with what is not there",
+}
+
 // The invariants of R4 hold where the standard's own valid examples stand,
 // but for those that ask for names without spaces, which many lack.
 func TestInvariantsHoldOnTheExamples(t *testing.T) {
@@ -35,7 +42,7 @@ func TestInvariantsHoldOnTheExamples(t *testing.T) {
 	ofType, ofElement := map[string][]invariant{}, map[[2]string][]invariant{}
 	for _, i := range r4.Invariants() {
 		x := invariant{i.Key, MustParse(i.Expression)}
-		if strings.HasPrefix(i.Expression, "name.matches(") {
+		if strings.HasPrefix(i.Expression, "name.matches(") || publishedWrong[i.Key] != "" {
 			continue
 		}
 		if i.Element == "" {
