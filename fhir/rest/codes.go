@@ -44,6 +44,9 @@ func (c codes) Codes(modifier, value string, max int) ([]search.Code, error) {
 	if err != nil {
 		return nil, err
 	}
+	if found.Partial() { // and so would be what is found
+		return nil, fhir.Errorf(fhir.BusinessRule, "the modifier %s is about a code system of which not all is known here", modifier).WithStatus(http.StatusBadRequest)
+	}
 	if found.Expansion.Total > max {
 		return nil, fhir.Errorf(fhir.TooCostly, "the modifier %s stands for more than %d codes here", modifier, max)
 	}

@@ -39,7 +39,8 @@ func TestModifiersAboutCodeSystemsAskTheTenantsTerminology(t *testing.T) {
 		if at(s, "total") != 1.0 {
 			t.Errorf("_has: %v", at(s, "total"))
 		}
-		for _, query := range []string{"code:in=http://nosuch.test", "code:below=dog", "code:below=http://nosuch.test|dog", "code:below=" + system + "|nosuch", "code:in=ValueSet/nosuch"} {
+		c.must(201, "PUT", "/CodeSystem/part-"+name, fmt.Sprintf(`{"resourceType":"CodeSystem","id":"part-%s","url":"%s/part","status":"active","content":"fragment","concept":[{"code":"dog"}]}`, name, system))
+		for _, query := range []string{"code:below=" + system + "/part|dog", "code:in=http://nosuch.test", "code:below=dog", "code:below=http://nosuch.test|dog", "code:below=" + system + "|nosuch", "code:in=ValueSet/nosuch"} {
 			c.must(400, "GET", "/Observation?"+query, "")
 		}
 		// What is the tenant's own is for those who may read it, and for no

@@ -556,12 +556,14 @@ func (b *builder) share(value string) span {
 }
 
 // sort makes codes ready to be found. Of concepts with the same code, the first
-// is the one that is found.
+// is the one that is found; what has no code never is.
 func (b *builder) sort() {
 	s := b.s
-	s.byCode = make([]uint32, s.size())
-	for c := range s.byCode {
-		s.byCode[c] = uint32(c)
+	s.byCode = make([]uint32, 0, s.size())
+	for c := range s.size() {
+		if len(s.bytes(c, 0)) > 0 {
+			s.byCode = append(s.byCode, c)
+		}
 	}
 	slices.SortStableFunc(s.byCode, func(a, b uint32) int { return s.compare(s.bytes(a, 0), s.code(b)) })
 }

@@ -157,7 +157,7 @@ func (l *lister) concepts(in *include) iter.Seq[entry] {
 			}
 		case in.system != nil:
 			for c := range in.system.size() {
-				if (in.only == nil || in.only.has(c)) && !yield(entry{in: in, concept: c}) {
+				if (in.only == nil || in.only.has(c)) && len(in.system.bytes(c, 0)) > 0 && !yield(entry{in: in, concept: c}) {
 					return
 				}
 				if in.only != nil && !l.goOn() {

@@ -84,7 +84,13 @@ type Expansion struct {
 	Status       string       `json:"status"`
 	Compose      *composeJSON `json:"compose,omitzero"`
 	Expansion    Concepts     `json:"expansion"`
+
+	partial bool
 }
+
+// Partial reports whether the value set may have concepts that are not known
+// here, as only a part of their code system is.
+func (x *Expansion) Partial() bool { return x.partial }
 
 // Concepts are the expansion itself.
 type Concepts struct {
@@ -139,6 +145,7 @@ func (s *Service) Expand(ctx context.Context, req ExpandRequest) (*Expansion, er
 		return nil, err
 	}
 	x.describe()
+	x.partial = v.partial()
 	return &x.Expansion, nil
 }
 
@@ -310,6 +317,14 @@ func (s *codeSystem) designations(c uint32) []Designation {
 	return all
 }
 
+// partial reports whether v is made of code systems of which not all is known.
+func (v *valueSet) partial() bool {
+	return slices.ContainsFunc(v.includes, func(in *include) bool {
+		return in.system != nil && in.codes == nil && !in.system.complete() ||
+			slices.ContainsFunc(in.imports, func(sub imported) bool { return sub.set != nil && sub.set.partial() })
+	})
+}
+
 // describe says by what the expansion was made.
 func (x *expansion) describe() {
 	c := &x.Expansion.Expansion
@@ -355,7 +370,7 @@ func (x *expansion) describe() {
 			uri += "|" + in.system.Version
 		}
 		add(Parameter{Name: "version", URI: uri})
-		if !in.system.complete() {
+		if !in.system.complete() && in.codes == nil {
 			add(Parameter{Name: in.system.Content, URI: uri}) // not all concepts are known
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/canonical"
 	"github.com/cordon-fhir/cordon/fhir/terminology"
 )
@@ -107,5 +108,50 @@ func TestLargeCodeSystemsAreCompactAndFast(t *testing.T) {
 		t.Logf("%d concepts of %.1f MB of JSON: ready in %v, %.1f MB (%.0f bytes each); lookup %v; is-a compiled in %v, asked in %v; filter over %d in %v",
 			n, float64(len(large.JSON()))/1e6, load.Round(time.Millisecond), taken/1e6, size, looked, compiled.Round(time.Microsecond), asked, x.Expansion.Total, time.Since(begun).Round(time.Microsecond))
 		runtime.KeepAlive(s)
+	}
+}
+
+// What is made to take too much is refused, or takes no more than it needs.
+func TestHostileCodeSystems(t *testing.T) {
+	system := func(concepts string) string {
+		return `{"resourceType":"CodeSystem","url":"http://example.org/large","status":"active","content":"complete","concept":[` + concepts + `]}`
+	}
+	circle := `{"code":"a","property":[{"code":"parent","valueCode":"b"}]},{"code":"b","property":[{"code":"parent","valueCode":"a"},{"code":"parent","valueCode":"b"}]}`
+	chain := `{"code":"0"}`
+	for i := range 2_000 {
+		chain += fmt.Sprintf(`,{"code":"%d","property":[{"code":"parent","valueCode":"%d"}]}`, i+1, i)
+	}
+	deep := strings.Repeat(`{"code":"x","concept":[`, 100) + `{"code":"y"}` + strings.Repeat(`]}`, 100)
+	s := service(t, system(`{"display":"?"},{"code":"x"}`), composed("http://example.org/vs", `{"include":[{"system":"http://example.org/large"}]}`))
+	if got := codes(t, s, all("http://example.org/vs")); len(got) != 1 {
+		t.Errorf("a concept without a code is listed: %q", got)
+	}
+	is := composed("http://example.org/vs", `{"include":[{"system":"http://example.org/large","filter":[{"property":"concept","op":"is-a","value":"%s"}]}]}`)
+	for _, tt := range []struct {
+		claim, concepts, top string
+		want                 int
+	}{
+		{"parents in a circle", circle, "a", 2},
+		{"a long chain of parents", chain, "0", 2_001},
+		{"deep nesting", deep, "x", 101},
+		{"concepts of one code", `{"code":"x"},{"code":"x"},{"code":"x","concept":[{"code":"z"}]}`, "x", 1},
+		{"concepts without a code", `{"display":"?"},{"code":"x"}`, "x", 1},
+	} {
+		begun := time.Now()
+		s := service(t, system(tt.concepts), fmt.Sprintf(is, tt.top))
+		x, err := s.Expand(t.Context(), terminology.ExpandRequest{Source: terminology.Source{URL: "http://example.org/vs"}, Count: 5})
+		if err != nil || x.Expansion.Total != tt.want {
+			t.Errorf("%s: got %+v, %v, want %d", tt.claim, x, err, tt.want)
+		}
+		if _, err := s.Subsumes("http://example.org/large", "", tt.top, tt.top); err != nil {
+			t.Errorf("%s: %v", tt.claim, err)
+		}
+		if took := time.Since(begun); took > 3*time.Second {
+			t.Errorf("%s took %v", tt.claim, took)
+		}
+	}
+	many := system(`{"code":"1"}` + strings.Repeat(`,{"code":"1"}`, 2_000_000))
+	if _, err := service(t, many).Lookup(terminology.LookupRequest{Coding: terminology.Coding{System: "http://example.org/large", Code: "1"}}); !fhir.IsCode(err, fhir.TooCostly) {
+		t.Errorf("two million concepts: got %v", err)
 	}
 }

@@ -196,6 +196,19 @@ func TestUnknownIsNotNo(t *testing.T) {
 	}
 }
 
+func TestAListOfAPartSaysThatItIsOne(t *testing.T) {
+	s := service(t, `{"resourceType":"CodeSystem","url":"http://example.org/part","status":"active","content":"fragment","concept":[{"code":"known"}]}`,
+		composed("http://example.org/whole", `{"include":[{"system":"http://example.org/part"}]}`),
+		composed("http://example.org/listed", `{"include":[{"system":"http://example.org/part","concept":[{"code":"known"}]}]}`),
+		composed("http://example.org/both", `{"include":[{"valueSet":["http://example.org/listed"]},{"valueSet":["http://example.org/whole"]}]}`))
+	for url, want := range map[string]bool{"whole": true, "listed": false, "both": true} {
+		x, err := s.Expand(t.Context(), all("http://example.org/"+url))
+		if err != nil || x.Partial() != want || len(x.Expansion.Contains) != 1 {
+			t.Errorf("%s: got %+v, %v", url, x, err)
+		}
+	}
+}
+
 func TestHostileValueSetsAreRefused(t *testing.T) {
 	chain := []string{}
 	for i := range 150 {
