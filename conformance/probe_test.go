@@ -601,10 +601,14 @@ type entry struct {
 	request string
 	outcome int
 	linked  bool // to that of a request
+	job     bool // of the tenant's own work on its index
 }
 
-// observer reports whether the entry is of what the tests do to observe.
-func (e entry) observer() bool { return e.linked || strings.HasPrefix(e.request, "observer-") }
+// observer reports whether the entry is of what the tests do to observe, or of
+// no request.
+func (e entry) observer() bool {
+	return e.linked || e.job || strings.HasPrefix(e.request, "observer-")
+}
 
 // trail returns the entries of the tenant's audit trail after since, read as
 // its auditor reads them.
@@ -722,7 +726,7 @@ func readEvent(t testing.TB, resource []byte) (entry, int64) {
 	if err != nil {
 		t.Fatalf("the outcome of an AuditEvent: %v", err)
 	}
-	e := entry{outcome: n}
+	e := entry{outcome: n, job: bytes.Contains(resource, []byte(`"cordon-index"`))}
 	for _, y := range x.Entity {
 		if y.Type.Code == "XrequestId" {
 			e.request = y.What.Identifier.Value
