@@ -166,16 +166,17 @@ func limitURL(db *store.DB, next http.Handler) http.Handler {
 			return
 		}
 		status := http.StatusRequestURITooLong
+		id := rand.Text()
 		address, _, _ := net.SplitHostPort(r.RemoteAddr)
 		err := db.Record(r.Context(), nil, audit.Entry{
 			Interaction: fhir.Operation, Outcome: audit.MinorFailure, Status: status, Reason: "the URL is too long",
-			Origin: audit.Origin{RequestID: rand.Text(), Address: address, Method: "?"},
+			Origin: audit.Origin{RequestID: id, Address: address, Method: "?"},
 		})
 		if err != nil {
 			status = http.StatusServiceUnavailable
 		}
+		rest.Guard(w.Header(), id)
 		w.Header().Set("Content-Type", "application/fhir+json; charset=utf-8")
-		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("Connection", "close")
 		w.WriteHeader(status)
 		// A client that has gone needs no answer.

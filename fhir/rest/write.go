@@ -34,13 +34,19 @@ func (c *call) write(resp *response) {
 	}
 }
 
-// headers sets the headers that all answers have, and those of resp.
-func (c *call) headers(h http.Header, resp *response) {
-	h.Set("X-Request-Id", c.origin.RequestID)
+// Guard sets the headers that every answer of Cordon has: which request it is
+// of, and that nothing but its reader is to keep, run or frame it.
+func Guard(h http.Header, requestID string) {
+	h.Set("X-Request-Id", requestID)
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 	h.Set("Strict-Transport-Security", "max-age=31536000")
+}
+
+// headers sets the headers that all answers have, and those of resp.
+func (c *call) headers(h http.Header, resp *response) {
+	Guard(h, c.origin.RequestID)
 	h.Set("Vary", "Authorization, Accept, Accept-Encoding, Prefer, Origin")
 	c.cors(h)
 	switch resp.status {

@@ -139,6 +139,9 @@ func (r *reader) sort(p Param) error {
 			key.Kind = kind
 			key.Paths = append(key.Paths, paths...)
 		}
+		if len(r.query.Sort) == maxSorts {
+			return fhir.Errorf(fhir.TooCostly, "a search is sorted by at most %d parameters", maxSorts)
+		}
 		r.query.Sort = append(r.query.Sort, key)
 	}
 	return nil

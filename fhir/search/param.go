@@ -15,6 +15,7 @@ const (
 	maxLeaves = 2000
 	maxDepth  = 6
 	maxLength = 4096
+	maxSorts  = 8
 	// maxTargets is how many types a chain may lead to without saying which.
 	maxTargets = 16
 )
