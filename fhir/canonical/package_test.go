@@ -105,7 +105,7 @@ func TestPublishedGuidesAreRead(t *testing.T) {
 	}
 }
 
-func TestFaultyPackagesAreRefused(t *testing.T) {
+func TestFaultyPackagesAreRefused(t *testing.T) { // T142
 	good := file{name: "package/package.json", body: manifest}
 	vs := `{"resourceType":"ValueSet","url":"http://x/vs"}`
 	for _, tt := range []struct {
