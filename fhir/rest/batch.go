@@ -153,7 +153,11 @@ func (s *server) doEntry(ctx context.Context, req *request, e *entry, g *smart.G
 			return nil, err
 		}
 	}
-	return s.dispatch(ctx, e.route, e.req)
+	resp, err := s.dispatch(ctx, e.route, e.req)
+	if err == nil && resp.contentType != "" {
+		return nil, fhir.Errorf(fhir.NotSupported, "what is here is no resource: it cannot be part of a Bundle").At(e.place() + ".request.url")
+	}
+	return resp, err
 }
 
 // recordEntry makes sure that the entry is in the audit trail.

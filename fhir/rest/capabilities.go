@@ -7,6 +7,7 @@ import (
 	"iter"
 	"net/http"
 	"slices"
+	"sync"
 
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/canonical"
@@ -52,7 +53,39 @@ type description struct {
 	body                 []byte
 }
 
-// describe answers with a document, which is made once.
+// descriptions are those in use. The zero value is empty.
+type descriptions struct {
+	mu  sync.Mutex
+	all map[described]description
+}
+
+// maxDescriptions bounds the documents that are kept: each is a megabyte or two.
+const maxDescriptions = 32
+
+func (ds *descriptions) find(of described) (description, bool) {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	d, ok := ds.all[of]
+	return d, ok
+}
+
+// keep remembers d, in place of another if there are too many.
+func (ds *descriptions) keep(of described, d description) {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	if ds.all == nil {
+		ds.all = map[described]description{}
+	}
+	for k := range ds.all {
+		if len(ds.all) < maxDescriptions {
+			break
+		}
+		delete(ds.all, k)
+	}
+	ds.all[of] = d
+}
+
+// describe answers with a document, which is made once while it is asked for.
 func (s *server) describe(ctx context.Context, req *request, what string, make func(guides, string) []byte) (*response, error) {
 	key := described{req.base, what, req.grant != nil && req.grant.Principal() != ""}
 	g := guides{base: req.base, custom: req.custom}
@@ -66,8 +99,8 @@ func (s *server) describe(ctx context.Context, req *request, what string, make f
 	if g.custom != nil {
 		d.generation = g.custom.Generation
 	}
-	if known, ok := s.described.Load(key); ok && known.(description).packages == d.packages && known.(description).generation == d.generation {
-		return &response{status: http.StatusOK, body: known.(description).body}, nil
+	if known, ok := s.described.find(key); ok && known.packages == d.packages && known.generation == d.generation {
+		return &response{status: http.StatusOK, body: known.body}, nil
 	}
 	set, packages, err := s.DB.PackageDefinitions(ctx, req.tenant)
 	if err != nil {
@@ -78,7 +111,7 @@ func (s *server) describe(ctx context.Context, req *request, what string, make f
 		g.read(set)
 	}
 	d.body = make(g, what)
-	s.described.Store(key, d)
+	s.described.keep(key, d)
 	return &response{status: http.StatusOK, body: d.body}, nil
 }
 
@@ -281,7 +314,7 @@ func served(t fhir.Type) []fhir.Interaction {
 	var list []fhir.Interaction
 	for _, rt := range table() {
 		onType := len(rt.path) > 5 && rt.path[:6] == "/:type"
-		if rt.public != nil || rt.does == fhir.Operation || onType != (t != "") || slices.Contains(list, rt.does) {
+		if rt.does == fhir.Capabilities || rt.does == fhir.Operation || onType != (t != "") || slices.Contains(list, rt.does) {
 			continue
 		}
 		if t == auditEvent && rt.does != fhir.Read && rt.does != fhir.SearchType {

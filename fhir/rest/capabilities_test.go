@@ -235,7 +235,10 @@ func TestTheCapabilityStatementHasModes(t *testing.T) {
 		t.Errorf("%d types are normative", n)
 	}
 	c.must(400, "GET", "/metadata?mode=nonsense", "")
-	w := c.must(200, "POST", "", `{"resourceType":"Bundle","type":"batch","entry":[{"request":{"method":"GET","url":"metadata"}}]}`)
+	w := c.must(200, "POST", "", `{"resourceType":"Bundle","type":"batch","entry":[{"request":{"method":"GET","url":"metadata"}},{"request":{"method":"GET","url":"openapi.json"}}]}`)
+	if at(shown(t, w), "entry", 1, "response", "status") != "400 Bad Request" {
+		t.Errorf("what is no resource, in a batch: %.300s", w.Body)
+	}
 	if at(shown(t, w), "entry", 0, "resource", "resourceType") != "CapabilityStatement" {
 		t.Errorf("in a batch: %.300s", w.Body)
 	}

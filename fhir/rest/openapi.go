@@ -17,6 +17,7 @@ import (
 // serve.
 // https://spec.openapis.org/oas/v3.1.0
 func openAPI(ctx context.Context, s *server, req *request) (*response, error) {
+	req.tenant = req.grant.Tenant()
 	resp, err := s.describe(ctx, req, "openapi", s.describePaths)
 	if err != nil {
 		return nil, err

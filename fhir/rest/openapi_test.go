@@ -2,7 +2,6 @@ package rest
 
 import (
 	"encoding/json"
-	"fmt"
 	"os"
 	"regexp"
 	"slices"
@@ -36,7 +35,8 @@ func refsOf(v any, fn func(string)) {
 func TestTheOpenAPIDocumentIsWholeAndOfThisTenant(t *testing.T) {
 	a := newAPI(t)
 	c := a.client(t, storetest.S1, all)
-	w := c.must(200, "GET", "/openapi.json", "", "Authorization", "")
+	w := c.must(200, "GET", "/openapi.json", "")
+	c.must(401, "GET", "/openapi.json", "", "Authorization", "")
 	if got := w.Header().Get("Content-Type"); got != "application/json" {
 		t.Errorf("Content-Type %s", got)
 	}
@@ -123,8 +123,5 @@ func TestTheOpenAPIDocumentIsWholeAndOfThisTenant(t *testing.T) {
 		if at(paths, "/AuditEvent", m) != nil || at(paths, "/AuditEvent/{id}", m) != nil {
 			t.Errorf("%s of the audit trail", m)
 		}
-	}
-	if again := c.must(200, "GET", "/openapi.json", ""); fmt.Sprint(again.Body.Len()) == "0" {
-		t.Error("with a token there is none")
 	}
 }

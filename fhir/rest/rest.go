@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -104,7 +103,7 @@ func New(cfg Config) http.Handler {
 type server struct {
 	Config
 	routes    *router
-	described sync.Map // described → what describes the API of a tenant
+	described descriptions
 	bodies    *semaphore.Weighted
 	later     *later
 
@@ -155,7 +154,7 @@ func table() []route {
 	return []route{
 		{method: "GET", path: "/metadata", does: fhir.Capabilities, public: capabilities},
 		{method: "GET", path: "/.well-known/smart-configuration", does: fhir.Capabilities, public: smartConfiguration},
-		{method: "GET", path: "/openapi.json", does: fhir.Capabilities, public: openAPI},
+		{method: "GET", path: "/openapi.json", does: fhir.Capabilities, whole: openAPI},
 
 		{method: "GET", path: "/:type/:id", does: fhir.Read, look: read},
 		{method: "GET", path: "/:type/:id/_history/:version", does: fhir.Vread, look: vread},
