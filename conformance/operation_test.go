@@ -38,7 +38,7 @@ func TestOperations(t *testing.T) {
 	breakout(t, "T132, T140 an operation on the victim's resource is one on what never was", func(p *probe) {
 		for _, path := range []string{"/Patient/ID/$everything", "/Patient/ID/$meta", "/Patient/ID/$graphql?query={id}"} {
 			p.same(path, p.want(p.get("backend", strings.Replace(path, "ID", "never-was", 1)), 404),
-				p.get("backend", strings.Replace(path, "ID", "v-only-"+p.victim.slug, 1)))
+				p.get("backend", strings.Replace(path, "ID", p.victim.canaries["id"], 1)))
 		}
 	})
 
