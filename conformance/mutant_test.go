@@ -57,10 +57,10 @@ var programFaults = []mutant{
 		{"store/compile.go", "inner := and(e.X, p.Where())", "inner := e.X"},
 	}, "TestSearch/T084", ""},
 	{"19", "totals count what is hidden", []edit{
-		{"store/search.go", "\t\t\tcontinue\n\t\t}\n\t\tfrom, where, _, err :=", "\t\t\tcontinue\n\t\t}\n\t\tpl.where = search.And{}\n\t\tfrom, where, _, err :="},
+		{"store/search.go", "\t\t\tcontinue\n\t\t}\n\t\tfrom, where, s, err :=", "\t\t\tcontinue\n\t\t}\n\t\tpl.where = search.And{}\n\t\tfrom, where, s, err :="},
 	}, "TestSearch/T090", ""},
 	{"20", "_id is searched without the permit", []edit{
-		{"store/search.go", "where := search.Simplify(and(asked, p.Where()))", "where := search.Simplify(and(asked, p.Where()))\n\t\tif x := search.Simplify(asked); fmt.Sprintf(\"%T\", x) == \"search.HasID\" {\n\t\t\twhere = x\n\t\t}"},
+		{"store/search.go", "where := search.Simplify(and(q.On(t), p.Where()))", "where := search.Simplify(and(q.On(t), p.Where()))\n\t\tif x := search.Simplify(q.On(t)); fmt.Sprintf(\"%T\", x) == \"search.HasID\" {\n\t\t\twhere = x\n\t\t}"},
 	}, "TestAccess/T075", ""},
 	{"21", "a user who is nobody is staff", []edit{
 		{"smart/permit.go", "\t\treturn compartment(a.user.ID, q)\n\t}\n\treturn nil", "\t\treturn compartment(a.user.ID, q)\n\t}\n\treturn search.And{}"},
