@@ -352,10 +352,25 @@ func syntheaRecord(t testing.TB, name string, linked bool) []*fhir.Document {
 	return docs
 }
 
+// reread returns the documents with trees of their own, as one goroutine may
+// walk a tree at a time.
+func reread(t testing.TB, docs []*fhir.Document) []*fhir.Document {
+	t.Helper()
+	own := make([]*fhir.Document, len(docs))
+	for i, d := range docs {
+		var err error
+		if own[i], err = fhir.Reopen(d.JSON); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return own
+}
+
 // fill puts the documents into the tenant. Some get the content of another
 // first, and some are deleted in the end, so that the index has to forget.
 func (d *door) fill(t testing.TB, slug string, docs []*fhir.Document) *world {
 	t.Helper()
+	docs = reread(t, docs)
 	random := rand.New(rand.NewPCG(*seedFlag, 0))
 	byType := map[fhir.Type][]*fhir.Document{}
 	for _, doc := range docs {

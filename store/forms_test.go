@@ -28,6 +28,7 @@ func worlds(t *testing.T, docs []*fhir.Document, fn func(t *testing.T, d *door, 
 // keep puts the documents into the tenant as they are.
 func (d *door) keep(t *testing.T, slug string, docs []*fhir.Document) *world {
 	t.Helper()
+	docs = reread(t, docs)
 	var kept []fhir.Resource
 	err := d.db.Update(t.Context(), d.grant(t, slug, everything), func(tx *store.Tx) error {
 		kept = nil
