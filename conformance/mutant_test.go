@@ -113,7 +113,11 @@ var programFaults = []mutant{
 	}, "TestRouting/T001", ""},
 	{"", "a suspended tenant is served", []edit{
 		{"smart/verify.go", "if tn.Slug.String() != slug || tn.Status != tenant.Active {", "if tn.Slug.String() != slug || tn.Status == tenant.Provisioning {"},
+		{"store/provision.go", "tenant.Suspended, expel)", "tenant.Suspended, admit)"}, // the second lock
 	}, "TestRouting/T012", ""},
+	{"", "the place of a suspended tenant knows it", []edit{
+		{"store/provision.go", "tenant.Suspended, expel)", "tenant.Suspended, admit)"},
+	}, "", "./store"},
 	{"", "nobody is told of a token in the wrong place", []edit{
 		{"smart/verify.go", "\t\tv.alert(CrossTenant, own, slug, client)\n", ""},
 	}, "TestRouting/T001", ""},
