@@ -74,7 +74,7 @@ func (l *lister) goOn() bool {
 // fail ends the listing.
 func (l *lister) fail(err *fhir.Error) bool {
 	if l.err == nil {
-		l.err = err
+		l.err = cloned(err)
 	}
 	return false
 }

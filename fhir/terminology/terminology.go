@@ -2,6 +2,7 @@ package terminology
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -63,9 +64,24 @@ func memo[T any](s *Service, key any, make func() (T, error)) (T, error) {
 	v, err := s.set.Memo(key, func() (any, error) { return make() })
 	if err != nil {
 		var none T
-		return none, err
+		return none, cloned(err)
 	}
 	return v.(T), nil
+}
+
+// cloned returns a *fhir.Error that its caller may change: what is remembered
+// is for all.
+func cloned(err error) error {
+	var e *fhir.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	c := *e
+	c.Issues = slices.Clone(e.Issues)
+	for i := range c.Issues {
+		c.Issues[i].Expression = slices.Clone(c.Issues[i].Expression)
+	}
+	return &c
 }
 
 // system returns the code system with the canonical, nil if there is none, or
@@ -92,7 +108,8 @@ func (s *Service) codeSystem(d *canonical.Definition) (*codeSystem, error) {
 	case err != nil:
 		return nil, err
 	case len(more) == 0:
-		return codeSystems.of(d, func(json []byte) (*codeSystem, error) { return newCodeSystem(json) })
+		c, err := codeSystems.of(d, func(json []byte) (*codeSystem, error) { return newCodeSystem(json) })
+		return c, cloned(err)
 	}
 	return memo(s, systemKey{d}, func() (*codeSystem, error) {
 		var texts [][]byte

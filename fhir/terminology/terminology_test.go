@@ -1,6 +1,7 @@
 package terminology_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -205,6 +206,30 @@ func TestAListOfAPartSaysThatItIsOne(t *testing.T) {
 		x, err := s.Expand(t.Context(), all("http://example.org/"+url))
 		if err != nil || x.Partial() != want || len(x.Expansion.Contains) != 1 {
 			t.Errorf("%s: got %+v, %v", url, x, err)
+		}
+	}
+}
+
+// What is wrong with a definition is remembered, and must not change by what
+// one who was told makes of it.
+func TestAnErrorIsOneOfItsOwn(t *testing.T) {
+	s := service(t,
+		composed("http://example.org/unknown", `{"include":[{"system":"http://example.org/nowhere"}]}`),
+		composed("http://example.org/import", `{"include":[{"valueSet":["http://example.org/nowhere"]}]}`),
+		composed("http://example.org/itself", `{"include":[{"valueSet":["http://example.org/itself"]}]}`),
+		`{"resourceType":"CodeSystem","url":"http://example.org/wrong","status":"active","content":"complete","concept":7}`)
+	lookup := terminology.LookupRequest{Coding: terminology.Coding{System: "http://example.org/wrong", Code: "x"}}
+	for range 2 {
+		for _, url := range []string{"unknown", "import", "itself", "wrong"} {
+			_, err := s.Expand(t.Context(), all("http://example.org/"+url))
+			if url == "wrong" {
+				_, err = s.Lookup(lookup)
+			}
+			var e *fhir.Error
+			if !errors.As(err, &e) || e.Status != 0 || len(e.Issues[0].Expression) > 1 {
+				t.Fatalf("%s: got %+v", url, err)
+			}
+			_ = e.WithStatus(418).At("here").At("there")
 		}
 	}
 }
