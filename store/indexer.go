@@ -3,8 +3,10 @@ package store
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -80,10 +82,7 @@ func (x *Indexer) round(ctx context.Context) (busy bool) {
 		if last, ok := x.idle[t.ID]; ok && last.same(now) {
 			continue
 		}
-		more, err := x.Tend(ctx, t)
-		if err == nil {
-			err = x.report(ctx, t)
-		}
+		more, err := x.turn(ctx, t)
 		x.failed(ctx, "working on the search index", t.Slug.String(), err)
 		busy = busy || more && err == nil
 		delete(x.idle, t.ID)
@@ -95,6 +94,21 @@ func (x *Indexer) round(ctx context.Context) (busy bool) {
 		}
 	}
 	return busy
+}
+
+// turn tends one tenant. Whatever a definition of it does to this program, the
+// others are served.
+func (x *Indexer) turn(ctx context.Context, t *tenant.Tenant) (more bool, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			x.Log.Error("panic in the work on the search index", "tenant", t.Slug.String(), "stack", string(debug.Stack()))
+			err = errors.New("store: panic in the work on the search index")
+		}
+	}()
+	if more, err = x.Tend(ctx, t); err == nil {
+		err = x.report(ctx, t)
+	}
+	return more, err
 }
 
 func (x *Indexer) failed(ctx context.Context, doing, slug string, err error) {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/control"
@@ -122,25 +123,41 @@ func (p *dataPlane) work(x *store.Indexer) {
 
 // lookedAfter returns the tenants that a server of the region looks after.
 func lookedAfter(registry *store.Registry, tenants *tenant.Registry, region string) func(context.Context) ([]*tenant.Tenant, error) {
+	type lookedUp struct {
+		tenant *tenant.Tenant
+		until  time.Time
+	}
+	known := map[string]lookedUp{}
 	return func(ctx context.Context) ([]*tenant.Tenant, error) {
 		rows, err := registry.Tenants(ctx)
 		if err != nil {
 			return nil, err
 		}
+		still := map[string]lookedUp{}
 		var list []*tenant.Tenant
 		for _, row := range rows {
 			if row.Status != string(tenant.Active) || region != "" && row.Region != region {
 				continue
 			}
-			t, err := tenants.Tenant(ctx, row.Slug)
-			if err != nil {
-				return nil, err
+			a := known[row.Slug]
+			if time.Now().After(a.until) {
+				if a.tenant, err = tenants.Tenant(ctx, row.Slug); err != nil {
+					continue // its clients learn of it; the others are not held up
+				}
+				a.until = time.Now().Add(tenantFor)
 			}
-			list = append(list, t)
+			still[row.Slug] = a
+			list = append(list, a.tenant)
 		}
+		known = still
 		return list, nil
 	}
 }
+
+// tenantFor is how long what is known of a tenant does for the work beside the
+// requests: about so long after a package is installed its search parameters are
+// taken up.
+const tenantFor = 6 * time.Second
 
 // close waits for running transactions and closes the databases.
 func (p *dataPlane) close() {

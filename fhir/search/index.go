@@ -209,20 +209,31 @@ func (x *indexer) pair(tb *table) {
 			}
 		}
 	}
-	for _, n := range t.Numbers {
+	for token, paths := range tb.hotNumbers {
+		for _, n := range t.Numbers {
+			if !slices.Contains(paths, n.Path) {
+				continue
+			}
+			x.pairNumber(token, n)
+		}
+	}
+}
+
+// pairNumber joins n with the tokens at the path.
+func (x *indexer) pairNumber(token Path, n NumberRange) {
+	t := x.terms
+	for _, tok := range t.Tokens {
+		if tok.Path != token || !isFull(tok.Value) {
+			continue
+		}
 		if x.full() {
 			return
 		}
-		for _, tok := range t.Tokens {
-			if !slices.Contains(tb.hotNumbers[tok.Path], n.Path) || !isFull(tok.Value) {
-				continue
-			}
-			unit := tok.Value
-			if n.Unit != "" {
-				unit = x.compose(tok.Value, "$", n.Unit)
-			}
-			t.Numbers = append(t.Numbers, NumberRange{hotPath(tok.Path, n.Path), unit, n.Lo, n.Hi})
+		unit := tok.Value
+		if n.Unit != "" {
+			unit = x.compose(tok.Value, "$", n.Unit)
 		}
+		t.Numbers = append(t.Numbers, NumberRange{hotPath(tok.Path, n.Path), unit, n.Lo, n.Hi})
 	}
 }
 
