@@ -77,7 +77,6 @@ type typeRef struct {
 type valueOf struct {
 	typ   string // "CodeableConcept", "code"
 	value *fastjson.Value
-	ext   *fastjson.Value // beside a primitive
 }
 
 type binding struct {
@@ -205,15 +204,26 @@ func (e *element) readValues(v *fastjson.Value) {
 			if !ok || typ == "" || typ[0] < 'A' || typ[0] > 'Z' {
 				return
 			}
-			if *to == nil {
-				*to = &valueOf{typ: typeName(typ)}
-			}
 			if beside {
-				(*to).ext = value
-			} else {
-				(*to).value = value
+				return // the id and the extensions of a value are not compared
 			}
+			settle(value)
+			*to = &valueOf{typ: typeName(typ), value: value}
 		})
+	}
+}
+
+// settle unescapes everything in v now, so that many goroutines may read it.
+func settle(v *fastjson.Value) {
+	switch v.Type() { // which unescapes a string
+	case fastjson.TypeObject:
+		if o, err := v.Object(); err == nil {
+			o.Visit(func(_ []byte, v *fastjson.Value) { settle(v) })
+		}
+	case fastjson.TypeArray:
+		for _, item := range v.GetArray() {
+			settle(item)
+		}
 	}
 }
 

@@ -19,7 +19,8 @@ const (
 	maxIssues = 200
 	maxSteps  = 2_000_000 // values that are looked at, or tried against a slice
 	maxTime   = 2 * time.Second
-	maxNested = 64 // profiles in profiles
+	maxRule   = time.Second // of which one invariant may take so much
+	maxNested = 64          // profiles in profiles
 )
 
 // A run is one validation of one document.
@@ -33,13 +34,12 @@ type run struct {
 	nodes []path.Node // children of what is walked, at each level
 	scope *scope
 
-	issues    []fhir.Issue
-	full      bool // nothing more is looked for
-	steps     int
-	begun     time.Time
-	evaluated int // invariants
-	nested    int
-	checked   map[checkedKey]bool
+	issues  []fhir.Issue
+	full    bool // nothing more is looked for
+	steps   int
+	begun   time.Time
+	nested  int
+	checked map[checkedKey]bool
 
 	// trial says that it is tried whether something conforms; failed is the
 	// answer so far.
@@ -147,6 +147,7 @@ func (r *run) enter(s *scope, fn func()) {
 	if s.bundle != nil && s.context.Resolve == nil {
 		s.context.Resolve = s.resolver()
 	}
+	s.context.Time = maxRule
 	s.context.MemberOf = r.memberOf
 	s.context.ConformsTo = r.conformsTo
 	fn()
@@ -174,7 +175,7 @@ func (r *run) evaluate(n path.Node, rules []invariant) {
 			r.warn(fhir.NotSupported, "%s is not FHIRPath that can be evaluated here, and was not checked", rule.key)
 			continue
 		}
-		if r.evaluated++; r.evaluated%64 == 0 && time.Since(r.begun) > maxTime {
+		if time.Since(r.begun) > maxTime {
 			r.steps = maxSteps
 			continue
 		}
