@@ -402,7 +402,7 @@ func (v *View) otherBases(d *fhir.Document) []refRow {
 	root := "/" + v.grant.Tenant().Slug.String() + "/"
 	var rows []refRow
 	bases := []string{""}
-	for _, r := range search.R4.Index(d).Refs {
+	for _, r := range (search.Schema{Custom: v.schema.Custom}).IndexPast(d).Refs {
 		at := strings.Index(r.Target, root)
 		if at < 0 || len(bases) > maxBases {
 			continue
@@ -415,7 +415,7 @@ func (v *View) otherBases(d *fhir.Document) []refRow {
 		return nil
 	}
 	for _, base := range bases {
-		rows = append(rows, v.hash(d.Type, search.Schema{Base: base}.Index(d)).refs...)
+		rows = append(rows, v.hash(d.Type, search.Schema{Base: base, Custom: v.schema.Custom}.IndexPast(d)).refs...)
 	}
 	return rows
 }

@@ -92,7 +92,12 @@ func (req *request) matches(e search.Expr, r fhir.Resource) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return search.Match(e, &r, search.Schema{Base: req.base}.Index(d))
+	return search.Match(e, &r, req.schema().Index(d))
+}
+
+// schema is how resources of the tenant are indexed.
+func (req *request) schema() search.Schema {
+	return search.Schema{Base: req.base, Custom: req.custom}
 }
 
 func versionURL(base string, r fhir.Resource) string {

@@ -116,7 +116,7 @@ func (b *bundle) parts(req *request, q *search.Query, page *store.Page) error {
 		if err != nil {
 			return err
 		}
-		found, err := search.Schema{Base: req.base}.Contained(d, q.Type, q.Where)
+		found, err := req.schema().Contained(d, q.Type, q.Where)
 		if err != nil {
 			return err
 		}
