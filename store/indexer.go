@@ -254,7 +254,12 @@ func (x *Indexer) update(ctx context.Context, t *tenant.Tenant, doing string, fn
 	if err != nil {
 		return err
 	}
+	again := false
 	err = x.DB.gate.Update(ctx, g, func(tx *gate.Tx) error {
+		if again { // perhaps because the tenant's search parameters have changed
+			x.DB.customs.forget(t.ID)
+		}
+		again = true
 		tx.Trail().Main = audit.Entry{Interaction: fhir.Operation, Query: doing}
 		v, err := x.DB.view(ctx, tx)
 		if err != nil {

@@ -361,6 +361,9 @@ func (v *View) putRight(ctx context.Context, p smart.Permit, rids []int64, extra
 			FROM   unnest(?::bigint[], ?::timestamptz[], ?::timestamptz[], ?::bigint[]) AS d (rid, ts, te, present)
 			WHERE  r.tenant_id = $1 AND r.rid = d.rid`, right.rid, right.ts, right.te, right.present))
 	}
+	// As every write, this one is run again if a parameter has come meanwhile:
+	// it would take the rows of that for wrong.
+	qs = append(qs, gate.SQL(`SELECT ~hold_generation(?) WHERE $1::int <> 0`, v.schema.Generation()))
 	for _, q := range qs {
 		if err := v.gate.Defer(p, q); err != nil {
 			return err

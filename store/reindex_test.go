@@ -171,3 +171,21 @@ func TestTheControlPlaneAsksAndIsTold(t *testing.T) {
 		t.Error("the parameter is not reported to be ready")
 	}
 }
+
+// A process that has not heard of a parameter does not take its rows for wrong.
+func TestTheIndexMadeAgainKeepsWhatIsNew(t *testing.T) {
+	a, b := openDoor(t), openDoor(t)
+	const slug = "again-new"
+	a.own(t, slug, tenant.Shared)
+	b.put(t, slug, "Patient/p", colored, "p", "red", 1, "o1") // now b knows of no parameter
+	a.parameter(t, slug, "color", "token", "Patient", "Patient.extension.where(url='http://x.org/color').value")
+	a.tend(t, slug, 100)
+	want := a.rows(t, slug)
+	b.reindex(t, slug, store.IndexRequest{Number: 1})
+	if got := a.rows(t, slug); got != want {
+		t.Errorf("the index is %s, want %s", got, want)
+	}
+	if got := a.settled(t, slug, "Patient", "color=red"); got != "p" {
+		t.Errorf("it finds %s", got)
+	}
+}
