@@ -15,7 +15,7 @@ var later = []struct{ line, why string }{
 	{"T093", "no policy masks elements yet"},
 	{"T142", "fhir/canonical tests it"},
 	{"T139, T141, T143, T144", "there is no such operation"},
-	{"T217", "the server speaks HTTP/1.1 alone; TLS and HTTP/2 end at a proxy"},
+	{"T217", "HTTP/2 is spoken under TLS only, by net/http and within its bounds; nothing here floods it"},
 	{"T226", "a slug cannot hold what these attacks are made of; tenant tests it"},
 	{"T153, T154", "there is no tenant policy yet that could be missing or fail; smart tests that empty means nothing"},
 	{"T158", "the alert after many misses comes with rate limits (API-06); the misses are tested"},

@@ -374,6 +374,8 @@ func TestDev(t *testing.T) {
 	token := p.cordon(t, "token", "--tenant", "harbor", "--scope", "system/*.cruds")
 	answered := make(chan int, 1)
 	body, send := io.Pipe()
+	// The body is sent when the server asks for it: then the request runs there.
+	client := &http.Client{Transport: &http.Transport{ExpectContinueTimeout: time.Minute}}
 	go func() { // a request that is half way when the server is told to stop
 		req, err := http.NewRequest("PUT", p.FHIR+base+"/Patient/late", body)
 		if err != nil {
@@ -382,7 +384,8 @@ func TestDev(t *testing.T) {
 		}
 		req.Header.Set("Authorization", "Bearer "+token)
 		req.Header.Set("Content-Type", "application/fhir+json")
-		resp, err := http.DefaultClient.Do(req)
+		req.Header.Set("Expect", "100-continue")
+		resp, err := client.Do(req)
 		if err != nil {
 			t.Errorf("the request was cut: %v", err)
 			answered <- 0
