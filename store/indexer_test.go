@@ -187,6 +187,48 @@ func TestAParameterOfATenantIsIndexedOnlineAndRemoved(t *testing.T) {
 	}
 }
 
+// What the server sets in a resource is indexed as it is set, whatever the
+// client sent, and what depends on the time is of the time of the version: so
+// the rows of a version are found again when it is replaced.
+func TestAParameterOfATenantMayReadWhatTheServerSets(t *testing.T) {
+	d := openDoor(t)
+	const slug = "stamped"
+	d.own(t, slug, tenant.Shared)
+	const sent = `{"resourceType":"Patient","id":%q,"meta":{"versionId":"77","lastUpdated":"2020-01-01T00:00:00Z"},"name":[{"family":%q}]}`
+	d.put(t, slug, "Patient/before", sent, "before", "a")
+	rows := d.indexRows(t, slug)
+	for _, p := range [][3]string{
+		{"stamped", "date", "Patient.meta.lastUpdated"}, {"rid", "token", "Patient.id"}, {"number", "token", "Patient.meta.versionId"},
+		{"clock", "string", "now().toString()"}, {"recent", "token", "Patient.where(meta.lastUpdated > now() - 5 seconds).exists()"},
+	} {
+		d.parameter(t, slug, p[0], p[1], "Patient", p[2])
+	}
+	d.tend(t, slug, 7)
+	for range 3 {
+		for _, id := range []string{"before", "after"} {
+			d.put(t, slug, "Patient/"+id, sent, id, "b")
+		}
+	}
+	today := time.Now().UTC().Format("2006")
+	for query, want := range map[string]string{
+		"stamped=2020": "", "stamped=" + today: "after before", "rid=after": "after", "number=77": "", "number=3": "after", "number=4": "before",
+		"clock=" + today: "after before", "recent=true": "after before",
+	} {
+		if got := d.settled(t, slug, "Patient", query); got != want {
+			t.Errorf("%s finds %q, want %q", query, got, want)
+		}
+	}
+	d.delete(t, slug, "Patient/after")
+	for _, code := range []string{"stamped", "rid", "number", "clock", "recent"} {
+		d.delete(t, slug, "SearchParameter/"+code)
+	}
+	d.tend(t, slug, 7)
+	d.put(t, slug, "Patient/before", sent, "before", "a")
+	if got := d.indexRows(t, slug); got != rows {
+		t.Errorf("%d rows are left of %d", got, rows)
+	}
+}
+
 // Two processes write while parameters come and go, and jobs break off in the
 // middle. Whatever they know and whenever they learn of it, the index is in
 // the end what the resources say, and nothing of it is left when all is gone.

@@ -83,6 +83,9 @@ func (tx *Tx) store(p smart.Permit, next row, old *row, present uint64, was, is 
 	w := tx.writes
 	w.any, w.permit = true, p
 	w.generation = tx.schema.Generation()
+	// What FHIRPath ran out of time for is not in the rows that are removed; no
+	// such row may be in the way of a write.
+	w.beside = w.beside || tx.schema.Custom != nil
 	tx.ruled = tx.ruled || slices.Contains(smart.RuleTypes, next.ref.Type)
 	if w.rids == nil {
 		w.rids = map[int64]bool{}

@@ -230,7 +230,10 @@ func (tx *Tx) put(p smart.Permit, do fhir.Interaction, ref fhir.Ref, d *fhir.Doc
 			return fhir.Resource{}, err
 		}
 	}
-	terms := tx.schema.Index(d) // no term is of what Stamp sets
+	terms, err := tx.terms(d, r.Body)
+	if err != nil {
+		return fhir.Resource{}, err
+	}
 	if terms.TooMany {
 		return fhir.Resource{}, fhir.Errorf(fhir.TooCostly, "the resource has more than %d values that searches look at", search.MaxTerms)
 	}
@@ -244,7 +247,6 @@ func (tx *Tx) put(p smart.Permit, do fhir.Interaction, ref fhir.Ref, d *fhir.Doc
 		}
 	}
 	next.version, next.updated = r.Version, r.Updated
-	var err error
 	if next.body, err = tx.db.codec.seal(tx.keys, tx.grant.Tenant().ID.Int(), r); err != nil {
 		return fhir.Resource{}, fmt.Errorf("sealing %s: %w", ref.Type, err)
 	}
@@ -265,6 +267,19 @@ func (tx *Tx) put(p smart.Permit, do fhir.Interaction, ref fhir.Ref, d *fhir.Doc
 	}
 	tx.note(e)
 	return r, nil
+}
+
+// terms returns those of d, which body is with what Stamp set. R4's parameters
+// read none of that in the index; those of a tenant may.
+func (tx *Tx) terms(d *fhir.Document, body []byte) (*search.Terms, error) {
+	if !tx.schema.Custom.Adds(d.Type) {
+		return tx.schema.Index(d), nil
+	}
+	stamped, err := fhir.Reopen(body)
+	if err != nil {
+		return nil, fmt.Errorf("reading a stamped %s: %w", d.Type, err)
+	}
+	return tx.schema.Index(stamped), nil
 }
 
 // Delete stores a deletion as the next version. deleted is false if there was

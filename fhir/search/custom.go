@@ -53,8 +53,10 @@ const (
 	// MaxCustomOfType bounds those of one resource type.
 	MaxCustomOfType = 30
 	// What evaluating one costs for one resource. Who exceeds it has no value.
+	// The steps decide, as they are the same each time; they take a few
+	// milliseconds.
 	dynamicSteps = 20_000
-	dynamicTime  = 50 * time.Millisecond
+	dynamicTime  = time.Second
 )
 
 // ErrNotSearched says that a SearchParameter adds nothing to search: it is not
@@ -284,10 +286,14 @@ func (c *Custom) Parameters(t fhir.Type) []Parameter {
 	return list
 }
 
+// Adds reports whether parameters of the tenant read resources of the type.
+// They may read what the server sets: id and meta.
+func (c *Custom) Adds(t fhir.Type) bool { return c != nil && c.past[t] != nil }
+
 // IndexPast returns the terms that the index may hold of a version that was
 // stored in this or an earlier generation. They are at least those of Index.
 func (s Schema) IndexPast(d *fhir.Document) *Terms {
-	if s.Custom == nil || s.Custom.past[d.Type] == nil {
+	if !s.Custom.Adds(d.Type) {
 		return s.Index(d)
 	}
 	return s.index(s.Custom.past[d.Type], d)
@@ -352,7 +358,7 @@ func (x *indexer) evaluate(d dynamic, doc *fhir.Document) {
 	if d.tree.below&x.want == 0 {
 		return
 	}
-	ctx := &path.Context{Steps: dynamicSteps, Time: dynamicTime, Resolve: resolveType}
+	ctx := &path.Context{Steps: dynamicSteps, Time: dynamicTime, Resolve: resolveType, Now: versionTime(doc)}
 	nodes, err := d.expr.Eval(ctx, path.Root(doc))
 	if err != nil {
 		return // as what is malformed, it has no value
@@ -370,6 +376,16 @@ func (x *indexer) evaluate(d dynamic, doc *fhir.Document) {
 			}
 		}
 	}
+}
+
+// versionTime returns meta.lastUpdated: the time that now() and today() are in
+// a search parameter. The index of a version must not depend on when it is made.
+func versionTime(doc *fhir.Document) time.Time {
+	at, err := time.Parse(time.RFC3339Nano, string(doc.Tree.GetStringBytes("meta", "lastUpdated")))
+	if err != nil {
+		return time.Unix(0, 0)
+	}
+	return at
 }
 
 // computed returns a value that is no element as JSON has it.
