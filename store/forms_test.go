@@ -125,7 +125,11 @@ func TestListsFiltersAndWordsFindTheSame(t *testing.T) {
 		grant := func() *smart.Grant { return d.grant(t, slug, everything) }
 		d.same(t, w, grant, "Patient", "_list=a", "_list=List/b", "_list="+base(slug)+"/List/b", "_list=a,b&active=true", "link:Patient._list=b",
 			"_filter=name+co+%22hain%22+and+active+eq+true", "_filter=link:Patient%5Bactive+eq+false%5D.name+ew+3", "_filter=link:Patient.name+eq+chain4+or+_has:Observation:patient:value-quantity+gt+7",
-			"_filter=not+(general-practitioner:Practitioner.name+eq+doctor1)", "_filter=family+ne+chain3+and+name+ne+chain4", "_has:DiagnosticReport:subject:_content=fracture+left")
+			"_filter=not+(general-practitioner:Practitioner.name+eq+doctor1)", "_filter=family+ne+chain3+and+name+ne+chain4", "_has:DiagnosticReport:subject:_content=fracture+left",
+			"_filter=link:Patient.name+co+ain4+or+link:Patient.name+co+ain6+or+link:Patient.active+eq+false+or+link:Patient.gender+eq+male",
+			"_filter=link:Patient.name+co+ain4+or+link:Patient._has:Group:member:_id+eq+c1+or+link:Patient._has:Group:member:_id+eq+c2+or+link:Patient.link:Patient.name+co+ain1+or+link:Patient.link:Patient.name+co+ain8",
+			"_filter=_has:Observation:patient:value-quantity+gt+7+or+_has:Observation:patient:value-quantity+lt+1+or+_has:Observation:patient:code+eq+s|c1+or+_has:Observation:patient:code+eq+s|c2",
+			"_filter=not+(link:Patient.name+co+ain4+or+link:Patient.name+co+ain6)")
 		d.same(t, w, grant, "Observation", "_list=a", "subject:Patient._list=a", "_filter=code+ne+s|c1+and+value-quantity+lt+5", "subject:Patient._filter=name+sw+chain+and+active+eq+true")
 		d.same(t, w, grant, "DiagnosticReport", "_text=narrative", "_text=narrative+2", "_content=fracture+left", "_content=%22left+arm%22,%22x+ray+1%22&_sort=_id", "subject:Patient._list=b&_content=arm")
 		d.same(t, w, grant, "", "_list=a&_type=Patient,Observation", "_type=DiagnosticReport,Patient&_content=arm,chain1")

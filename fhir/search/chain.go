@@ -35,6 +35,21 @@ func tooDeep() error {
 	return fhir.Errorf(fhir.TooCostly, "a search follows at most %d references in a row", maxDepth)
 }
 
+// links counts the chains and reverse chains in e: each is looked up by itself.
+func links(e Expr) (n int) {
+	switch e := e.(type) {
+	case Chain:
+		return 1 + links(e.X)
+	case ReverseChain:
+		return 1 + links(e.X)
+	}
+	each(e, func(m Expr) bool {
+		n += links(m)
+		return true
+	})
+	return n
+}
+
 // chain reads "subject:Patient.name", whose modifier is the type, or
 // "subject.name" where only one type of target has a parameter of the name; then
 // reads the rest.

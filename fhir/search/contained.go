@@ -102,11 +102,7 @@ func mixes(e Expr) bool {
 
 // linked reports whether a part of e is about other resources.
 func linked(e Expr) bool {
-	switch e.(type) {
-	case Chain, ReverseChain:
-		return true
-	}
-	return !each(e, func(m Expr) bool { return !linked(m) })
+	return isLink(e) || !each(e, func(m Expr) bool { return !linked(m) })
 }
 
 // each reports whether f holds for the members of e.

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/cockroachdb/apd/v3"
 	"github.com/go-json-experiment/json"
 	"github.com/valyala/fastjson"
 
@@ -17,6 +19,7 @@ import (
 	"github.com/cordon-fhir/cordon/fhir/path"
 	"github.com/cordon-fhir/cordon/fhir/r4"
 	"github.com/cordon-fhir/cordon/fhir/r4/expression"
+	"github.com/cordon-fhir/cordon/fhir/ucum"
 )
 
 // A CustomParameter is a search parameter that a tenant adds to those of R4,
@@ -322,7 +325,7 @@ func (tb *table) addCustom(s stated) {
 	}
 	if s.dynamic != nil {
 		at.close()
-		tb.dynamic = append(tb.dynamic, dynamic{s.dynamic, at})
+		tb.dynamic = append(tb.dynamic, dynamic{s.dynamic, p.Type, at})
 	}
 	if tb.byCode[p.Code] == nil && s.state != CustomRemoving {
 		tb.byCode[p.Code] = p
@@ -350,6 +353,7 @@ func (n *node) mark(e element, present Path) {
 // datatype.
 type dynamic struct {
 	expr *path.Expr
+	kind string // of search parameter
 	tree *node
 }
 
@@ -366,7 +370,7 @@ func (x *indexer) evaluate(d dynamic, doc *fhir.Document) {
 	for _, n := range nodes {
 		v, datatype := n.JSON(), n.Type()
 		if v == nil {
-			if v, datatype = computed(n.Value()); v == nil {
+			if v, datatype = computed(n.Value()), computedAs[d.kind][datatype]; v == nil {
 				continue
 			}
 		}
@@ -388,21 +392,47 @@ func versionTime(doc *fhir.Document) time.Time {
 	return at
 }
 
-// computed returns a value that is no element as JSON has it.
-func computed(value any) (v *fastjson.Value, datatype string) {
+// computedAs is the datatype that a value is indexed as which is no element, for
+// each type of search parameter. What is not here has no value: which type an
+// expression yields is known when it is evaluated.
+var computedAs = map[string]map[string]string{
+	"string":   {"System.String": "string"},
+	"token":    {"System.String": "string", "System.Boolean": "boolean"},
+	"uri":      {"System.String": "uri"},
+	"number":   {"System.Integer": "integer", "System.Decimal": "decimal"},
+	"date":     {"System.Date": "date", "System.DateTime": "dateTime"},
+	"quantity": {"System.Quantity": "Quantity"},
+}
+
+// computed returns a value that is no element as JSON has it, nil if it is none.
+func computed(value any) *fastjson.Value {
 	var a fastjson.Arena
 	switch value := value.(type) {
 	case string:
-		return a.NewString(value), "string"
+		return a.NewString(value)
 	case bool:
 		if value {
-			return a.NewTrue(), "boolean"
+			return a.NewTrue()
 		}
-		return a.NewFalse(), "boolean"
+		return a.NewFalse()
 	case int64:
-		return a.NewNumberString(fmt.Sprint(value)), "integer"
+		return a.NewNumberString(strconv.FormatInt(value, 10))
+	case *apd.Decimal:
+		return a.NewNumberString(value.String())
+	case path.Time:
+		return a.NewString(value.String())
+	case *path.Quantity:
+		q := a.NewObject()
+		q.Set("value", a.NewNumberString(value.Value.String()))
+		if value.Calendar { // its unit is a word, such as year
+			q.Set("unit", a.NewString(value.Unit))
+			return q
+		}
+		q.Set("system", a.NewString(ucum.System))
+		q.Set("code", a.NewString(value.Unit))
+		return q
 	}
-	return nil, ""
+	return nil
 }
 
 // resolveType returns nothing of a resource but its type, which the reference

@@ -51,6 +51,13 @@ var definitions = [][]byte{
 	definition("keeper", "reference", "Patient.contact.organization.where(resolve() is Organization) | Patient.managingOrganization.where(true)", "Patient"),
 	definition("full", "string", "Patient.name.select(given.first() + ' ' + family)", "Patient"),
 	definition("names", "number", "Patient.name.count()", "Patient"),
+	definition("share", "number", "Patient.name.count() / 8", "Patient"),
+	definition("again", "date", "Patient.extension('http://x.org/seen').value + 1 month", "Patient"),
+	definition("from", "date", "iif(Patient.active, @2001-02-03, @2002)", "Patient"),
+	definition("moment", "date", "iif(Patient.active, @2001-02-03T04:05:06.7Z, @2002T)", "Patient"),
+	definition("more", "quantity", "Patient.extension('http://x.org/dose').value + 1 'g'", "Patient"),
+	definition("term", "quantity", "iif(Patient.active, 2 years, 1 year)", "Patient"),
+	definition("page", "uri", "'http://x.org/p/' + Patient.id", "Patient"),
 }
 
 func TestAParameterOfATenantIsSearched(t *testing.T) { // S-18
@@ -79,17 +86,20 @@ func TestAParameterOfATenantIsSearched(t *testing.T) { // S-18
 	for _, query := range []string{
 		"race=2106-3", "race:missing=false", "seen=2020-05", "seen=ge2020-05-01", "dose=5400||mg", "official=kent", "official=clark", "official:exact=Kent", "nick=super", "nick:contains=perman",
 		"employer=Organization/8", "keeper=Organization/7", "keeper=8", "full=clark%20kent", "names=2", "race:not=x", "official:missing=false", "nick:missing=false", "_sort=seen&race=2106-3",
+		"share=0.25", "share=gt0.2", "again=2020-06-01", "again=ge2020-06", "again:missing=false", "from=2001-02-03", "from=2001", "moment=2001-02-03T04:05:06.7Z", "moment=sa2001-02-03T04:05:06.6Z",
+		"more=6400||mg", "more=gt6", "term=2", "term=2||years", "page=http://x.org/p/1", "page:below=http://x.org/p",
 	} {
 		if !finds(query) {
 			t.Errorf("%s does not find it", query)
 		}
 	}
-	for _, query := range []string{"race=2106-4", "race:missing=true", "seen=2021", "dose=5401||mg", "official=superman", "nick=clark", "nick:missing=true", "employer=Organization/7", "names=1", "full=lane"} {
+	for _, query := range []string{"race=2106-4", "race:missing=true", "seen=2021", "dose=5401||mg", "official=superman", "nick=clark", "nick:missing=true", "employer=Organization/7", "names=1", "full=lane",
+		"share=0.5", "again=2020-05-01", "from=2002", "moment=2001-02-04", "more=5400||mg", "term=1", "page=http://x.org/p/2", "page:missing=true"} {
 		if finds(query) {
 			t.Errorf("%s finds it", query)
 		}
 	}
-	if got := c.Parameters("Patient"); len(got) != len(definitions) || got[0].Name != "dose" {
+	if got := c.Parameters("Patient"); len(got) != len(definitions) || got[0].Name != "again" {
 		t.Errorf("clients are told of %v", got)
 	}
 	if got := c.Parameters("Observation"); got != nil {

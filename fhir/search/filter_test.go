@@ -2,6 +2,7 @@ package search_test
 
 import (
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -72,6 +73,78 @@ func TestMalformedFiltersAreRefused(t *testing.T) {
 			t.Errorf("%.60s: %v, want %s", filter, err, code)
 		}
 	}
+}
+
+// S-45: each link is looked up by itself, so that how many there are is bounded,
+// and alternatives about what the same references lead to are one.
+func TestAlternativesFollowTheSameReferencesOnce(t *testing.T) {
+	many := func(n int, sep, arm string) string {
+		arms := make([]string, n)
+		for i := range arms {
+			arms[i] = strings.ReplaceAll(arm, "#", strconv.Itoa(i))
+		}
+		return strings.Join(arms, sep)
+	}
+	for _, tt := range []struct {
+		on     fhir.Type
+		filter string
+		links  int // 0: too costly
+	}{
+		{"Observation", many(90, " or ", `subject:Patient.name co "a#"`), 1},
+		{"Observation", many(45, " or ", `(subject:Patient.name co "a#" or subject:Patient.gender eq g#)`), 2}, // what an index tells stays apart
+		{"Observation", many(60, " or ", "subject:Patient.link:Patient.gender eq g#"), 2},
+		{"Observation", many(45, " or ", "subject:Patient[active eq true].gender eq g#"), 1},
+		{"Patient", many(60, " or ", "_has:Observation:patient:value-quantity gt #"), 1},
+		{"Patient", many(30, " or ", "_has:Observation:patient:code eq s|#"), 30}, // the index holds each joined with the reference
+		{"Patient", many(33, " or ", "_has:Observation:patient:code eq s|#"), 0},
+		{"Patient", many(3, " or ", "(link:Patient.gender eq # or general-practitioner:Practitioner.gender eq #)"), 2},
+		{"Patient", many(32, " and ", "link:Patient.gender eq g#"), 32},
+		{"Patient", many(33, " and ", "link:Patient.gender eq g#"), 0},
+		{"Patient", many(17, " and ", "link:Patient.link:Patient.gender eq g#"), 0},
+		{"Patient", many(33, " and ", "not (link:Patient.gender eq g#)"), 0},
+	} {
+		q, err := parse(t, tt.on, "_filter="+url.QueryEscape(tt.filter))
+		if tt.links == 0 {
+			if !fhir.IsCode(err, fhir.TooCostly) {
+				t.Errorf("%.60s…: %v", tt.filter, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%.60s…: %v", tt.filter, err)
+		} else if n := countLinks(q.Where); n != tt.links {
+			t.Errorf("%.60s…: follows %d references, want %d", tt.filter, n, tt.links)
+		}
+	}
+	if _, err := parse(t, "Patient", many(33, "&", "link:Patient.family=f#")); !fhir.IsCode(err, fhir.TooCostly) {
+		t.Errorf("many chains: %v", err)
+	}
+	if _, err := parse(t, "", "_type=Observation,Condition&patient._id=1"); err != nil {
+		t.Errorf("of two types: %v", err)
+	}
+	if _, err := parse(t, "", many(20, "&", "patient.family=f#")+"&_type=Observation,Condition,Procedure"); err != nil {
+		t.Errorf("the chains of each type count by themselves: %v", err)
+	}
+}
+
+func countLinks(e search.Expr) (n int) {
+	switch e := e.(type) {
+	case search.Chain:
+		return 1 + countLinks(e.X)
+	case search.ReverseChain:
+		return 1 + countLinks(e.X)
+	case search.Not:
+		return countLinks(e.X)
+	case search.And:
+		for _, m := range e {
+			n += countLinks(m)
+		}
+	case search.Or:
+		for _, m := range e {
+			n += countLinks(m)
+		}
+	}
+	return n
 }
 
 func FuzzFilter(f *testing.F) {

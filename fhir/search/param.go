@@ -14,6 +14,7 @@ const (
 	maxValues = 500
 	maxLeaves = 2000
 	maxDepth  = 6
+	maxLinks  = 32
 	maxLength = 4096
 	maxSorts  = 8
 	// maxTargets is how many types a chain may lead to without saying which.

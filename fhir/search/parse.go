@@ -56,6 +56,11 @@ func Parse(t fhir.Type, params []Param, o Options) (*Query, error) {
 		return nil, invalid("_summary", "cannot be text together with includes")
 	}
 	q.Where = Simplify(where)
+	for _, t := range r.types {
+		if links(On(t, q.Where)) > maxLinks {
+			return nil, fhir.Errorf(fhir.TooCostly, "a search follows at most %d references in all", maxLinks)
+		}
+	}
 	if err := q.checkContained(); err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package search_test
 import (
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -152,6 +153,70 @@ func TestSimplifyKeepsTheMeaning(t *testing.T) {
 		}
 		if !search.Equal(simple, search.Simplify(simple)) && depth(simple) > depth(e) {
 			t.Fatalf("%#v grows to %#v", e, simple)
+		}
+	})
+}
+
+// S-20, S-21: also of what is about other resources: two patients, linked to each
+// other, with an observation each.
+func TestSimplifyKeepsTheMeaningOfChains(t *testing.T) {
+	type held struct {
+		*fhir.Document
+		terms *search.Terms
+	}
+	var all []held
+	for i, body := range []string{
+		`{"resourceType":"Patient","id":"1","active":true,"gender":"male","name":[{"family":"Ash"}],"link":[{"other":{"reference":"Patient/2"}}]}`,
+		`{"resourceType":"Patient","id":"2","active":false,"gender":"female","name":[{"family":"Birch"}],"link":[{"other":{"reference":"Patient/1"}}]}`,
+		`{"resourceType":"Observation","id":"1","code":{"coding":[{"system":"s","code":"a"}]},"subject":{"reference":"Patient/1"},"valueQuantity":{"value":1}}`,
+		`{"resourceType":"Observation","id":"2","code":{"coding":[{"system":"s","code":"b"}]},"subject":{"reference":"Patient/2"},"valueQuantity":{"value":2}}`,
+	} {
+		d, err := fhir.Parse([]byte(body), fhir.Limits{})
+		if err != nil {
+			t.Fatal(i, err)
+		}
+		all = append(all, held{d, search.R4.Index(d)})
+	}
+	var meets func(h held, e search.Expr) bool
+	refers := func(from, to held, paths []search.Path) bool {
+		return slices.Contains(search.R4.References(from.Document, paths), fhir.Ref{Type: to.Type, ID: to.ID})
+	}
+	meets = func(h held, e search.Expr) bool {
+		switch e := e.(type) {
+		case search.And:
+			return !slices.ContainsFunc(e, func(m search.Expr) bool { return !meets(h, m) })
+		case search.Or:
+			return slices.ContainsFunc(e, func(m search.Expr) bool { return meets(h, m) })
+		case search.Not:
+			return !meets(h, e.X)
+		case search.Chain:
+			return slices.ContainsFunc(all, func(to held) bool { return to.Type == e.Type && refers(h, to, e.Paths) && meets(to, e.X) })
+		case search.ReverseChain:
+			return slices.ContainsFunc(all, func(from held) bool {
+				return from.Type == e.Type && refers(from, h, e.Paths) && meets(from, e.X) &&
+					(e.Pair == (search.Token{}) || slices.Contains(from.terms.Tokens, e.Pair))
+			})
+		}
+		ok, err := search.Match(e, &fhir.Resource{Ref: fhir.Ref{Type: h.Type, ID: h.ID}}, h.terms)
+		return ok && err == nil
+	}
+	var leaves []search.Expr
+	for _, query := range []string{"active=true", "link:Patient.gender=male", "link:Patient.gender=female", "link:Patient.name:contains=irc", "link:Patient.name:contains=shx", "link:Patient.gender:not=male",
+		"_has:Observation:patient:code=s|a", "_has:Observation:patient:code=s|b", "_has:Observation:patient:value-quantity=1", "_has:Observation:patient:value-quantity=gt1", "_has:Observation:subject:code=a",
+		"link:Patient._has:Observation:patient:code=a", "link:Patient._has:Observation:patient:value-quantity=2", "link:Patient.link:Patient.gender=male", "link:Patient.link:Patient.name=birch"} {
+		q, err := parse(t, "Patient", query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaves = append(leaves, q.Where)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		e := expr(t, leaves, 4)
+		simple := search.Simplify(e)
+		for _, h := range all[:2] {
+			if meets(h, e) != meets(h, simple) {
+				t.Fatalf("%#v is %t for Patient/%s, simplified %#v is not", e, meets(h, e), h.ID, simple)
+			}
 		}
 	})
 }

@@ -100,7 +100,7 @@ func Simplify(e Expr) Expr {
 			}
 			or = appendOnce(or, m)
 		}
-		return or.simple()
+		return or.joinLinks().simple()
 	case Not:
 		switch x := Simplify(e.X).(type) {
 		case Not:
@@ -125,6 +125,69 @@ func Simplify(e Expr) Expr {
 		return e.paired()
 	}
 	return e
+}
+
+// joinLinks joins the members of o that are about what the same references lead
+// to: each of them would be looked up by itself.
+func (o Or) joinLinks() Or {
+	out := Or{}
+next:
+	for _, m := range o {
+		if isLink(m) {
+			for i := range out {
+				if both, ok := joinLinks(out[i], m); ok {
+					out[i] = both
+					continue next
+				}
+			}
+		}
+		out = append(out, m)
+	}
+	return out
+}
+
+func isLink(e Expr) bool {
+	switch e.(type) {
+	case Chain, ReverseChain:
+		return true
+	}
+	return false
+}
+
+// joinLinks returns what holds where a or b does as one condition, if they are
+// links by the same references whose conditions can be joined.
+func joinLinks(a, b Expr) (both Expr, ok bool) {
+	switch a := a.(type) {
+	case Chain:
+		b, is := b.(Chain)
+		if !is || a.Type != b.Type || a.Canonical != b.Canonical || !slices.Equal(a.Paths, b.Paths) {
+			return nil, false
+		}
+		a.X, ok = alternative(a.X, b.X)
+		return a, ok
+	case ReverseChain:
+		b, is := b.(ReverseChain)
+		if !is || a.Type != b.Type || a.Canonical != b.Canonical || a.Pair != b.Pair || !slices.Equal(a.Paths, b.Paths) {
+			return nil, false
+		}
+		a.X, ok = alternative(a.X, b.X)
+		return a, ok
+	}
+	return nil, false
+}
+
+// alternative returns what holds for the target of a link where a or b does. It
+// keeps apart what an index tells, what only an opened body does, and what
+// is about yet other resources: together they would cost more than by
+// themselves, or could not be answered.
+func alternative(a, b Expr) (Expr, bool) {
+	if both, ok := joinLinks(a, b); ok {
+		return both, true
+	}
+	if linked(a) || linked(b) || (len(Undecided(a)) > 0) != (len(Undecided(b)) > 0) {
+		return nil, false
+	}
+	return Simplify(Or{a, b}), true
 }
 
 // On returns what e says of resources of the type: a condition on an element of
