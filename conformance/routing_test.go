@@ -144,6 +144,7 @@ func TestRouting(t *testing.T) {
 		}
 	})
 
+	sys.earnBeforeSuspension(t)
 	breakout(t, "T012 a suspended tenant is closed to its own tokens", func(p *probe) {
 		for _, path := range []string{"/Patient", "/Patient/p1", "/Patient/" + sys.Z9.canaries["id"], "/_history"} {
 			p.want(p.send(p.of(sys.Z9, "backend", "GET", path)), 403)
@@ -296,5 +297,28 @@ func (p *probe) wire(id, method, path, rest string) []int {
 			whose = nil
 		}
 		p.sent = append(p.sent, sent{id: r.id, trail: whose, status: r.status, what: "on the wire"})
+	}
+}
+
+// earnBeforeSuspension gives the suspended tenant's backend a token that was
+// earned while the tenant was served, and has not expired since.
+func (s *system) earnBeforeSuspension(t *testing.T) {
+	t.Helper()
+	if out, err := s.cordon(t.Context(), "tenant", "resume", s.Z9.slug); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	backend := s.Z9.actors["backend"]
+	backend.until = time.Time{}
+	var err error
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		if _, err = backend.token(t.Context()); err == nil {
+			break
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := s.cordon(t.Context(), "tenant", "suspend", s.Z9.slug); err != nil {
+		t.Fatalf("%v: %s", err, out)
 	}
 }
