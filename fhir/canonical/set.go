@@ -1,6 +1,8 @@
 package canonical
 
 import (
+	"context"
+	"errors"
 	"iter"
 	"slices"
 	"strings"
@@ -128,7 +130,8 @@ const (
 
 // Memo returns what make returned when it was first called with the key: the
 // compiled form of definitions, which lives as long as s. An error is
-// remembered too, so make must fail only for what is wrong with definitions.
+// remembered too, unless it is that of a context, so make must fail only for
+// what is wrong with definitions.
 // What make returns must be safe for concurrent use, must follow from s alone,
 // and should not need a memo that needs this one. Keys are compared; use an
 // unexported type.
@@ -143,15 +146,28 @@ func (s *Set) Memo(key any, make func() (any, error)) (any, error) {
 	s.mu.Unlock()
 	select {
 	case <-m.done:
-		return m.value, m.err
+		return s.made(key, m, make)
 	default:
 	}
 	select {
 	case <-m.done:
-		return m.value, m.err
+		return s.made(key, m, make)
 	case <-time.After(memoPatience):
 		return make()
 	}
+}
+
+// made returns what m is. If who made it left before it was, it is made again.
+func (s *Set) made(key any, m *memo, make func() (any, error)) (any, error) {
+	if stopped(m.err) {
+		return s.Memo(key, make)
+	}
+	return m.value, m.err
+}
+
+// stopped reports whether err is of who asked, not of what was asked for.
+func stopped(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // newMemo notes that the key is being made. The caller holds s.mu.
@@ -167,18 +183,23 @@ func (s *Set) newMemo(key any) *memo {
 	return m
 }
 
-// fill makes m. If make panics, those who wait make it for themselves.
+// fill makes m. If make panics, or who asks has left, those who wait make it for
+// themselves.
 func (s *Set) fill(key any, m *memo, make func() (any, error)) (any, error) {
 	filled := false
 	defer func() {
 		if !filled {
 			s.mu.Lock()
-			delete(s.memos, key)
+			if s.memos[key] == m {
+				delete(s.memos, key)
+			}
 			s.mu.Unlock()
+		}
+		if filled || m.err != nil {
+			close(m.done)
 		}
 	}()
 	m.value, m.err = make()
-	filled = true
-	close(m.done)
+	filled = !stopped(m.err)
 	return m.value, m.err
 }

@@ -1,6 +1,7 @@
 package canonical
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -131,6 +132,32 @@ func TestMemo(t *testing.T) {
 		}
 		if _, err := s.Memo(key("x"), func() (any, error) { return 1, nil }); err == nil {
 			t.Error("the error was forgotten")
+		}
+	})
+	t.Run("the end of a context is not remembered", func(t *testing.T) {
+		s := NewSet(nil)
+		leaves := func() (any, error) { return nil, fmt.Errorf("made: %w", context.Canceled) }
+		if _, err := s.Memo(key("x"), leaves); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+		if v, err := s.Memo(key("x"), func() (any, error) { return 2, nil }); v != 2 || err != nil {
+			t.Errorf("got %v, %v", v, err)
+		}
+	})
+	t.Run("who waits for one who leaves makes it", func(t *testing.T) {
+		s := NewSet(nil)
+		making, leave := make(chan struct{}), make(chan struct{})
+		go func() {
+			_, _ = s.Memo(key("x"), func() (any, error) {
+				close(making)
+				<-leave
+				return nil, context.Canceled
+			})
+		}()
+		<-making
+		go close(leave)
+		if v, err := s.Memo(key("x"), func() (any, error) { return 2, nil }); v != 2 || err != nil {
+			t.Errorf("got %v, %v", v, err)
 		}
 	})
 	t.Run("a panic is not remembered", func(t *testing.T) {

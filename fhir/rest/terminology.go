@@ -47,7 +47,7 @@ func ofTerminology(answer terminologyAnswer) func(context.Context, *server, *req
 				}
 				a.resource = r.Body
 			}
-			resp, err = answer(ctx, s.terminology(ctx, req.grant, set), a)
+			resp, err = answer(ctx, s.terminology(ctx, req.grant, set).Within(ctx), a)
 			return err
 		})
 		return resp, err

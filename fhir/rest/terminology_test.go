@@ -94,6 +94,27 @@ func TestTerminologyOperationsAnswerAsTheStandardSays(t *testing.T) {
 	}
 }
 
+// What would take too long is refused, at once.
+func TestTermsThatTakeTooLongAreRefused(t *testing.T) {
+	c := newAPI(t).client(t, storetest.A1, all)
+	include := `{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","filter":[{"property":"code","op":"regex","value":"(c|c|c)*(((0|1)*){0,9}){0,50}5?"}]}`
+	w := c.do("POST", "/ValueSet/$expand", `{"resourceType":"ValueSet","status":"active","compose":{"include":[`+include+strings.Repeat(","+include, 199)+`]}}`)
+	if w.Code != 422 || !strings.Contains(w.Body.String(), "too-costly") {
+		t.Errorf("got %d %s", w.Code, w.Body)
+	}
+}
+
+// The display is a part that the answer must have, and empty strings are none.
+// https://hl7.org/fhir/R4/codesystem-operation-lookup.html
+func TestLookupWithoutDisplayAnswersTheCode(t *testing.T) {
+	c := newAPI(t).client(t, storetest.A1, all)
+	c.must(201, "POST", "/CodeSystem", `{"resourceType":"CodeSystem","url":"http://example.org/plain","status":"active","content":"complete","concept":[{"code":"bare"}]}`)
+	w := c.must(200, "GET", "/CodeSystem/$lookup?system=http://example.org/plain&code=bare", "")
+	if !strings.Contains(w.Body.String(), `{"name":"display","valueString":"bare"}`) {
+		t.Errorf("got %s", w.Body)
+	}
+}
+
 // ownTerms are a code system and what is made of it, each tenant's with codes
 // of its own under the same URLs.
 func ownTerms(mark string) []string {

@@ -32,7 +32,6 @@ func (e entry) isAbstract() bool { return e.concept != none && e.in.system.abstr
 // they cannot all be told.
 type lister struct {
 	*asker
-	steps int
 	// skip says which includes are passed over; nil for none.
 	skip func(*include) bool
 	err  error
@@ -48,6 +47,7 @@ func (l *lister) each(v *valueSet) iter.Seq[entry] {
 				continue
 			}
 			for e := range l.include(in) {
+				l.turn.add(stepsPerConcept)
 				keep := !(v.dropsInactive() && e.isInactive()) && !seen.before(e) && l.not(v.excludes, e)
 				if keep && !yield(e) {
 					return
@@ -63,10 +63,12 @@ func (l *lister) each(v *valueSet) iter.Seq[entry] {
 	}
 }
 
-// goOn reports whether the listing may go on: the client still waits.
+// goOn reports whether the listing may go on: the client still waits, and it
+// has not taken too much.
 func (l *lister) goOn() bool {
-	if l.steps++; l.steps%1024 == 0 && l.err == nil {
-		l.err = l.ctx.Err()
+	l.turn.add(1)
+	if l.err == nil {
+		l.err = l.turn.goOn()
 	}
 	return l.err == nil
 }
@@ -113,7 +115,9 @@ func (l *lister) others(in *include, p Part, why *fhir.Error) iter.Seq[entry] {
 			l.fail(why)
 			return
 		}
+		resume := l.turn.pause()
 		list, err := l.elsewhere.List(l.ctx, p)
+		resume()
 		if err != nil {
 			l.err = err
 			return
@@ -198,6 +202,11 @@ func (l *lister) not(excludes []*include, e entry) bool {
 	case In:
 		return false
 	case Unknown:
+		for _, in := range excludes {
+			if in.fault != nil && in.fault.Code() == fhir.TooCostly {
+				return l.fail(in.fault)
+			}
+		}
 		return l.fail(untold(e))
 	}
 	return true

@@ -134,13 +134,18 @@ type Designation struct {
 // be listed: NotFound, the value set is not known; BusinessRule, something
 // that it is made of is not known; TooCostly, there are too many.
 func (s *Service) Expand(ctx context.Context, req ExpandRequest) (*Expansion, error) {
+	s = s.Within(ctx)
 	v, err := s.versioned(req)
 	if err != nil {
 		return nil, err
 	}
 	x := newExpansion(v, req)
 	l := &lister{asker: s.asker()}
-	l.ctx = ctx
+	l.ctx, l.turn = ctx, &turn{ctx: ctx}
+	if !l.turn.take() {
+		return nil, ctx.Err()
+	}
+	defer l.turn.give()
 	if err := x.fill(l); err != nil {
 		return nil, err
 	}

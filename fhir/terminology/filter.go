@@ -9,20 +9,17 @@ import (
 	"github.com/cordon-fhir/cordon/fhir"
 )
 
-// maxPattern bounds the regular expressions of filters. RE2 takes time in
-// proportion to the pattern and the text, whatever they are.
-const maxPattern = 500
-
 // filter returns the concepts of s that all filters leave. A *fhir.Error says
-// which filter cannot be told, below place.
+// which filter cannot be told, below place. If the context of the turn ends, so
+// does the work, and what is returned is of no use.
 // https://hl7.org/fhir/R4/valueset.html#filters
-func (s *codeSystem) filter(filters []Filter, place string) (bits, *fhir.Error) {
+func (s *codeSystem) filter(t *turn, filters []Filter, place string) (bits, *fhir.Error) {
 	only := newBits(s.size())
 	for i := range only {
 		only[i] = ^uint64(0)
 	}
 	for i, f := range filters {
-		kept, err := s.keep(f)
+		kept, err := s.keep(t, f)
 		if err != nil {
 			return nil, err.At(place + ".filter[" + strconv.Itoa(i) + "]")
 		}
@@ -34,7 +31,7 @@ func (s *codeSystem) filter(filters []Filter, place string) (bits, *fhir.Error) 
 }
 
 // keep returns the concepts that one filter leaves.
-func (s *codeSystem) keep(f Filter) (bits, *fhir.Error) {
+func (s *codeSystem) keep(work *turn, f Filter) (bits, *fhir.Error) {
 	switch f.Op {
 	case "is-a", "descendent-of", "is-not-a", "generalizes":
 		return s.keepRelated(f)
@@ -48,6 +45,10 @@ func (s *codeSystem) keep(f Filter) (bits, *fhir.Error) {
 	}
 	kept := newBits(s.size())
 	for c := range s.size() {
+		work.add(stepsPerConcept + t.states*stepsPerAsk)
+		if work.share() != nil {
+			break
+		}
 		if t.passesAll(s.values(c, f.Property)) {
 			kept.add(c)
 		}
@@ -95,6 +96,7 @@ type test struct {
 	passes func(value string) bool
 	absent bool // whether a concept without the property passes
 	all    bool // whether each value must pass
+	states int  // of a regular expression
 }
 
 // tests returns the test of a filter that does not go by the hierarchy.
@@ -118,14 +120,11 @@ func tests(f Filter) (test, *fhir.Error) {
 		}
 		return test{passes: func(string) bool { return is }, absent: !is}, nil
 	case "regex":
-		if len(f.Value) > maxPattern {
-			return test{}, fhir.Errorf(fhir.TooCostly, "a regular expression is longer than %d characters", maxPattern)
+		n, fault := states(f.Value)
+		if fault != nil {
+			return test{}, fault
 		}
-		re, err := regexp.Compile("^(?:" + f.Value + ")$")
-		if err != nil {
-			return test{}, fhir.Errorf(fhir.Value, "a regular expression is malformed, or not one of RE2")
-		}
-		return test{passes: re.MatchString}, nil
+		return test{passes: regexp.MustCompile(anchored(f.Value)).MatchString, states: n}, nil
 	}
 	return test{}, fhir.Errorf(fhir.NotSupported, "the operator of a filter is not one of R4")
 }

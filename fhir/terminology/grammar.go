@@ -37,6 +37,9 @@ var grammars = map[string]*grammar{
 	"urn:iso:std:iso:4217":      {name: "ISO 4217", has: isCurrency, list: currencies},
 }
 
+// maxGrammarCode is how long a code may be for filters to look at it.
+const maxGrammarCode = 1000
+
 // filter returns the part of g that the filters leave.
 func (g *grammar) filter(filters []Filter, place string) (*grammar, *fhir.Error) {
 	part := *g
@@ -47,7 +50,10 @@ func (g *grammar) filter(filters []Filter, place string) (*grammar, *fhir.Error)
 		}
 		all := part.has
 		part.has = func(code string) Answer {
-			if a := all(code); a != In || t(code) {
+			switch a := all(code); {
+			case a == In && len(code) > maxGrammarCode:
+				return Unknown
+			case a != In || t(code):
 				return a
 			}
 			return Out

@@ -54,6 +54,9 @@ func (s *Service) Lookup(req LookupRequest) (*Concept, error) {
 	if d, ok := inLanguage(out.Designations, req.DisplayLanguage); ok {
 		out.Display = d.Value
 	}
+	if out.Display == "" { // the operation must answer one
+		out.Display = sys.code(c)
+	}
 	for _, p := range sys.describe(c) {
 		if req.wants(p.Code) {
 			out.Properties = append(out.Properties, p)

@@ -13,6 +13,7 @@ type asker struct {
 	elsewhere Elsewhere // nil if there is none
 	closed    bool      // what elsewhere fails to answer is Out
 	failed    bool      // elsewhere failed to answer
+	turn      *turn     // of who asks for many
 }
 
 // has says whether the code is in v. An empty system stands for any.
@@ -51,11 +52,13 @@ func (a *asker) some(list []*include, system, code string) Answer {
 // included says whether the code is in all that in names: its concepts, and
 // each of its value sets.
 func (a *asker) included(in *include, system, code string) Answer {
+	a.turn.add(1)
 	answer := In
 	if in.System != "" {
 		if system != "" && system != in.System {
 			return Out
 		}
+		a.turn.add(stepsPerAsk)
 		if answer = a.hasConcept(in, code); answer == Out {
 			return Out
 		}
@@ -92,6 +95,7 @@ func (a *asker) ask(p Part, c Coding) Answer {
 	if a.elsewhere == nil || c.System == "" {
 		return Unknown
 	}
+	defer a.turn.pause()()
 	answer, err := a.elsewhere.Has(a.ctx, p, c)
 	if err == nil {
 		return answer
@@ -176,7 +180,9 @@ func (in *include) part() Part {
 // tell, until ctx ends. What fails to be answered counts as not in a value set
 // if closed, else it stays unknown.
 func (s *Service) Asking(ctx context.Context, elsewhere Elsewhere, closed bool) *Service {
-	return &Service{set: s.set, ctx: ctx, elsewhere: elsewhere, closed: closed}
+	asking := *s
+	asking.ctx, asking.elsewhere, asking.closed = ctx, elsewhere, closed
+	return &asking
 }
 
 func (s *Service) asker() *asker {

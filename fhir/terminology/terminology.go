@@ -15,13 +15,17 @@ import (
 // use, and costs nothing to make: what it compiles stays with the Set.
 type Service struct {
 	set       *canonical.Set
+	until     context.Context // of what is worked out here
 	ctx       context.Context // of what is asked elsewhere
 	elsewhere Elsewhere
 	closed    bool
+	bounded   bool // what is compiled is part of what was held against the bounds
 }
 
 // New returns the Service of the definitions in s.
-func New(s *canonical.Set) *Service { return &Service{set: s, ctx: context.Background()} }
+func New(s *canonical.Set) *Service {
+	return &Service{set: s, until: context.Background(), ctx: context.Background()}
+}
 
 // An Answer says whether a code is in a value set or code system.
 type Answer uint8
@@ -198,17 +202,28 @@ func (s *Service) whole(url string) (*valueSetJSON, error) {
 // compile makes v ready to be asked. What is not known of its parts becomes
 // the fault of an include; a *fhir.Error says what is wrong with the whole.
 func (s *Service) compile(v *valueSetJSON) (*valueSet, error) {
-	if err := s.bound(v); err != nil {
-		return nil, err
+	if !s.bounded {
+		if err := s.bound(v); err != nil {
+			return nil, err
+		}
+		bounded := *s // and what v is made of with it
+		bounded.bounded = true
+		s = &bounded
 	}
 	out := &valueSet{valueSetJSON: v}
 	for i := range v.Compose.Include {
+		if err := s.until.Err(); err != nil {
+			return nil, err
+		}
 		out.includes = append(out.includes, s.include(&v.Compose.Include[i], "ValueSet.compose.include["+strconv.Itoa(i)+"]"))
 	}
 	for i := range v.Compose.Exclude {
+		if err := s.until.Err(); err != nil {
+			return nil, err
+		}
 		out.excludes = append(out.excludes, s.include(&v.Compose.Exclude[i], "ValueSet.compose.exclude["+strconv.Itoa(i)+"]"))
 	}
-	return out, nil
+	return out, s.until.Err() // when it has ended, the last may be half done
 }
 
 func (s *Service) include(j *includeJSON, place string) *include {
@@ -256,7 +271,10 @@ func (s *Service) resolve(in *include) (fault *fhir.Error) {
 		}
 		return nil
 	case len(in.Filter) > 0 && c != nil:
-		in.only, fault = c.filter(in.Filter, in.place)
+		t := &turn{ctx: s.until}
+		t.take()
+		defer t.give()
+		in.only, fault = c.filter(t, in.Filter, in.place)
 		return fault
 	case len(in.Filter) > 0 && in.grammar != nil:
 		in.grammar, fault = in.grammar.filter(in.Filter, in.place)
@@ -277,27 +295,30 @@ func (in *include) fold(code string) string {
 
 // Bounds of what a value set and those it is made of may cost.
 const (
-	maxDepth = 100         // value sets in value sets
-	maxPaths = 10_000      // ways that lead through the value sets
-	maxSteps = 200_000_000 // concepts looked at, to compile or to list
+	maxDepth = 100    // value sets in value sets
+	maxPaths = 10_000 // ways that lead through the value sets
 )
 
 // bound holds v against the bounds, and refuses value sets that are made of
 // themselves.
 func (s *Service) bound(v *valueSetJSON) error {
-	w := walk{s: s, costs: map[string]cost{}}
+	w := walk{s: s, turn: &turn{ctx: s.until}, costs: map[string]cost{}, extents: map[extentKey]extent{}}
+	w.turn.take()
+	defer w.turn.give()
 	_, err := w.visit("", v)
 	return err
 }
 
 type walk struct {
-	s     *Service
-	costs map[string]cost // by canonical; all zero while it is being worked out
-	depth int
+	s       *Service
+	turn    *turn
+	costs   map[string]cost // by canonical; all zero while it is being worked out
+	extents map[extentKey]extent
+	depth   int
 }
 
 // A cost is what a value set takes: the ways through it to a concept, the
-// concepts that it may have, and those looked at to compile it.
+// concepts that it may have, and the steps to compile it.
 type cost struct{ paths, size, steps int }
 
 func (w *walk) visit(canonical string, v *valueSetJSON) (cost, error) {
@@ -321,9 +342,12 @@ func (w *walk) visit(canonical string, v *valueSetJSON) (cost, error) {
 		sum.paths += c.paths
 		sum.size += c.size
 		sum.steps += c.steps
+		if err := w.turn.goOn(); err != nil {
+			return sum, err
+		}
 	}
 	if sum.paths > maxPaths || sum.steps > maxSteps || sum.size > maxSteps/sum.paths {
-		return sum, fhir.Errorf(fhir.TooCostly, "the value set, with those it is made of, is too much to work out")
+		return sum, errTooMuch()
 	}
 	w.costs[canonical] = sum
 	return sum, nil
@@ -331,15 +355,12 @@ func (w *walk) visit(canonical string, v *valueSetJSON) (cost, error) {
 
 func (w *walk) include(in *includeJSON) (cost, error) {
 	c := cost{size: len(in.Concept)}
-	if sys, err := w.s.system(in.System, in.Version); err == nil && sys != nil && in.System != "" {
-		if len(in.Concept) == 0 {
+	if sys, err := w.s.system(in.System, in.Version); err == nil && (sys != nil || grammars[in.System] != nil) && in.System != "" {
+		if sys != nil && len(in.Concept) == 0 {
 			c.size = int(sys.size())
 		}
 		for _, f := range in.Filter {
-			c.steps += int(sys.size())
-			if f.Op == "regex" {
-				c.steps += int(sys.size()) * len(f.Value) / 8
-			}
+			c.steps += w.filterSteps(sys, f)
 		}
 	}
 	for _, url := range in.ValueSet {

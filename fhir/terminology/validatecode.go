@@ -37,7 +37,16 @@ func (s *Service) ValidateInValueSet(req CodeRequest) (Validation, error) {
 	if err != nil {
 		return Validation{}, err
 	}
-	return req.first(func(c Coding) Validation { return s.validateIn(v, c, req) }), nil
+	t := &turn{ctx: s.until}
+	t.take()
+	defer t.give()
+	found := req.first(func(c Coding) Validation {
+		if err = t.goOn(); err != nil {
+			return Validation{}
+		}
+		return s.validateIn(t, v, c, req)
+	})
+	return found, err
 }
 
 // first returns the validation of the first coding that is right, else that of
@@ -59,11 +68,12 @@ func (req CodeRequest) first(validate func(Coding) Validation) Validation {
 	return found
 }
 
-func (s *Service) validateIn(v *valueSet, c Coding, req CodeRequest) Validation {
+func (s *Service) validateIn(t *turn, v *valueSet, c Coding, req CodeRequest) Validation {
 	if c.System == "" && !req.InferSystem {
 		return Validation{Message: "the code has no system"}
 	}
 	a := s.asker()
+	a.turn = t
 	in, answer := a.where(v, c.System, c.Code)
 	switch {
 	case a.failed && answer != In:
