@@ -32,16 +32,24 @@ func TestDefinitions(t *testing.T) {
 			p.Fatalf("the victim finds %v", got.refs())
 		}
 		p.want(p.send(p.of(p.victim, "backend", "GET", "/ValueSet/$expand?url="+base+"/ValueSet")), 200)
+		for end := time.Now().Add(time.Minute); p.send(p.of(p.victim, "backend", "GET", "/Patient?"+id+"=x")).status != 200; time.Sleep(100 * time.Millisecond) {
+			if time.Now().After(end) {
+				p.Fatal("the victim's search parameter is not ready")
+			}
+		}
+		ask := func(path, name string) *reply {
+			return p.get("backend", strings.NewReplacer("URL", "http://example.org/"+name, "CODE", name).Replace(path))
+		}
 		for _, path := range []string{
-			"/ValueSet/$expand?url=%s/ValueSet", "/ValueSet/$validate-code?url=%s/ValueSet&code=secret", "/CodeSystem/$lookup?system=%s/CodeSystem&code=secret",
-			"/Observation?code:in=%s/ValueSet",
+			"/ValueSet/$expand?url=URL/ValueSet", "/ValueSet/$validate-code?url=URL/ValueSet&code=secret", "/CodeSystem/$lookup?system=URL/CodeSystem&code=secret",
+			"/Observation?code:in=URL/ValueSet", "/Patient?CODE=x",
 		} {
-			theirs, nobodys := p.get("backend", fmt.Sprintf(path, base)), p.get("backend", fmt.Sprintf(path, strings.Replace(base, "private", "pr1vate", 1)))
+			theirs, nobodys := ask(path, id), ask(path, strings.Replace(id, "private", "pr1vate", 1))
 			if theirs.status != nobodys.status || len(theirs.body) != len(nobodys.body) {
 				p.Errorf("%s: got %s, and of nobody's %s", path, theirs, nobodys)
 			}
 		}
-		p.want(p.get("backend", "/Patient?"+id+"=x"), 400)
+		p.want(ask("/Patient?CODE=x", id), 400)
 		if after := p.want(p.get("backend", "/metadata"), 200); len(after.body) != len(before.body) {
 			p.Errorf("the CapabilityStatement changed from %d to %d bytes", len(before.body), len(after.body))
 		}

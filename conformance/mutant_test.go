@@ -124,6 +124,24 @@ var programFaults = []mutant{
 	{"", "requests of nobody are not audited", []edit{
 		{"store/audit.go", "\tif g == nil || g.Tenant() == nil {\n", "\tif g == nil || g.Tenant() == nil {\n\t\treturn nil\n"},
 	}, "TestStranger/INT-03", ""},
+	{"", "definitions are remembered without their tenant", []edit{
+		{"store/definitions.go", "\tr := rs.tenants[id]\n", "\tid = tenant.ID{}\n\tr := rs.tenants[id]\n"},
+	}, "TestDefinitions/T102", ""},
+	{"", "search parameters are remembered without their tenant", []edit{
+		{"store/custom.go", "\tx := c.tenants[id]\n", "\tid = tenant.ID{}\n\tx := c.tenants[id]\n"},
+	}, "TestDefinitions/T102", ""},
+	{"", "a permit for rules opens a client's transaction", []edit{
+		{"store/internal/gate/tx.go", "p.ForRules() != t.rules || ", ""},
+	}, "", "./store"},
+	{"", "every token works on the index", []edit{
+		{"smart/index.go", "g.access == nil || !g.access.indexes {", "g.access == nil {"},
+	}, "", "./store"},
+	{"", "an answer that comes later is anyone's", []edit{
+		{"store/deferred.go", `v.keys.Hash("q", g.Principal())`, `v.keys.Hash("q", "")`},
+	}, "TestOperations/T156", ""},
+	{"", "a terminology server may be anywhere", []edit{
+		{"fhir/terminology/external/guard.go", "\tif !public(to) {", "\tif !to.IsValid() {"},
+	}, "", "./fhir/terminology/external"},
 	{"", "what is hidden is answered in other words", []edit{
 		{"fhir/rest/outcome.go", "if e.Code() == fhir.NotFound {", "if e.Code() == fhir.NotFound && e.Status != 0 {"},
 	}, "TestAccess/T058", ""},
