@@ -47,7 +47,8 @@ func makeRole(ctx context.Context, conn *sql.Conn, name, secret string) error {
 		`ALTER ROLE `+name+` LOGIN PASSWORD '`+v+`'`,
 		`ALTER ROLE `+name+` SET search_path = pg_catalog`,
 		`ALTER ROLE `+name+` SET statement_timeout = '30s'`,
-		`ALTER ROLE `+name+` SET lock_timeout = '10s'`,
+		// Waits add up along a chain of those who wait for one another.
+		`ALTER ROLE `+name+` SET lock_timeout = '5s'`,
 		`ALTER ROLE `+name+` SET idle_in_transaction_session_timeout = '30s'`)
 }
 
