@@ -32,6 +32,10 @@ type Token struct {
 	// User is a relative reference or absolute under the tenant's base.
 	User    string `json:"fhirUser,omitzero"`
 	Purpose string `json:"purpose,omitzero"`
+	// Session is the login that the token came from, "" for a backend service.
+	Session string `json:"sid,omitzero"`
+	// Person is what the login told of the user.
+	Person Person `json:"person,omitzero"`
 }
 
 // tokenType tells access tokens from every other JWT.
