@@ -63,6 +63,7 @@ var mayImport = map[string][]string{
 	"fhir/search":        {"fhir", "fhir/path", "fhir/r4", "fhir/r4/expression", "fhir/ucum"},
 	"fhir/xml":           {"fhir", "fhir/r4"},
 	"fhir/ucum":          {"fhir"},
+	"fhir/fhirtest":      {"fhir"},
 	"fhir/validate":      {"fhir", "fhir/r4"},
 	"tenant":             {},
 	"audit":              {"fhir"},

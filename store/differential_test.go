@@ -1,15 +1,11 @@
 package store_test
 
 import (
-	"archive/tar"
 	"bytes"
 	"cmp"
-	"compress/gzip"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -19,6 +15,7 @@ import (
 	"time"
 
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/fhirtest"
 	"github.com/cordon-fhir/cordon/fhir/search"
 	"github.com/cordon-fhir/cordon/fhir/validate"
 	"github.com/cordon-fhir/cordon/smart"
@@ -255,55 +252,14 @@ func (q ordered) compare(a, b *held) int {
 
 type ordered struct{ *search.Query }
 
-// testData returns the path of a file of the test data, which is where
-// CORDON_TEST_DATA says or in shared/data beside the repository.
-func testData(t testing.TB, name string) string {
-	t.Helper()
-	dir := os.Getenv("CORDON_TEST_DATA")
-	for up := ".."; dir == "" && len(up) < 30; up += "/.." {
-		if _, err := os.Stat(filepath.Join(up, "go.mod")); err == nil {
-			dir = filepath.Join(up, "../shared/data")
-		}
-	}
-	path := filepath.Join(dir, name)
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("%s is not in the folder of CORDON_TEST_DATA", name)
-	}
-	return path
-}
-
 // specExamples returns the examples of the specification that are valid.
 // https://hl7.org/fhir/R4/examples.html
 func specExamples(t testing.TB) []*fhir.Document {
 	t.Helper()
-	f, err := os.Open(testData(t, "definitions/hl7.fhir.r4.examples-4.0.1.tgz"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var list []*fhir.Document
 	seen := map[fhir.Ref]bool{{Type: "AuditEvent"}: true}
-	for r := tar.NewReader(z); ; {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			return list
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, err := io.ReadAll(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !strings.HasSuffix(h.Name, ".json") || len(body) > 1<<18 {
-			continue
-		}
-		d, err := fhir.Parse(body, fhir.Limits{})
-		if err != nil || !d.Type.Known() || d.Type == "AuditEvent" || d.ID == "" || validate.Resource(d) != nil {
+	for name, d := range fhirtest.Resources(t, fhirtest.Examples) {
+		if !strings.HasSuffix(name, ".json") || len(d.JSON) > 1<<18 || !d.Type.Known() || d.Type == "AuditEvent" || d.ID == "" || validate.Resource(d) != nil {
 			continue
 		}
 		if ref := (fhir.Ref{Type: d.Type, ID: d.ID}); !seen[ref] {
@@ -311,13 +267,14 @@ func specExamples(t testing.TB) []*fhir.Document {
 			list = append(list, d)
 		}
 	}
+	return list
 }
 
 // syntheaRecord returns the resources of a synthetic record, which refer to
 // each other by type and id if linked is set, else by the urn:uuid of an entry.
 func syntheaRecord(t testing.TB, name string, linked bool) []*fhir.Document {
 	t.Helper()
-	body, err := os.ReadFile(testData(t, filepath.Join("synthea", name)))
+	body, err := os.ReadFile(fhirtest.Path(t, filepath.Join("synthea", name)))
 	if err != nil {
 		t.Fatal(err)
 	}

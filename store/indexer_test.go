@@ -17,6 +17,7 @@ import (
 
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/canonical"
+	"github.com/cordon-fhir/cordon/fhir/fhirtest"
 	"github.com/cordon-fhir/cordon/fhir/search"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store"
@@ -527,7 +528,7 @@ func TestAParameterOfATenantFindsWhatTheSameOneOfR4Finds(t *testing.T) {
 // The parameters that US Core adds to R4 come and go with the package.
 func TestTheParametersOfAPackageAreIndexed(t *testing.T) {
 	d := openDoor(t)
-	file, err := os.ReadFile(testData(t, "us-core/hl7.fhir.us.core-6.1.0.tgz"))
+	file, err := os.ReadFile(fhirtest.Path(t, fhirtest.USCore6))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cordon-fhir/cordon/fhir/fhirtest"
 	"github.com/cordon-fhir/cordon/store/storetest"
 )
 
@@ -178,20 +179,6 @@ func total(t *testing.T, bundle []byte) int {
 	return *b.Total
 }
 
-// shared returns a folder of test data outside the repository.
-func shared(t *testing.T, name string) string {
-	t.Helper()
-	root := os.Getenv("CORDON_TEST_DATA")
-	if root == "" {
-		root = filepath.Join("..", "..", "..", "shared", "data")
-	}
-	dir := filepath.Join(root, name)
-	if _, err := os.Stat(dir); err != nil {
-		t.Skipf("no test data at %s; set CORDON_TEST_DATA", dir)
-	}
-	return dir
-}
-
 // smallest returns the n smallest JSON files in the folder.
 func smallest(t *testing.T, dir string, n int) (files []string) {
 	t.Helper()
@@ -315,7 +302,7 @@ func TestDev(t *testing.T) {
 		}
 	})
 	t.Run("real records go into every tenant", func(t *testing.T) {
-		files := smallest(t, shared(t, "synthea"), 2)
+		files := smallest(t, fhirtest.Path(t, "synthea"), 2)
 		for _, tn := range p.Tenants {
 			out := p.cordon(t, append([]string{"load", "--tenant", tn.Slug}, files...)...)
 			token := p.cordon(t, "token", "--tenant", tn.Slug, "--scope", "system/*.rs")

@@ -9,12 +9,12 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 
+	"github.com/cordon-fhir/cordon/fhir/fhirtest"
 	"github.com/cordon-fhir/cordon/fhir/rest"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store/storetest"
@@ -244,19 +244,12 @@ func fresh() string { return fmt.Sprintf("x%d", serial.Add(1)) }
 // q escapes a value for a query.
 func q(s string) string { return url.QueryEscape(s) }
 
-// testData returns a file of the test data, which is where CORDON_TEST_DATA
-// says or in shared/data beside the repository.
+// testData returns a file of the test data, or skips the test.
 func testData(t testing.TB, name string) []byte {
 	t.Helper()
-	dir := os.Getenv("CORDON_TEST_DATA")
-	for up := ".."; dir == "" && len(up) < 30; up += "/.." {
-		if _, err := os.Stat(filepath.Join(up, "go.mod")); err == nil {
-			dir = filepath.Join(up, "../shared/data")
-		}
-	}
-	b, err := os.ReadFile(filepath.Join(dir, name))
+	b, err := os.ReadFile(fhirtest.Path(t, name))
 	if err != nil {
-		t.Skipf("%s is not in the folder of CORDON_TEST_DATA", name)
+		t.Fatal(err)
 	}
 	return b
 }

@@ -6,8 +6,6 @@ import (
 	"compress/gzip"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -15,6 +13,7 @@ import (
 	"github.com/valyala/fastjson"
 
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/fhirtest"
 )
 
 // A file is one entry of an archive.
@@ -55,28 +54,13 @@ func archiveOf(t testing.TB, files ...file) []byte {
 	return b.Bytes()
 }
 
-// guide returns the file of a published guide, or skips the test.
-func guide(t testing.TB, name string) *os.File {
-	t.Helper()
-	data := os.Getenv("CORDON_TEST_DATA")
-	if data == "" {
-		data = "../../../shared/data"
-	}
-	f, err := os.Open(filepath.Join(data, "us-core", name))
-	if err != nil {
-		t.Skip("the package is not in CORDON_TEST_DATA/us-core")
-	}
-	t.Cleanup(func() { f.Close() })
-	return f
-}
-
 func TestPublishedGuidesAreRead(t *testing.T) {
 	for name, want := range map[string]map[fhir.Type]int{
 		"hl7.fhir.us.core-3.1.1.tgz": {"StructureDefinition": 30, "SearchParameter": 74, "ValueSet": 32, "CodeSystem": 5},
 		"hl7.fhir.us.core-6.1.0.tgz": {"StructureDefinition": 59, "SearchParameter": 106, "ValueSet": 36, "CodeSystem": 5},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, err := ReadPackage(guide(t, name))
+			p, err := ReadPackage(fhirtest.Open(t, "us-core/"+name))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -366,7 +350,7 @@ func heap() int64 {
 }
 
 func BenchmarkReadPackage(b *testing.B) {
-	f := guide(b, "hl7.fhir.us.core-6.1.0.tgz")
+	f := fhirtest.Open(b, fhirtest.USCore6)
 	for b.Loop() {
 		if _, err := f.Seek(0, 0); err != nil {
 			b.Fatal(err)

@@ -1,16 +1,11 @@
 package path
 
 import (
-	"archive/tar"
-	"compress/gzip"
-	"errors"
-	"io"
-	"io/fs"
-	"os"
 	"strings"
 	"testing"
 
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/fhirtest"
 	"github.com/cordon-fhir/cordon/fhir/r4"
 	"github.com/cordon-fhir/cordon/fhir/validate"
 )
@@ -31,14 +26,6 @@ var publishedWrong = map[string]string{
 // The invariants of R4 hold where the standard's own valid examples stand,
 // but for those that ask for names without spaces, which many lack.
 func TestInvariantsHoldOnTheExamples(t *testing.T) {
-	f, err := os.Open("../../../shared/data/definitions/hl7.fhir.r4.examples-4.0.1.tgz")
-	if errors.Is(err, fs.ErrNotExist) {
-		t.Skip("needs the examples of the standard")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
 	ofType, ofElement := map[string][]invariant{}, map[[2]string][]invariant{}
 	for _, i := range r4.Invariants() {
 		x := invariant{i.Key, MustParse(i.Expression)}
@@ -51,25 +38,9 @@ func TestInvariantsHoldOnTheExamples(t *testing.T) {
 			ofElement[[2]string{i.Type, i.Element}] = append(ofElement[[2]string{i.Type, i.Element}], x)
 		}
 	}
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
 	checks := 0
-	for r := tar.NewReader(z); ; {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		raw, err := io.ReadAll(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		d, err := fhir.Parse(raw, fhir.Limits{})
-		if err != nil || validate.Resource(d) != nil {
+	for name, d := range fhirtest.Resources(t, fhirtest.Examples) {
+		if validate.Resource(d) != nil {
 			continue
 		}
 		ctx := &Context{RootResource: Root(d), MemberOf: func(string, Node) (in, known bool, err error) { return true, true, nil }}
@@ -77,7 +48,7 @@ func TestInvariantsHoldOnTheExamples(t *testing.T) {
 			for _, x := range list {
 				checks++
 				if ok, err := x.expr.Holds(ctx, n); err != nil || !ok {
-					t.Errorf("%s: %s at a %s: %v, %v", h.Name, x.key, n.Type(), ok, err)
+					t.Errorf("%s: %s at a %s: %v, %v", name, x.key, n.Type(), ok, err)
 				}
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cordon-fhir/cordon/fhir/fhirtest"
 	"github.com/cordon-fhir/cordon/fhir/profile"
 	base "github.com/cordon-fhir/cordon/fhir/validate"
 )
@@ -12,8 +13,8 @@ import (
 // BenchmarkValidate is what a write costs: the structure and the base
 // definitions, and with them the profile that the resource claims.
 func BenchmarkValidate(b *testing.B) {
-	v := profile.New(guide(b, usCore6), nil)
-	list := examples(b, usCore6, "package/example/")
+	v := profile.New(guide(b, fhirtest.USCore6), nil)
+	list := examples(b, fhirtest.USCore6, "package/example/")
 	for _, name := range []string{"Observation-serum-glucose.json", "Observation-blood-pressure.json", "Patient-example.json", "Condition-encounter-diagnosis-example1.json"} {
 		body, ok := list[name]
 		if !ok {

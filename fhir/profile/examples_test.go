@@ -7,6 +7,7 @@ import (
 
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/canonical"
+	"github.com/cordon-fhir/cordon/fhir/fhirtest"
 	"github.com/cordon-fhir/cordon/fhir/profile"
 )
 
@@ -25,7 +26,7 @@ var faulty = map[string]string{
 
 // The examples of US Core are valid by the profiles that they claim.
 func TestExamplesOfUSCore(t *testing.T) {
-	for version, file := range map[string]string{"3.1.1": usCore3, "6.1.0": usCore6} {
+	for version, file := range map[string]string{"3.1.1": fhirtest.USCore3, "6.1.0": fhirtest.USCore6} {
 		t.Run(version, func(t *testing.T) {
 			v := profile.New(guide(t, file), nil)
 			for name, body := range examples(t, file, "package/example/") {
@@ -39,7 +40,7 @@ func TestExamplesOfUSCore(t *testing.T) {
 // The examples of the specification are valid by the base definitions.
 func TestExamplesOfTheSpecification(t *testing.T) {
 	v := profile.New(canonical.Core(), nil)
-	for name, body := range examples(t, r4File, "package/") {
+	for name, body := range examples(t, fhirtest.Examples, "package/") {
 		judge(t, name, errorsIn(validate1(t, v, parse(t, body), profile.Options{})), faulty[name])
 	}
 }
@@ -57,9 +58,9 @@ func TestRealRecords(t *testing.T) {
 		"CareTeam.participant.member must not refer to a PractitionerRole":                                            "a member of a later version",
 		"Patient.gender must have a value":                                                                            "a patient without gender",
 	}
-	v := profile.New(guide(t, usCore3), nil)
+	v := profile.New(guide(t, fhirtest.USCore3), nil)
 	for _, folder := range []string{"synthea", "inferno"} {
-		files, err := filepath.Glob(filepath.Join(data(t, folder), "*.json"))
+		files, err := filepath.Glob(filepath.Join(fhirtest.Path(t, folder), "*.json"))
 		if err != nil || len(files) == 0 {
 			t.Fatal("there are no records", err)
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/canonical"
+	"github.com/cordon-fhir/cordon/fhir/fhirtest"
 	"github.com/cordon-fhir/cordon/fhir/profile"
 	"github.com/cordon-fhir/cordon/fhir/r4"
 	"github.com/cordon-fhir/cordon/fhir/terminology"
@@ -44,7 +45,7 @@ type seeder struct {
 // Each fault that is put into an example of US Core, by what its profile says
 // of one element, is found at the place of that element.
 func TestFaultsInExamplesOfUSCoreAreFound(t *testing.T) {
-	for version, file := range map[string]string{"3.1.1": usCore3, "6.1.0": usCore6} {
+	for version, file := range map[string]string{"3.1.1": fhirtest.USCore3, "6.1.0": fhirtest.USCore6} {
 		t.Run(version, func(t *testing.T) {
 			set := guide(t, file)
 			s := seeder{t: t, set: set, v: profile.New(set, nil), terms: terminology.New(set), tried: map[string]int{}}

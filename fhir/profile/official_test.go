@@ -11,6 +11,7 @@ import (
 
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/canonical"
+	"github.com/cordon-fhir/cordon/fhir/fhirtest"
 	"github.com/cordon-fhir/cordon/fhir/profile"
 	"github.com/cordon-fhir/cordon/fhir/validate"
 	"github.com/cordon-fhir/cordon/fhir/xml"
@@ -47,7 +48,7 @@ const floor = 85
 // official validator for so many of them. docs/validation.md says how many and
 // why not more.
 func TestOfficialCases(t *testing.T) {
-	dir := filepath.Dir(data(t, "test-cases/validator/manifest.json"))
+	dir := filepath.Dir(fhirtest.Path(t, "test-cases/validator/manifest.json"))
 	var manifest struct {
 		Cases []testCase `json:"test-cases"`
 	}
@@ -101,7 +102,7 @@ func (o *official) run(c *testCase) {
 			o.skipped++ // the package is not in the test data
 			return
 		}
-		below = guide(o.t, usCore3)
+		below = guide(o.t, fhirtest.USCore3)
 	}
 	supporting, ok := o.definitions(append(c.Supporting, c.Profiles...))
 	body, err := o.resource(c.File)

@@ -1,11 +1,7 @@
 package r4_test
 
 import (
-	"archive/tar"
-	"compress/gzip"
 	"encoding/json"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/fhirtest"
 	"github.com/cordon-fhir/cordon/fhir/r4"
 )
 
@@ -20,33 +17,16 @@ import (
 // for. Those without an expression or a base, and three examples, define
 // nothing that a server could read.
 func TestEverySearchParameterIsCompiled(t *testing.T) { // S-18
-	dir := os.Getenv("CORDON_TEST_DATA")
-	if dir == "" {
-		dir = "../../../shared/data"
-	}
-	f, err := os.Open(filepath.Join(dir, "definitions/hl7.fhir.r4.core-4.0.1.tgz"))
-	if err != nil {
-		t.Skip("the package of R4 is not in the test data; CORDON_TEST_DATA says where it is")
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var without []string
-	for tr := tar.NewReader(z); ; {
-		h, err := tr.Next()
-		if err != nil {
-			break
-		}
-		if !strings.HasPrefix(h.Name, "package/SearchParameter-") {
+	for name, body := range fhirtest.Files(t, fhirtest.Core) {
+		if !strings.HasPrefix(name, "package/SearchParameter-") {
 			continue
 		}
 		var sp struct {
 			ID, URL, Code, Type, Expression string
 			Base                            []fhir.Type
 		}
-		if err := json.NewDecoder(tr).Decode(&sp); err != nil {
+		if err := json.Unmarshal(body, &sp); err != nil {
 			t.Fatal(err)
 		}
 		bases := sp.Base

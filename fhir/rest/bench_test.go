@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/fhirtest"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store/storetest"
 )
@@ -15,7 +16,7 @@ import (
 // BenchmarkPlan is what a transaction costs before it reaches the database, by
 // resource.
 func BenchmarkPlan(b *testing.B) {
-	files, _ := filepath.Glob(filepath.Join(testData(b), "synthea", "*.json"))
+	files, _ := filepath.Glob(filepath.Join(fhirtest.Path(b, "synthea"), "*.json"))
 	if len(files) == 0 {
 		b.Skip("there are no Synthea records: set CORDON_TEST_DATA")
 	}
@@ -54,7 +55,7 @@ func BenchmarkRead(b *testing.B) {
 // BenchmarkImport is the way of a real record's resources into the database,
 // by resource.
 func BenchmarkImport(b *testing.B) {
-	files, _ := filepath.Glob(filepath.Join(testData(b), "synthea", "*.json"))
+	files, _ := filepath.Glob(filepath.Join(fhirtest.Path(b, "synthea"), "*.json"))
 	if len(files) == 0 {
 		b.Skip("there are no Synthea records: set CORDON_TEST_DATA")
 	}
@@ -74,7 +75,7 @@ func BenchmarkImport(b *testing.B) {
 
 // BenchmarkEverything is a page of a hundred resources of a real record.
 func BenchmarkEverything(b *testing.B) {
-	files, _ := filepath.Glob(filepath.Join(testData(b), "synthea", "*.json"))
+	files, _ := filepath.Glob(filepath.Join(fhirtest.Path(b, "synthea"), "*.json"))
 	if len(files) == 0 {
 		b.Skip("there are no Synthea records: set CORDON_TEST_DATA")
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/fhirtest"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store/storetest"
 )
@@ -361,7 +362,7 @@ func TestEveryRequestHasOneAuditEvent(t *testing.T) {
 
 // The main job: real records go in whole and are found again.
 func TestRealRecordsAreLoadedAndFound(t *testing.T) {
-	files, err := filepath.Glob(filepath.Join(testData(t), "synthea", "*.json"))
+	files, err := filepath.Glob(filepath.Join(fhirtest.Path(t, "synthea"), "*.json"))
 	if err != nil || len(files) == 0 {
 		t.Skip("there are no Synthea records: set CORDON_TEST_DATA")
 	}

@@ -3,13 +3,13 @@ package rest
 import (
 	"encoding/json"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/fhirtest"
 )
 
 var before7 = fhir.Resource{
@@ -107,7 +107,7 @@ func FuzzPatch(f *testing.F) {
 
 // H-27: the public test cases of JSON Patch for FHIR.
 func TestTheStandardsPatchCasesHold(t *testing.T) {
-	file := filepath.Join(testData(t), "test-cases", "patch", "json-patch-tests.json")
+	file := fhirtest.Path(t, "test-cases/patch/json-patch-tests.json")
 	raw, err := os.ReadFile(file)
 	if err != nil {
 		t.Skip("there are no JSON Patch test cases: " + err.Error())
@@ -143,27 +143,4 @@ func TestTheStandardsPatchCasesHold(t *testing.T) {
 			}
 		})
 	}
-}
-
-// testData returns the folder with the test data, or skips the test.
-func testData(t testing.TB) string {
-	t.Helper()
-	if dir := os.Getenv("CORDON_TEST_DATA"); dir != "" {
-		return dir
-	}
-	dir, err := os.Getwd()
-	for ; err == nil; dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			data := filepath.Join(dir, "..", "shared", "data")
-			if _, err := os.Stat(data); err == nil {
-				return data
-			}
-			break
-		}
-		if dir == filepath.Dir(dir) {
-			break
-		}
-	}
-	t.Skip("there is no test data: set CORDON_TEST_DATA")
-	return ""
 }

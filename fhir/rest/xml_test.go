@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"html"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/fhirtest"
 	fhirxml "github.com/cordon-fhir/cordon/fhir/xml"
 	"github.com/cordon-fhir/cordon/store/storetest"
 )
@@ -96,7 +96,7 @@ var wrongPatchCases = map[string]string{
 
 // H-27: the public test cases of FHIRPath Patch.
 func TestTheStandardsFHIRPathPatchCasesHold(t *testing.T) {
-	raw, err := os.ReadFile(filepath.Join(testData(t), "test-cases", "patch", "fhir-patch-tests.xml"))
+	raw, err := os.ReadFile(fhirtest.Path(t, "test-cases/patch/fhir-patch-tests.xml"))
 	if err != nil {
 		t.Skip("there are no FHIRPath Patch test cases: " + err.Error())
 	}

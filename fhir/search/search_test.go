@@ -1,16 +1,11 @@
 package search_test
 
 import (
-	"archive/tar"
-	"compress/gzip"
-	"errors"
-	"io"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/fhirtest"
 	"github.com/cordon-fhir/cordon/fhir/search"
 )
 
@@ -66,57 +61,16 @@ func check(t *testing.T, json string, found, missed []string) {
 	}
 }
 
-// data returns a file of the test data, or skips the test.
-func data(t testing.TB, name string) string {
-	t.Helper()
-	dir := os.Getenv("CORDON_TEST_DATA")
-	if dir == "" {
-		at, err := os.Getwd()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for ; at != filepath.Dir(at); at = filepath.Dir(at) {
-			if _, err := os.Stat(filepath.Join(at, "go.mod")); err == nil {
-				dir = filepath.Join(at, "../shared/data")
-			}
-		}
-	}
-	file := filepath.Join(dir, name)
-	if _, err := os.Stat(file); err != nil {
-		t.Skipf("no %s in the test data; CORDON_TEST_DATA says where it is", name)
-	}
-	return file
-}
-
 // examples returns the examples of the specification that are well-formed.
 func examples(t testing.TB) []*fhir.Document {
 	t.Helper()
-	f, err := os.Open(data(t, "definitions/hl7.fhir.r4.examples-4.0.1.tgz"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var list []*fhir.Document
-	for r := tar.NewReader(z); ; {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			return list
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, err := io.ReadAll(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if d, err := fhir.Parse(body, fhir.Limits{}); err == nil && strings.HasPrefix(h.Name, "package/") {
+	for name, d := range fhirtest.Resources(t, fhirtest.Examples) {
+		if strings.HasPrefix(name, "package/") {
 			list = append(list, d)
 		}
 	}
+	return list
 }
 
 const pressure = `{"resourceType":"Observation","id":"bp",

@@ -2,12 +2,11 @@ package terminology_test
 
 import (
 	"errors"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/canonical"
+	"github.com/cordon-fhir/cordon/fhir/fhirtest"
 	"github.com/cordon-fhir/cordon/fhir/terminology"
 )
 
@@ -15,19 +14,7 @@ import (
 // test.
 func usCore(t *testing.T, version string) *canonical.Set {
 	t.Helper()
-	folder := os.Getenv("CORDON_TEST_DATA")
-	if folder == "" {
-		folder = filepath.Join("..", "..", "..", "shared", "data")
-	}
-	f, err := os.Open(filepath.Join(folder, "us-core", "hl7.fhir.us.core-"+version+".tgz"))
-	if errors.Is(err, os.ErrNotExist) {
-		t.Skip("US Core is not in the folder of CORDON_TEST_DATA")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	p, err := canonical.ReadPackage(f)
+	p, err := canonical.ReadPackage(fhirtest.Open(t, "us-core/hl7.fhir.us.core-"+version+".tgz"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,12 +4,13 @@ import (
 	"testing"
 
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/fhirtest"
 	"github.com/cordon-fhir/cordon/fhir/validate"
 )
 
 func BenchmarkResource(b *testing.B) {
 	for _, name := range []string{"Patient-example.json", "Observation-f001.json", "Encounter-example.json"} {
-		body, ok := examples(b, "definitions/hl7.fhir.r4.examples-4.0.1.tgz")[name]
+		body, ok := examples(b, fhirtest.Examples)[name]
 		if !ok {
 			b.Fatalf("no example %s", name)
 		}

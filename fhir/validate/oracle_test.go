@@ -16,6 +16,7 @@ import (
 	"github.com/google/fhir/go/jsonformat"
 
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/fhirtest"
 	"github.com/cordon-fhir/cordon/fhir/validate"
 )
 
@@ -59,7 +60,7 @@ var faulty = map[string]string{
 
 // Of the specification's examples only those that break it are refused.
 func TestExamplesOfTheSpecification(t *testing.T) {
-	for name, body := range examples(t, "definitions/hl7.fhir.r4.examples-4.0.1.tgz") {
+	for name, body := range examples(t, fhirtest.Examples) {
 		err := ours(body)
 		if reason := faulty[name]; (err == nil) != (reason == "") {
 			t.Errorf("%s (%s): got %v", name, reason, err)
@@ -106,7 +107,7 @@ func TestExamplesOfUSCore(t *testing.T) {
 func TestOracleAgrees(t *testing.T) {
 	google := oracle(t)
 	random := rand.New(rand.NewPCG(1, 2))
-	set := examples(t, "definitions/hl7.fhir.r4.examples-4.0.1.tgz")
+	set := examples(t, fhirtest.Examples)
 	tried := 0
 	for _, name := range slices.Sorted(maps.Keys(set)) {
 		compare(t, google, name, "as it is", set[name])
@@ -217,7 +218,7 @@ func TestErrorsHoldNoValues(t *testing.T) {
 		}
 		return canary
 	}
-	for name, body := range examples(t, "definitions/hl7.fhir.r4.examples-4.0.1.tgz") {
+	for name, body := range examples(t, fhirtest.Examples) {
 		var root any
 		if err := json.Unmarshal(body, &root); err != nil {
 			t.Fatal(err)

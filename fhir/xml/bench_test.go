@@ -5,11 +5,12 @@ import (
 	"testing"
 
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/fhirtest"
 )
 
 func BenchmarkXML(b *testing.B) {
 	for _, name := range []string{"observation-example.xml", "list-example-long.xml"} {
-		x, err := os.ReadFile(data(b, "test-cases/examples/"+name))
+		x, err := os.ReadFile(fhirtest.Path(b, "test-cases/examples/"+name))
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -1,12 +1,9 @@
 package xml
 
 import (
-	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"encoding/json"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,22 +12,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/fhirtest"
 	"github.com/cordon-fhir/cordon/fhir/validate"
 )
-
-// data returns a folder or file of the test data, or skips the test.
-func data(t testing.TB, name string) string {
-	t.Helper()
-	dir := os.Getenv("CORDON_TEST_DATA")
-	if dir == "" {
-		dir = "../../../shared/data"
-	}
-	file := filepath.Join(dir, name)
-	if _, err := os.Stat(file); err != nil {
-		t.Skipf("no %s in the test data; CORDON_TEST_DATA says where it is", name)
-	}
-	return file
-}
 
 // tree returns JSON in a form in which the order of members means nothing and
 // the digits of numbers do.
@@ -48,48 +32,24 @@ func tree(t testing.TB, b []byte) any {
 // Every valid example of the standard is the same after it went through XML,
 // to the digits of its numbers and the bytes of its narrative.
 func TestExamplesAreTheSameAfterXML(t *testing.T) {
-	f, err := os.Open(data(t, "definitions/hl7.fhir.r4.examples-4.0.1.tgz"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
 	tried := 0
-	for r := tar.NewReader(z); ; {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		raw, err := io.ReadAll(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		d, err := fhir.Parse(raw, fhir.Limits{})
-		if err != nil {
-			continue // package.json and the like
-		}
+	for name, d := range fhirtest.Resources(t, fhirtest.Examples) {
 		for _, indent := range []bool{false, true} {
 			x, err := FromJSON(d.JSON, indent)
 			if err != nil {
-				t.Errorf("%s: %v", h.Name, err)
+				t.Errorf("%s: %v", name, err)
 				continue
 			}
 			back, err := ToJSON(x, fhir.Limits{})
 			if err != nil {
 				if validate.Resource(d) == nil {
-					t.Errorf("%s: %v", h.Name, err)
+					t.Errorf("%s: %v", name, err)
 				}
 				continue
 			}
 			tried++
 			if diff := cmp.Diff(tree(t, d.JSON), tree(t, back)); diff != "" && validate.Resource(d) == nil {
-				t.Errorf("%s: %s", h.Name, diff)
+				t.Errorf("%s: %s", name, diff)
 			}
 		}
 	}
@@ -101,7 +61,7 @@ func TestExamplesAreTheSameAfterXML(t *testing.T) {
 
 // The examples that the standard gives in both formats say the same in both.
 func TestXMLSaysWhatJSONSays(t *testing.T) {
-	dir := data(t, "test-cases/examples")
+	dir := fhirtest.Path(t, "test-cases/examples")
 	files, err := filepath.Glob(filepath.Join(dir, "*.xml"))
 	if err != nil || len(files) == 0 {
 		t.Fatal(err)

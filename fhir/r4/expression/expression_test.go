@@ -2,8 +2,6 @@ package expression_test
 
 import (
 	"errors"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -11,33 +9,13 @@ import (
 
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/canonical"
+	"github.com/cordon-fhir/cordon/fhir/fhirtest"
 	"github.com/cordon-fhir/cordon/fhir/r4/expression"
 )
 
-// data returns a file of the test data, or skips the test.
-func data(t *testing.T, name string) string {
-	t.Helper()
-	dir := os.Getenv("CORDON_TEST_DATA")
-	for up := ".."; dir == "" && len(up) < 30; up += "/.." {
-		if _, err := os.Stat(filepath.Join(up, "go.mod")); err == nil {
-			dir = filepath.Join(up, "../shared/data")
-		}
-	}
-	path := filepath.Join(dir, name)
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("%s is not in the folder of CORDON_TEST_DATA", name)
-	}
-	return path
-}
-
 func TestTheParametersOfUSCoreCompile(t *testing.T) {
 	for _, version := range []string{"3.1.1", "6.1.0"} {
-		f, err := os.Open(data(t, "us-core/hl7.fhir.us.core-"+version+".tgz"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		pack, err := canonical.ReadPackage(f)
+		pack, err := canonical.ReadPackage(fhirtest.Open(t, "us-core/hl7.fhir.us.core-"+version+".tgz"))
 		if err != nil {
 			t.Fatal(err)
 		}

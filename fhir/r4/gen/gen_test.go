@@ -4,21 +4,9 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-)
 
-// packageFile returns the R4 package, or skips the test.
-func packageFile(t *testing.T, root string) string {
-	t.Helper()
-	data := os.Getenv("CORDON_TEST_DATA")
-	if data == "" {
-		data = filepath.Join(root, "../shared/data")
-	}
-	file := filepath.Join(data, "definitions/hl7.fhir.r4.core-4.0.1.tgz")
-	if _, err := os.Stat(file); err != nil {
-		t.Skip("the R4 package is not in CORDON_TEST_DATA/definitions")
-	}
-	return file
-}
+	"github.com/cordon-fhir/cordon/fhir/fhirtest"
+)
 
 // The committed tables are what the package gives, byte for byte.
 func TestTablesAreUpToDate(t *testing.T) {
@@ -26,7 +14,7 @@ func TestTablesAreUpToDate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := packageFile(t, root)
+	file := fhirtest.Path(t, fhirtest.Core)
 	dir := t.TempDir()
 	for _, folder := range []string{"fhir/r4", "fhir/canonical"} {
 		if err := os.MkdirAll(filepath.Join(dir, folder), 0o755); err != nil {
@@ -64,15 +52,7 @@ func TestTablesAreUpToDate(t *testing.T) {
 
 // A package that is not the one the tables are for is refused.
 func TestAnotherPackageIsRefused(t *testing.T) {
-	root, err := findRoot()
-	if err != nil {
-		t.Fatal(err)
-	}
-	other := filepath.Join(filepath.Dir(packageFile(t, root)), "hl7.fhir.r4.examples-4.0.1.tgz")
-	if _, err := os.Stat(other); err != nil {
-		t.Skip("the package of examples is not in CORDON_TEST_DATA/definitions")
-	}
-	if _, err := readPackage(other); err == nil {
+	if _, err := readPackage(fhirtest.Path(t, fhirtest.Examples)); err == nil {
 		t.Error("the package of examples was accepted")
 	}
 }
