@@ -286,7 +286,7 @@ func (s *server) statement(g guides, mode string) []byte {
 	for _, c := range []fhir.Type{"Patient", "Encounter", "RelatedPerson", "Practitioner", "Device"} {
 		r.Compartment = append(r.Compartment, "http://hl7.org/fhir/CompartmentDefinition/"+lower(c))
 	}
-	for _, p := range search.Parameters("") {
+	for _, p := range append(search.Parameters(""), search.General("")...) {
 		r.SearchParam = append(r.SearchParam, searchParam{p.Name, p.Definition, p.Type})
 	}
 	r.Operation = callable("")
@@ -348,7 +348,7 @@ func claim(t fhir.Type) capability {
 	c.ConditionalCreate, c.ConditionalUpdate, c.ConditionalDelete = true, true, "single"
 	c.ReferencePolicy = []string{"literal", "logical", "local"}
 	c.SearchInclude, c.SearchRevInclude = search.Includes(t), search.RevIncludes(t)
-	for _, p := range search.Parameters(t) {
+	for _, p := range append(search.Parameters(t), search.General(t)...) {
 		c.SearchParam = append(c.SearchParam, searchParam{p.Name, p.Definition, p.Type})
 	}
 	return c

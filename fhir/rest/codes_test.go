@@ -56,3 +56,58 @@ func TestModifiersAboutCodeSystemsAskTheTenantsTerminology(t *testing.T) {
 		}
 	}
 }
+
+// H-25, H-26, H-27, H-28, H-44, S-11: the same modifiers in criteria.
+func TestCriteriaCanBeAboutCodeSystems(t *testing.T) {
+	a := newAPI(t)
+	c, name := a.client(t, storetest.S1, all), fresh()
+	system, set := "http://codes.test/"+name, "http://sets.test/"+name
+	c.must(201, "PUT", "/CodeSystem/"+name, fmt.Sprintf(`{"resourceType":"CodeSystem","id":%q,"url":%q,"status":"active","content":"complete","hierarchyMeaning":"is-a",
+		"concept":[{"code":"animal","concept":[{"code":"dog"},{"code":"cat"}]},{"code":"stone"}]}`, name, system))
+	c.must(201, "PUT", "/ValueSet/"+name, fmt.Sprintf(`{"resourceType":"ValueSet","id":%q,"url":%q,"status":"active",
+		"compose":{"include":[{"system":%q,"concept":[{"code":"dog"},{"code":"stone"}]}]}}`, name, set, system))
+	observed := func(code string) string {
+		return fmt.Sprintf(`{"resourceType":"Observation","status":"final","code":{"coding":[{"system":%q,"code":%q}]},"subject":{"reference":"Patient/%s"}}`, system, code, name)
+	}
+	mine := "subject=Patient/" + name + "&"
+	in, below, above := mine+"code:in="+set, mine+"code:below="+system+"|animal", mine+"code:above="+system+"|dog"
+	for _, tt := range []struct {
+		status              int
+		method, query, body string
+		headers             []string
+	}{
+		{201, "POST", "", observed("cat"), []string{"If-None-Exist", in}},
+		{201, "POST", "", observed("dog"), []string{"If-None-Exist", in}},
+		{200, "POST", "", observed("dog"), []string{"If-None-Exist", in}},
+		{200, "POST", "", observed("dog"), []string{"If-None-Exist", above}},
+		{412, "POST", "", observed("dog"), []string{"If-None-Exist", below}},
+		{200, "PUT", in, observed("stone"), nil},
+		{200, "PATCH", in, `[{"op":"replace","path":"/status","value":"amended"}]`, []string{"Content-Type", "application/json-patch+json"}},
+		{400, "DELETE", mine + "code:in=http://nosuch.test", "", nil},
+		{204, "DELETE", mine + "code:not-in=" + set, "", nil},
+		{204, "DELETE", in, "", nil},
+	} {
+		path := "/Observation"
+		if tt.query != "" {
+			path += "?" + tt.query
+		}
+		if w := c.do(tt.method, path, tt.body, tt.headers...); w.Code != tt.status {
+			t.Errorf("%s %s %v: %d %s, want %d", tt.method, tt.query, tt.headers, w.Code, w.Body, tt.status)
+		}
+	}
+	if s := shown(t, c.must(200, "GET", "/Observation?"+mine+"_total=accurate", "")); at(s, "total") != 0.0 {
+		t.Errorf("%v are left", at(s, "total"))
+	}
+	bundle := func(code string) string {
+		return fmt.Sprintf(`{"resourceType":"Bundle","type":"transaction","entry":[{"resource":%s,"request":{"method":"POST","url":"Observation","ifNoneExist":%q}}]}`, observed(code), in)
+	}
+	for range 2 {
+		c.must(200, "POST", "/", bundle("dog"))
+	}
+	if s := shown(t, c.must(200, "GET", "/Observation?"+mine+"_total=accurate", "")); at(s, "total") != 1.0 {
+		t.Errorf("a transaction made %v", at(s, "total"))
+	}
+	// Who may not read the tenant's own value sets cannot ask about them here
+	// either.
+	a.client(t, storetest.S1, "system/Observation.cruds").must(400, "DELETE", "/Observation?"+in, "")
+}

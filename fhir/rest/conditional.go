@@ -47,7 +47,7 @@ func parseCriteria(on fhir.Type, params []search.Param, o search.Options) (crite
 
 // strict are the options of criteria.
 func (req *request) strict() search.Options {
-	return search.Options{Base: req.base, Custom: req.custom}
+	return search.Options{Base: req.base, Custom: req.custom, Terminology: req.codes}
 }
 
 // notCriteria are the parameters of search that choose no resources.

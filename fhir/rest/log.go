@@ -72,7 +72,7 @@ var parameterNames = sync.OnceValue(func() map[string]bool {
 		names[n] = true
 	}
 	for _, t := range fhir.Types {
-		for _, p := range search.Parameters(t) {
+		for _, p := range append(search.Parameters(t), search.General(t)...) {
 			names[p.Name] = true
 		}
 	}

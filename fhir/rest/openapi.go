@@ -160,7 +160,7 @@ func searchParams(rt route, t fhir.Type, g guides) []any {
 		t = "" // whichever is searched
 	}
 	var list []any
-	known := append(search.Parameters(t), g.custom.Parameters(t)...)
+	known := slices.Concat(search.Parameters(t), search.General(t), g.custom.Parameters(t))
 	for _, p := range known {
 		if t == auditEvent && !slices.Contains(auditParameters, p.Name) {
 			continue

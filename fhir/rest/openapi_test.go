@@ -113,7 +113,7 @@ func TestTheOpenAPIDocumentIsWholeAndOfThisTenant(t *testing.T) {
 			}
 		}
 	}
-	for _, p := range search.Parameters("Observation") {
+	for _, p := range append(search.Parameters("Observation"), search.General("Observation")...) {
 		list := at(paths, "/Observation", "get", "parameters").([]any)
 		if !slices.ContainsFunc(list, func(x any) bool { return at(x, "name") == p.Name }) {
 			t.Errorf("Observation?%s is missing", p.Name)

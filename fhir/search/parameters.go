@@ -1,10 +1,12 @@
 package search
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/r4"
 )
 
 // A Parameter is a search parameter that clients can use.
@@ -28,6 +30,33 @@ func Parameters(t fhir.Type) []Parameter {
 	var list []Parameter
 	for _, p := range tb.parameters {
 		list = append(list, Parameter{p.Code, p.Type, p.URL, p.Targets})
+	}
+	return list
+}
+
+// general describes the specials that clients can use. R4 defines no
+// SearchParameter for _list.
+var general = map[string]Parameter{
+	"_content": {Name: "_content", Type: "string", Definition: "http://hl7.org/fhir/SearchParameter/Resource-content"},
+	"_filter":  {Name: "_filter", Type: "special", Definition: "http://hl7.org/fhir/SearchParameter/filter"},
+	"_list":    {Name: "_list", Type: "special"},
+	"_text":    {Name: "_text", Type: "string", Definition: "http://hl7.org/fhir/SearchParameter/DomainResource-text"},
+}
+
+// General returns the search parameters of t that are about no element, in
+// order of name; for the whole system those that all types have.
+// https://hl7.org/fhir/R4/search.html#all
+func General(t fhir.Type) []Parameter {
+	if t == auditEvent {
+		return nil
+	}
+	var list []Parameter
+	for _, name := range slices.Sorted(maps.Keys(specials)) {
+		p, ok := general[name]
+		if !ok || name == "_text" && (t == "" || r4.ElementOf(string(t), "text") == nil) {
+			continue
+		}
+		list = append(list, p)
 	}
 	return list
 }

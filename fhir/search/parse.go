@@ -35,6 +35,7 @@ func Parse(t fhir.Type, params []Param, o Options) (*Query, error) {
 			r.types = fhir.Types
 		}
 	}
+	r.o.types = len(r.types)
 	where := And{}
 	for _, p := range params {
 		e, err := r.param(p)

@@ -91,6 +91,7 @@ type Options struct {
 
 	used  *bool // set when one of them is used
 	spent *int  // what the values of the search stand for, so far
+	types int   // how many types are searched
 
 	// Terminology answers the modifiers that are about code systems and value
 	// sets; without it they are not supported.

@@ -35,7 +35,8 @@ var worded = map[fhir.Type]bool{
 // maxWords is how many different words of a resource are in the index.
 const maxWords = 4096
 
-// wordCost is what it costs to look for a word, in conditions.
+// wordCost is what it costs to look for a word, in conditions. In a search of
+// many types the types share it: a resource is looked through once.
 const wordCost = 20
 
 func wordPath(t fhir.Type) Path { return Path(t) + ":word" }
@@ -79,7 +80,7 @@ func readWords(tb *table, name, value string, o Options, _ int) (Expr, error) {
 				}
 			}
 		}
-		if err := o.spend(name, len(and)*wordCost); err != nil {
+		if err := o.spend(name, len(and)*max(1, wordCost/o.types)); err != nil {
 			return nil, err
 		}
 		if len(and) == 0 {
