@@ -32,18 +32,13 @@ import (
 // indexed, in every process; the index job adds what was there already, and
 // makes them ready. They are removed in the same way, backwards.
 
-const (
-	// customRenew is how old what is known of a tenant's parameters gets before
-	// it is read again, beside the request that noticed.
-	customRenew = time.Second
-	customIdle  = 10 * time.Minute
-)
+// customRenew is how old what is known of a tenant's parameters gets before it
+// is read again, beside the request that noticed.
+const customRenew = time.Second
 
 // customs are the search parameters of the tenants, as this process knows them.
 type customs struct {
-	mu      sync.Mutex
-	tenants map[tenant.ID]*tenantCustom
-	swept   time.Time
+	byTenant[tenantCustom]
 
 	compiled sync.Map // digest of a keptParameter → *search.CustomParameter
 	count    atomic.Int64
@@ -59,36 +54,6 @@ type tenantCustom struct {
 	known    *search.Custom // nil: none in generation 0
 	read     time.Time      // zero: known is past
 	renewing bool
-	used     time.Time
-}
-
-func newCustoms() *customs { return &customs{tenants: map[tenant.ID]*tenantCustom{}} }
-
-// of returns those of the tenant, and now and then forgets what nobody uses.
-func (c *customs) of(id tenant.ID) *tenantCustom {
-	now := time.Now()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if now.Sub(c.swept) > time.Minute {
-		c.swept = now
-		for id, x := range c.tenants {
-			if x.idle(now) {
-				delete(c.tenants, id)
-			}
-		}
-	}
-	x := c.tenants[id]
-	if x == nil {
-		x = &tenantCustom{used: now}
-		c.tenants[id] = x
-	}
-	return x
-}
-
-func (x *tenantCustom) idle(now time.Time) bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return now.Sub(x.used) > customIdle
 }
 
 // forget makes the next who asks read them again.
@@ -105,7 +70,6 @@ func (x *tenantCustom) look() (known *search.Custom, fresh, renew bool) {
 	now := time.Now()
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.used = now
 	if fresh = !x.read.IsZero(); fresh && !x.renewing && now.Sub(x.read) > customRenew {
 		x.renewing, renew = true, true
 	}

@@ -26,8 +26,6 @@ const (
 	// while somebody looks.
 	rulesRenew = 500 * time.Millisecond
 	rulesStale = time.Second
-	// rulesIdle is how long the rules of a tenant are kept that nobody uses.
-	rulesIdle = 10 * time.Minute
 
 	// A tenant may have this many definitions of its own, of this many bytes.
 	maxRules     = 5000
@@ -96,9 +94,9 @@ func (db *DB) PackageDefinitions(ctx context.Context, t *tenant.Tenant) (*canoni
 // rules are what this process knows of the tenants' rules, and how it shares
 // the packages that several have.
 type rules struct {
-	mu      sync.Mutex
-	tenants map[tenant.ID]*tenantRules
-	swept   time.Time
+	byTenant[tenantRules]
+
+	sharing sync.Mutex
 	sets    map[string]weak.Pointer[canonical.Set] // by the hashes of packages
 	packs   map[Hash]weak.Pointer[canonical.Pack]
 }
@@ -108,7 +106,6 @@ type tenantRules struct {
 	flight singleflight.Group
 
 	mu         sync.Mutex
-	used       time.Time
 	generation int64 // counts the changes by this process
 	known      *ruleState
 	looking    time.Time // since when somebody looks for a change
@@ -133,48 +130,7 @@ type ownRule struct {
 }
 
 func newRules() *rules {
-	return &rules{
-		tenants: map[tenant.ID]*tenantRules{}, sets: map[string]weak.Pointer[canonical.Set]{},
-		packs: map[Hash]weak.Pointer[canonical.Pack]{},
-	}
-}
-
-// of returns the rules of the tenant, and now and then forgets those that
-// nobody uses.
-func (rs *rules) of(id tenant.ID) *tenantRules {
-	now := time.Now()
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	if now.Sub(rs.swept) > time.Minute {
-		rs.swept = now
-		for id, r := range rs.tenants {
-			if r.idle(now) {
-				delete(rs.tenants, id)
-			}
-		}
-		for k, w := range rs.sets {
-			if w.Value() == nil {
-				delete(rs.sets, k)
-			}
-		}
-		for k, w := range rs.packs {
-			if w.Value() == nil {
-				delete(rs.packs, k)
-			}
-		}
-	}
-	r := rs.tenants[id]
-	if r == nil {
-		r = &tenantRules{used: now}
-		rs.tenants[id] = r
-	}
-	return r
-}
-
-func (r *tenantRules) idle(now time.Time) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return now.Sub(r.used) > rulesIdle
+	return &rules{sets: map[string]weak.Pointer[canonical.Set]{}, packs: map[Hash]weak.Pointer[canonical.Pack]{}}
 }
 
 // forget makes the next who asks look again.
@@ -193,7 +149,6 @@ func (rs *rules) forget(id tenant.ID) {
 func (r *tenantRules) look() (*ruleState, int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.used = time.Now()
 	return r.known, r.generation
 }
 
@@ -224,9 +179,9 @@ func (rs *rules) packageSet(list []InstalledPackage, load func(Hash) (*canonical
 	for _, p := range list {
 		key.Write(p.Hash[:])
 	}
-	rs.mu.Lock()
+	rs.sharing.Lock()
 	w := rs.sets[key.String()]
-	rs.mu.Unlock()
+	rs.sharing.Unlock()
 	if set := w.Value(); set != nil {
 		return set, nil
 	}
@@ -239,19 +194,19 @@ func (rs *rules) packageSet(list []InstalledPackage, load func(Hash) (*canonical
 		defs[i] = pack.Definitions
 	}
 	set := canonical.NewSet(canonical.Core(), defs...)
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
+	rs.sharing.Lock()
+	defer rs.sharing.Unlock()
 	if other := rs.sets[key.String()].Value(); other != nil {
 		return other, nil // someone was faster
 	}
-	rs.sets[key.String()] = weak.Make(set)
+	share(rs.sets, key.String(), set)
 	return set, nil
 }
 
 func (rs *rules) pack(h Hash, load func(Hash) (*canonical.Pack, error)) (*canonical.Pack, error) {
-	rs.mu.Lock()
+	rs.sharing.Lock()
 	w := rs.packs[h]
-	rs.mu.Unlock()
+	rs.sharing.Unlock()
 	if p := w.Value(); p != nil {
 		return p, nil
 	}
@@ -259,10 +214,17 @@ func (rs *rules) pack(h Hash, load func(Hash) (*canonical.Pack, error)) (*canoni
 	if err != nil {
 		return nil, err
 	}
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	rs.packs[h] = weak.Make(p)
+	rs.sharing.Lock()
+	defer rs.sharing.Unlock()
+	share(rs.packs, h, p)
 	return p, nil
+}
+
+// share keeps x in the map for as long as somebody holds it, and drops what
+// nobody holds any more.
+func share[K comparable, T any](m map[K]weak.Pointer[T], key K, x *T) {
+	maps.DeleteFunc(m, func(_ K, w weak.Pointer[T]) bool { return w.Value() == nil })
+	m[key] = weak.Make(x)
 }
 
 // readRules reads what differs from what is known, which may be nil.

@@ -71,7 +71,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{keys: cfg.Keys, platform: cfg.Platform, codec: c, base: cfg.Base, packages: cfg.Packages, rules: newRules(), customs: newCustoms()}
+	db := &DB{keys: cfg.Keys, platform: cfg.Platform, codec: c, base: cfg.Base, packages: cfg.Packages, rules: newRules(), customs: &customs{}}
 	if db.base == nil {
 		db.base = func(string) string { return "" }
 	}
