@@ -601,7 +601,7 @@ type entry struct {
 	request string
 	outcome int
 	linked  bool // to that of a request
-	job     bool // of the tenant's own work on its index
+	job     bool // of the tenant's own work: on its index, or to hand out deferred requests
 }
 
 // observer reports whether the entry is of what the tests do to observe, or of
@@ -726,7 +726,7 @@ func readEvent(t testing.TB, resource []byte) (entry, int64) {
 	if err != nil {
 		t.Fatalf("the outcome of an AuditEvent: %v", err)
 	}
-	e := entry{outcome: n, job: bytes.Contains(resource, []byte(`"cordon-index"`))}
+	e := entry{outcome: n, job: bytes.Contains(resource, []byte(`"cordon-index"`)) || bytes.Contains(resource, []byte(`"cordon-later"`))}
 	for _, y := range x.Entity {
 		if y.Type.Code == "XrequestId" {
 			e.request = y.What.Identifier.Value

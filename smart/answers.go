@@ -14,3 +14,12 @@ func (g *Grant) PermitAnswers() (Permit, error) {
 	}
 	return Permit{grant: g, interaction: fhir.Operation, where: search.Or{}}, nil
 }
+
+// PermitTakingUp answers with the Permit by which the server finds deferred
+// requests, whoever asked them. Any Grant but that of TakingUp is refused it.
+func (g *Grant) PermitTakingUp() (Permit, error) {
+	if g == nil || g.tenant == nil || g.access == nil || !g.access.takesUp {
+		return Permit{}, fhir.Errorf(fhir.Forbidden, "no token allows this")
+	}
+	return Permit{grant: g, interaction: fhir.Operation, where: search.Or{}}, nil
+}

@@ -24,6 +24,7 @@ type Grant struct {
 	agent  audit.Agent
 	origin audit.Origin
 	access *access
+	token  *verified // that it was made of; nil for the tenant's own work
 }
 
 // access is what a verified token allows. It is shared by the requests that
@@ -34,6 +35,7 @@ type access struct {
 	user      fhir.Ref // the fhirUser, zero if there is none
 	principal string
 	indexes   bool // it is that of the tenant's own work on its index
+	takesUp   bool // it is that of the tenant's own work on deferred requests
 	decided   atomic.Pointer[map[question]answer]
 }
 

@@ -102,6 +102,12 @@ func (v *Verifier) Grant(ctx context.Context, slug, bearer string, o audit.Origi
 	if err != nil {
 		return nil, err
 	}
+	return v.grant(ctx, slug, tn, tok, o)
+}
+
+// grant returns what a verified token of the tenant allows now, for a request
+// to the tenant with the slug.
+func (v *Verifier) grant(ctx context.Context, slug string, tn *tenant.Tenant, tok *verified, o audit.Origin) (*Grant, error) {
 	agent := tok.agent
 	agent.Policy = tn.PolicyVersion
 	if tn.Slug.String() != slug || tn.Status != tenant.Active {
@@ -110,7 +116,7 @@ func (v *Verifier) Grant(ctx context.Context, slug, bearer string, o audit.Origi
 	if ok, err := v.registered(ctx, tn, tok); err != nil || !ok {
 		return nil, cmp.Or(err, badToken())
 	}
-	return &Grant{tenant: tn, agent: agent, origin: o, access: tok.access}, nil
+	return &Grant{tenant: tn, agent: agent, origin: o, access: tok.access, token: tok}, nil
 }
 
 // recall returns a token that was verified before at the tenant it is for, nil

@@ -20,55 +20,72 @@ import (
 // https://hl7.org/fhir/R4/async.html
 type Deferred struct {
 	ID string
-	// Until is when whoever works on it has given up.
+	// Until is when it is given up, if there is no answer.
 	Until time.Time
 	// Expires is when the answer is thrown away.
 	Expires time.Time
+	Begun   bool // somebody works on it, or has
 	Done    bool
 	Answer  []byte
 }
 
-// maxDeferred bounds the requests that one principal has in work at a time.
-const maxDeferred = 10
+// maxDeferred bounds the requests that one principal has in work at a time, and
+// maxWaiting those of a tenant.
+const (
+	maxDeferred = 10
+	maxWaiting  = 200
+)
 
-// answerLife is how long an answer is kept after its work should have ended.
+// answerLife is how long an answer is kept, and how long it is known that there
+// was none in time.
 const answerLife = time.Hour
 
-// Defer notes a request, which e describes, to be answered within the time. It
+// Defer keeps a request, which e describes, to be answered within the time. It
 // belongs to the principal of g: nobody else finds it or can open its answer.
-func (db *DB) Defer(ctx context.Context, g *smart.Grant, e audit.Entry, within time.Duration) (Deferred, error) {
+// Whoever takes it up gets the bytes of the request back.
+func (db *DB) Defer(ctx context.Context, g *smart.Grant, e audit.Entry, request []byte, within time.Duration) (Deferred, error) {
 	d := Deferred{ID: uuid.NewString(), Until: now().Add(within)}
 	d.Expires = d.Until.Add(answerLife)
 	err := db.ofPrincipal(ctx, g, e, func(v *View, p smart.Permit, owner int64) error {
-		var working int
+		var own, all int
 		err := v.one(ctx, p, gate.SQL(`
-			WITH old AS (DELETE FROM ~deferred WHERE tenant_id = $1 AND expires < ?)
-			SELECT count(*) FROM ~deferred WHERE tenant_id = $1 AND owner = ? AND NOT done AND until > ?`, now(), owner, now()), &working)
-		if err != nil {
+			SELECT count(*) FILTER (WHERE owner = ?), count(*)
+			FROM   ~deferred WHERE tenant_id = $1 AND NOT done AND until > ?`, owner, now()), &own, &all)
+		switch {
+		case err != nil:
 			return err
-		}
-		if working >= maxDeferred {
+		case own >= maxDeferred:
 			return fhir.Errorf(fhir.Throttled, "%d requests of this client are in work already", maxDeferred)
+		case all >= maxWaiting:
+			return fhir.Errorf(fhir.Throttled, "too many requests are to be answered later")
+		}
+		sealed, err := v.keys.Seal(nil, keys.Clinical, request, deferredPlace(g.Tenant(), d.ID))
+		if err != nil {
+			return fmt.Errorf("sealing a request: %w", err)
 		}
 		return v.gate.Defer(p, gate.SQL(`
-			INSERT INTO ~deferred (tenant_id, id, owner, until, expires, done, answer)
-			VALUES ($1, ?, ?, ?, ?, false, '')`, d.ID, owner, d.Until, d.Expires))
+			INSERT INTO ~deferred (tenant_id, id, owner, until, expires, done, answer, request)
+			VALUES ($1, ?, ?, ?, ?, false, '', ?)`, d.ID, owner, d.Until, d.Expires, sealed))
 	})
 	return d, err
 }
 
-// Answer keeps the answer to a deferred request. kept is false if the request
-// was cancelled meanwhile.
-func (db *DB) Answer(ctx context.Context, g *smart.Grant, id string, answer []byte) (kept bool, err error) {
+// Answer keeps the answer to a deferred request that was taken up; g is of who
+// asked. kept is false if it was cancelled meanwhile or is no longer w's to answer.
+func (db *DB) Answer(ctx context.Context, g *smart.Grant, w Work, answer []byte) (kept bool, err error) {
 	err = db.ofPrincipal(ctx, g, audit.Entry{Interaction: fhir.Operation}, func(v *View, p smart.Permit, owner int64) error {
-		sealed, err := v.keys.Seal(nil, keys.Cursor, answer, v.answerOf(id))
+		sealed, err := v.keys.Seal(nil, keys.Cursor, answer, v.answerOf(w.ID))
 		if err != nil {
 			return fmt.Errorf("sealing an answer: %w", err)
 		}
 		var n int
 		err = v.one(ctx, p, gate.SQL(`
-			WITH kept AS (UPDATE ~deferred SET done = true, answer = ? WHERE tenant_id = $1 AND id = ? AND owner = ? RETURNING 1)
-			SELECT count(*) FROM kept`, sealed, id, owner), &n)
+			WITH kept AS (
+				UPDATE ~deferred
+				SET    done = true, answer = ?, expires = ?, request = '', holder = NULL, lease = NULL
+				WHERE  tenant_id = $1 AND id = ? AND owner = ? AND holder = ?
+				RETURNING 1)
+			SELECT count(*) FROM kept`, sealed, now().Add(answerLife), w.ID, owner, w.holder), &n)
 		kept = n > 0
 		return err
 	})
@@ -82,8 +99,8 @@ func (db *DB) Deferred(ctx context.Context, g *smart.Grant, id string) (Deferred
 	err := db.ofPrincipal(ctx, g, audit.Entry{Interaction: fhir.Operation}, func(v *View, p smart.Permit, owner int64) error {
 		var sealed []byte
 		err := v.one(ctx, p, gate.SQL(`
-			SELECT until, expires, done, answer FROM ~deferred
-			WHERE  tenant_id = $1 AND id = ? AND owner = ? AND expires > ?`, id, owner, now()), &d.Until, &d.Expires, &d.Done, &sealed)
+			SELECT until, expires, turn > 0, done, answer FROM ~deferred
+			WHERE  tenant_id = $1 AND id = ? AND owner = ? AND expires > ?`, id, owner, now()), &d.Until, &d.Expires, &d.Begun, &d.Done, &sealed)
 		if err != nil || !d.Done {
 			return err
 		}

@@ -54,6 +54,21 @@ func TestATokenDoesNotOutliveItsClient(t *testing.T) { // T034
 	if err := try(held); err != nil {
 		t.Fatal(err)
 	}
+	g, err := v.Grant(t.Context(), storetest.A1, held, audit.Origin{RequestID: "r1", Trail: audit.NewTrail()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := v.Keep(t.Context(), g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resume := func() error {
+		_, err := v.Resume(t.Context(), on, kept, audit.Origin{RequestID: "r2", Trail: audit.NewTrail()})
+		return err
+	}
+	if err := resume(); err != nil {
+		t.Fatal(err)
+	}
 	if err := try(token("never-registered", at)); !fhir.IsCode(err, fhir.Login) {
 		t.Errorf("a client that is not registered: %v", err)
 	}
@@ -65,6 +80,9 @@ func TestATokenDoesNotOutliveItsClient(t *testing.T) { // T034
 	at = at.Add(time.Second)
 	if err := try(held); !fhir.IsCode(err, fhir.Login) {
 		t.Errorf("a second after the client was disabled: %v", err)
+	}
+	if err := resume(); !fhir.IsCode(err, fhir.Login) {
+		t.Errorf("work that goes on after its client was disabled: %v", err)
 	}
 }
 

@@ -2,6 +2,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -45,11 +46,18 @@ type Config struct {
 	// knows of none.
 	Base func(slug string) string
 
+	// Lease is for how long a deferred request is taken up, unless that is
+	// renewed. Default 30s.
+	Lease time.Duration
+
 	Log *slog.Logger // default slog.Default
 }
 
 // DB is the door to the data of every tenant. It opens for a Grant only.
 type DB struct {
+	// Lease is that of Config.
+	Lease time.Duration
+
 	gate     *gate.Gate
 	keys     *keys.Keyring
 	platform PlatformLog
@@ -71,7 +79,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{keys: cfg.Keys, platform: cfg.Platform, codec: c, base: cfg.Base, packages: cfg.Packages, rules: newRules(), customs: &customs{}}
+	db := &DB{Lease: cmp.Or(cfg.Lease, 30*time.Second), keys: cfg.Keys, platform: cfg.Platform, codec: c, base: cfg.Base, packages: cfg.Packages, rules: newRules(), customs: &customs{}}
 	if db.base == nil {
 		db.base = func(string) string { return "" }
 	}

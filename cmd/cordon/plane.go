@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cordon-fhir/cordon/audit"
@@ -100,24 +101,24 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 			api.ServeHTTP(w, r)
 		}
 	}))
-	p.work(&store.Indexer{DB: p.db, Tenants: lookedAfter(registry, tenants, cfg.region),
-		Requests: registry.IndexRequests, Report: registry.ReportIndex, Log: cfg.log})
+	indexer := &store.Indexer{DB: p.db, Tenants: lookedAfter(registry, tenants, cfg.region),
+		Requests: registry.IndexRequests, Report: registry.ReportIndex, Log: cfg.log}
+	p.work(indexer.Run, func(ctx context.Context) { api.Work(ctx, lookedAfter(registry, tenants, cfg.region)) })
 	cfg.ops.check("registry", registry.Ping)
 	cfg.ops.check("database", p.db.Ping)
 	return p, nil
 }
 
-// work begins the work on the search indexes.
-func (p *dataPlane) work(x *store.Indexer) {
+// work begins the work beside the requests.
+func (p *dataPlane) work(works ...func(context.Context)) {
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		x.Run(ctx)
-	}()
+	var all sync.WaitGroup
+	for _, w := range works {
+		all.Go(func() { w(ctx) })
+	}
 	p.stop = func() {
 		cancel()
-		<-done
+		all.Wait()
 	}
 }
 

@@ -3,10 +3,13 @@ package rest
 import (
 	"context"
 	"net/http"
-	"sync"
 	"time"
 
+	"github.com/go-json-experiment/json"
+
+	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/tenant"
 )
 
 // Requests that ask for it with "Prefer: respond-async" are answered later: at
@@ -14,27 +17,13 @@ import (
 // https://hl7.org/fhir/R4/async.html
 
 const (
-	// deferredTime bounds the work on one request.
+	// deferredTime bounds the work on one request, and waitTime how long it
+	// may take until there is an answer.
 	deferredTime = 10 * time.Minute
-	// deferredAtOnce bounds the requests that are worked on at once, and
-	// maxWaiting those that wait for it.
-	deferredAtOnce = 4
-	maxWaiting     = 64
+	waitTime     = 30 * time.Minute
 	// maxAnswer bounds the bytes of an answer.
 	maxAnswer = 64 << 20
 )
-
-// later is the work on deferred requests in this process.
-type later struct {
-	slots chan struct{} // one for each that is worked on
-
-	mu      sync.Mutex
-	cancels map[string]context.CancelFunc // by id
-}
-
-func newLater() *later {
-	return &later{slots: make(chan struct{}, deferredAtOnce), cancels: map[string]context.CancelFunc{}}
-}
 
 // deferrable reports whether a request can be answered later: searches,
 // histories, operations that only read, and batches.
@@ -61,89 +50,75 @@ func (c *call) perhapsLater(ctx context.Context) (*response, error) {
 			return nil, err
 		}
 	}
-	return c.deferred(ctx, rt, req)
+	return c.deferred(ctx)
 }
 
-// deferred answers where the answer will be, and begins to work on it.
-func (s *server) deferred(ctx context.Context, rt *route, req *request) (*response, error) {
-	work, stop := context.WithTimeout(context.WithoutCancel(ctx), deferredTime)
-	if !s.later.room() {
-		stop()
-		return nil, fhir.Errorf(fhir.Throttled, "the server works on too many requests for later")
+// A letter is a deferred request as it waits for whoever takes it up: what was
+// asked, and the name of the Grant under which it is done.
+type letter struct {
+	Method string      `json:"method"`
+	URL    string      `json:"url"`
+	Header http.Header `json:"header"`
+	Body   []byte      `json:"body"`
+	Grant  []byte      `json:"grant"`
+
+	RequestID string `json:"requestId"`
+	Address   string `json:"address"`
+	Place     string `json:"place"` // the Method of its Origin
+	Seq       int64  `json:"seq"`   // of its entry in the audit trail
+}
+
+// kept are the headers on which an answer depends.
+var kept = []string{"Accept", "Content-Type", "Prefer"}
+
+// deferred keeps the request and answers where the answer will be.
+func (c *call) deferred(ctx context.Context) (*response, error) {
+	g, o := c.grant, c.grant.Origin()
+	l := letter{
+		Method: c.http.Method, URL: c.http.URL.RequestURI(), Header: http.Header{}, Body: c.sent,
+		RequestID: o.RequestID, Address: o.Address, Place: o.Method, Seq: o.Trail.Seq,
 	}
-	d, err := s.DB.Defer(ctx, req.grant, req.asEntry(), deferredTime)
-	if err != nil {
-		stop()
+	for _, name := range kept {
+		if v := c.http.Header.Values(name); len(v) > 0 {
+			l.Header[name] = v
+		}
+	}
+	var err error
+	if l.Grant, err = c.Verifier.Keep(ctx, g); err != nil {
 		return nil, err
 	}
-	s.later.begin(d.ID, stop)
-	one := *req
-	one.grant = req.grant.Entry()
-	one.codes = codes{work, s, one.grant, req.base}
-	go func() {
-		defer s.later.end(d.ID)
-		select {
-		case s.later.slots <- struct{}{}:
-			defer func() { <-s.later.slots }()
-			s.answerLater(work, rt, &one, d.ID)
-		case <-work.Done():
-		}
-	}()
-	return &response{status: http.StatusAccepted, contentLocation: req.base + "/_async/" + d.ID, applied: "respond-async"}, nil
+	sealed, err := json.Marshal(l)
+	if err != nil {
+		return nil, err
+	}
+	d, err := c.DB.Defer(ctx, g, c.req.asEntry(), sealed, waitTime)
+	if err != nil {
+		return nil, err
+	}
+	c.later.wake(c.server, g.Tenant())
+	return &response{status: http.StatusAccepted, contentLocation: c.req.base + "/_async/" + d.ID, applied: "respond-async"}, nil
 }
 
-// answerLater does the work and keeps the answer, unless it was cancelled.
-func (s *server) answerLater(ctx context.Context, rt *route, req *request, id string) {
-	resp := s.attempt(ctx, rt, req)
-	if ctx.Err() == context.Canceled {
-		return
+// reopen makes the request of a letter again, under the Grant that its client
+// has now. Without a call there is no such Grant any more.
+func (s *server) reopen(ctx context.Context, t *tenant.Tenant, sealed []byte) (*call, error) {
+	var l letter
+	if err := json.Unmarshal(sealed, &l); err != nil {
+		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-	defer cancel()
-	body := resp.body
-	if req.does != fhir.Batch || resp.status != http.StatusOK {
-		b := newBundle("batch-response", req.now())
-		b.answer(req.base, resp)
-		body = b.bytes()
+	g, err := s.Verifier.Resume(ctx, t, l.Grant, audit.Origin{
+		RequestID: l.RequestID, Address: l.Address, Method: l.Place,
+		Trail: &audit.Trail{Seq: audit.NextSeq(), Parent: l.Seq},
+	})
+	if err != nil {
+		return nil, err
 	}
-	if len(body) > maxAnswer {
-		b := newBundle("batch-response", req.now())
-		b.answer(req.base, failure(fhir.Errorf(fhir.TooCostly, "the answer is longer than %d bytes", maxAnswer)))
-		body = b.bytes()
+	r, err := http.NewRequestWithContext(ctx, l.Method, l.URL, bytesOf(l.Body))
+	if err != nil {
+		return nil, err
 	}
-	if _, err := s.DB.Answer(ctx, req.grant.Entry(), id, body); err != nil {
-		s.Log.ErrorContext(ctx, "keeping an answer", "request", req.grant.Origin().RequestID, "error", err.Error())
-	}
-}
-
-// attempt does what a parsed request asks, and writes it to the audit trail.
-// Whatever goes wrong is an answer too.
-func (s *server) attempt(ctx context.Context, rt *route, req *request) (resp *response) {
-	var err error
-	defer func() {
-		if p := recover(); p != nil {
-			err = &panicked{p, callers()}
-		}
-		if err != nil {
-			if !isClientError(err) && ctx.Err() == nil {
-				s.Log.ErrorContext(ctx, "deferred request", "request", req.grant.Origin().RequestID, "error", err.Error())
-			}
-			resp = failure(clientError(err))
-			if ctx.Err() != nil && !isClientError(err) {
-				resp = failure(fhir.Errorf(fhir.Transient, "the request took too long"))
-			}
-		}
-		e := req.asEntry()
-		e.Status, e.Outcome = resp.status, outcomeOf(resp.status)
-		if err != nil {
-			e.Reason = clientError(err).Error()
-		}
-		if err := s.DB.Record(context.WithoutCancel(ctx), req.grant, e); err != nil {
-			resp = failure(fhir.Errorf(fhir.Transient, "the request cannot be audited now"))
-		}
-	}()
-	resp, err = s.perform(ctx, rt, req)
-	return resp
+	r.Header = l.Header
+	return &call{server: s, http: r, begun: s.Now(), grant: g, origin: g.Origin(), req: &request{grant: g}}, nil
 }
 
 // pollAsync answers whether a deferred request was answered, and what.
@@ -157,9 +132,11 @@ func pollAsync(ctx context.Context, s *server, req *request) (*response, error) 
 	case d.Done:
 		return &response{status: http.StatusOK, body: d.Answer, expires: d.Expires}, nil
 	case s.Now().After(d.Until):
-		return nil, fhir.Errorf(fhir.Transient, "the server stopped before it was done; ask again")
+		return nil, fhir.Errorf(fhir.Transient, "the server did not come to it in time; ask again")
+	case d.Begun:
+		return &response{status: http.StatusAccepted, progress: "in work"}, nil
 	}
-	return &response{status: http.StatusAccepted, progress: "in work"}, nil
+	return &response{status: http.StatusAccepted, progress: "waiting"}, nil
 }
 
 // cancelAsync forgets a deferred request and stops the work on it.
@@ -168,34 +145,6 @@ func cancelAsync(ctx context.Context, s *server, req *request) (*response, error
 	if err := s.DB.Cancel(ctx, req.grant, req.job); err != nil {
 		return nil, err
 	}
-	s.later.cancel(req.job)
+	s.later.stop(req.job, errCancelled)
 	return &response{status: http.StatusAccepted}, nil
-}
-
-// room reports whether one more request can wait.
-func (l *later) room() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.cancels) < maxWaiting
-}
-
-func (l *later) begin(id string, stop context.CancelFunc) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.cancels[id] = stop
-}
-
-func (l *later) end(id string) {
-	l.cancel(id)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.cancels, id)
-}
-
-func (l *later) cancel(id string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if stop := l.cancels[id]; stop != nil {
-		stop()
-	}
 }

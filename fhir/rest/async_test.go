@@ -122,10 +122,7 @@ func TestWhatCannotWaitIsAnsweredAtOnce(t *testing.T) {
 
 	busy := a.client(t, storetest.A1, all, func(tok *smart.Token) { tok.Client = "busy" })
 	var last int
-	s := a.handler.(*server)
-	for range deferredAtOnce { // let the work wait
-		s.later.slots <- struct{}{}
-	}
+	release := a.busy(t)
 	asked := []string{}
 	for range 12 {
 		w := busy.do("GET", "/Patient?_count=1", "", "Prefer", "respond-async")
@@ -137,13 +134,11 @@ func TestWhatCannotWaitIsAnsweredAtOnce(t *testing.T) {
 		t.Errorf("%d were taken, then %d", len(asked), last)
 	}
 	busy.must(202, "GET", asked[0], "")
-	tomorrow := newAPI(t, func(c *Config) { c.Now = func() time.Time { return time.Now().Add(2 * deferredTime) } })
+	tomorrow := newAPI(t, func(c *Config) { c.Now = func() time.Time { return time.Now().Add(2 * waitTime) } })
 	(&client{tomorrow, t, busy.slug, busy.bearer}).must(503, "GET", asked[0], "")
 	busy.must(202, "DELETE", asked[0], "")
 	busy.must(404, "GET", asked[0], "")
-	for range deferredAtOnce {
-		<-s.later.slots
-	}
+	release()
 	if w := busy.await(asked[9]); w.Code != 200 {
 		t.Errorf("after the wait: %d %s", w.Code, w.Body)
 	}

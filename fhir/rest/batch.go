@@ -113,8 +113,9 @@ func batch(ctx context.Context, s *server, req *request, entries []*entry) (*res
 	}
 	b := newBundle("batch-response", req.now())
 	for _, e := range entries {
-		if err := ctx.Err(); err != nil {
-			return nil, fmt.Errorf("doing entry %d: %w", e.index, err)
+		if ctx.Err() != nil { // what was done before is said all the same
+			b.answer(req.base, failure(fhir.Errorf(fhir.Transient, "there was no time left for this entry: it was not begun")))
+			continue
 		}
 		g := req.grant.Entry()
 		resp, err := s.doEntry(ctx, req, e, g, others)

@@ -97,6 +97,9 @@ func (c *call) decode(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.req.prefer.async {
+		c.sent = body
+	}
 	if err := c.room(ctx, len(body)); err != nil {
 		return err
 	}

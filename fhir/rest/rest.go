@@ -90,13 +90,19 @@ func (l Limits) orDefault() Limits {
 	}
 }
 
-// New returns the handler of everything below /fhir. It panics if Config lacks
-// what is required.
-func New(cfg Config) http.Handler {
+// A Handler serves everything below /fhir, and works on what is answered later.
+type Handler struct{ server *server }
+
+// ServeHTTP answers a request. The audit entry is durable before the first
+// byte of the answer leaves.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.server.ServeHTTP(w, r) }
+
+// New returns a Handler. It panics if Config lacks what is required.
+func New(cfg Config) *Handler {
 	if cfg.DB == nil || cfg.Verifier == nil || cfg.Tenants == nil || cfg.Base == nil || cfg.SmartConfiguration == nil {
 		panic("rest: Config lacks DB, Verifier, Tenants, Base or SmartConfiguration")
 	}
-	return newServer(cfg)
+	return &Handler{newServer(cfg)}
 }
 
 // A server answers requests.

@@ -86,7 +86,7 @@ func newAPI(t testing.TB, change ...func(*Config)) *api {
 	for _, c := range change {
 		c(&cfg)
 	}
-	a.handler = New(cfg)
+	a.handler = New(cfg).server
 	return a
 }
 

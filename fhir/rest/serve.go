@@ -27,8 +27,9 @@ type call struct {
 	allow  string       // for a 405
 	grant  *smart.Grant // in whose trail the request is recorded; nil is nobody's
 	req    *request
-	err    error // why it failed
-	holds  int64 // of the room for bodies
+	err    error  // why it failed
+	sent   []byte // the body, of a request that may be answered later
+	holds  int64  // of the room for bodies
 }
 
 // ServeHTTP answers a request. The audit entry is durable before the first
@@ -103,19 +104,29 @@ func (c *call) run(ctx context.Context) (*response, error) {
 	case noRoute != nil:
 		return nil, noRoute
 	}
-	c.req = &request{slug: c.place.tenant, base: c.Base(c.place.tenant), grant: c.grant, limits: &c.Limits, now: c.Now}
-	c.req.codes = codes{ctx, c.server, c.grant, c.req.base}
 	if public {
+		c.begin(ctx)
 		return c.public(ctx)
 	}
-	var err error
-	if c.req.custom, err = c.DB.Custom(ctx, c.grant); err != nil {
-		return nil, err
-	}
-	if err := c.decode(ctx); err != nil {
+	if err := c.ask(ctx); err != nil {
 		return nil, err
 	}
 	return c.perhapsLater(ctx)
+}
+
+// begin begins the request that the call is about.
+func (c *call) begin(ctx context.Context) {
+	c.req = &request{slug: c.place.tenant, base: c.Base(c.place.tenant), grant: c.grant, limits: &c.Limits, now: c.Now}
+	c.req.codes = codes{ctx, c.server, c.grant, c.req.base}
+}
+
+// ask reads what the call asks, once its Grant was earned.
+func (c *call) ask(ctx context.Context) (err error) {
+	c.begin(ctx)
+	if c.req.custom, err = c.DB.Custom(ctx, c.grant); err != nil {
+		return err
+	}
+	return c.decode(ctx)
 }
 
 // authenticate earns the Grant. Public documents need none, but whoever shows
