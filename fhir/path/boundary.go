@@ -26,7 +26,7 @@ const clockDigits = 8
 // for, to the precision given.
 func boundary(high bool) func(*run, *call, []Node, []Node) ([]Node, error) {
 	return func(r *run, c *call, in, focus []Node) ([]Node, error) {
-		v, err := c.value(in)
+		v, err := c.value(r, in)
 		if err != nil || v == nil {
 			return nil, err
 		}
@@ -151,7 +151,7 @@ func (t Time) boundary(digits int, high bool) any {
 // valuePrecision returns how many digits a date or time has, or a decimal
 // after its point.
 func valuePrecision(r *run, c *call, in, _ []Node) ([]Node, error) {
-	v, err := c.value(in)
+	v, err := c.value(r, in)
 	if err != nil || v == nil {
 		return nil, err
 	}
@@ -174,7 +174,7 @@ func valuePrecision(r *run, c *call, in, _ []Node) ([]Node, error) {
 
 // comparableQuantities reports whether two quantities measure the same.
 func comparableQuantities(r *run, c *call, in, focus []Node) ([]Node, error) {
-	v, err := c.value(in)
+	v, err := c.value(r, in)
 	if err != nil || v == nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package path
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 )
@@ -12,8 +13,8 @@ import (
 // http://hl7.org/fhirpath/N1/#combining
 var collectionFunctions = map[string]function{
 	"empty":      {eval: func(_ *run, _ *call, in, _ []Node) ([]Node, error) { return boolean(len(in) == 0), nil }},
-	"exists":     {max: 1, eval: exists},
-	"all":        {min: 1, max: 1, eval: all},
+	"exists":     {each: true, max: 1, eval: exists},
+	"all":        {each: true, min: 1, max: 1, eval: all},
 	"allTrue":    {eval: booleans(true, func(found bool) bool { return !found }, false)},
 	"anyTrue":    {eval: booleans(true, func(found bool) bool { return found }, true)},
 	"allFalse":   {eval: booleans(false, func(found bool) bool { return !found }, false)},
@@ -25,9 +26,9 @@ var collectionFunctions = map[string]function{
 	}},
 	"distinct":   {eval: distinct},
 	"isDistinct": {eval: isDistinct},
-	"where":      {min: 1, max: 1, eval: where},
-	"select":     {min: 1, max: 1, eval: selectItems},
-	"repeat":     {min: 1, max: 1, eval: repeat},
+	"where":      {each: true, min: 1, max: 1, eval: where},
+	"select":     {each: true, min: 1, max: 1, eval: selectItems},
+	"repeat":     {each: true, min: 1, max: 1, eval: repeat},
 	"single":     {eval: single},
 	"first":      {eval: func(_ *run, _ *call, in, _ []Node) ([]Node, error) { return slice(in, 0, 1), nil }},
 	"last": {eval: func(_ *run, _ *call, in, _ []Node) ([]Node, error) {
@@ -40,8 +41,8 @@ var collectionFunctions = map[string]function{
 	"exclude":   {min: 1, max: 1, eval: exclude},
 	"union":     {min: 1, max: 1, eval: union},
 	"combine":   {min: 1, max: 1, eval: combine},
-	"aggregate": {min: 1, max: 2, eval: aggregate},
-	"sort":      {max: 8, eval: sort},
+	"aggregate": {each: true, min: 1, max: 2, eval: aggregate},
+	"sort":      {each: true, max: 8, eval: sort},
 }
 
 // errStop ends a walk over items early.
@@ -170,7 +171,7 @@ func selectItems(r *run, c *call, in, _ []Node) ([]Node, error) {
 			return nil
 		}
 		out = append(out, result...)
-		return r.step(len(result))
+		return r.step(stepsPerItem * len(result))
 	})
 	return out, err
 }
@@ -289,7 +290,7 @@ func combine(r *run, c *call, in, focus []Node) ([]Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	return slices.Concat(in, other), r.step(len(other))
+	return slices.Concat(in, other), r.step(stepsPerItem * len(other))
 }
 
 // aggregate evaluates its argument on each item, with $total from the last.
@@ -321,13 +322,16 @@ func sort(r *run, c *call, in, _ []Node) ([]Node, error) {
 	rows := make([]row, len(in))
 	for i, n := range in {
 		rows[i] = row{n, make([]any, max(len(c.args), 1))}
+		if err := r.step(n.weight()); err != nil {
+			return nil, err
+		}
 		rows[i].keys[0] = n.Value()
 	}
 	for k := range c.args {
 		err := c.each(r, k, in, func(at int, result []Node) error {
 			n, _, err := c.single(result)
 			rows[at].keys[k] = n.Value()
-			return err
+			return cmp.Or(err, r.step(n.weight()))
 		})
 		if err != nil {
 			return nil, err
@@ -335,7 +339,10 @@ func sort(r *run, c *call, in, _ []Node) ([]Node, error) {
 	}
 	var fault error
 	slices.SortStableFunc(rows, func(a, b row) int {
-		if err := r.step(1); err != nil {
+		if fault != nil {
+			return 0
+		}
+		if err := r.step(1 + a.n.weight() + b.n.weight()); err != nil {
 			fault = err
 		}
 		for k := range a.keys {

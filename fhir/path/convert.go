@@ -18,7 +18,7 @@ var conversionFunctions = func() map[string]function {
 		"Date": toDate, "DateTime": toDateTime, "Time": toTime,
 	} {
 		to := func(r *run, c *call, in, _ []Node) ([]Node, error) {
-			v, err := c.value(in)
+			v, err := c.value(r, in)
 			if err != nil || v == nil {
 				return nil, err
 			}
@@ -224,7 +224,7 @@ func asQuantityText(s string) any {
 // toQuantity returns the input as a quantity, in the unit given if there is
 // one.
 func toQuantity(r *run, c *call, in, focus []Node) ([]Node, error) {
-	v, err := c.value(in)
+	v, err := c.value(r, in)
 	if err != nil || v == nil {
 		return nil, err
 	}

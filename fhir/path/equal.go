@@ -31,7 +31,7 @@ func equalCollections(r *run, a, b []Node) (ternary, error) {
 
 // equal compares two items.
 func (r *run) equal(a, b Node) (ternary, error) {
-	if err := r.step(1); err != nil {
+	if err := r.step(1 + a.weight() + b.weight()); err != nil {
 		return isUnknown, err
 	}
 	if s, ok := a.text(); ok {
@@ -130,7 +130,8 @@ next:
 // equivalent compares two items loosely: strings without regard to case and
 // white space, decimals to the precision of the less precise.
 func (r *run) equivalent(a, b Node) (ternary, error) {
-	if err := r.step(1); err != nil {
+	// A string is folded, rune by rune.
+	if err := r.step(1 + 16*(a.weight()+b.weight())); err != nil {
 		return isUnknown, err
 	}
 	x, y := a.Value(), b.Value()
@@ -139,7 +140,7 @@ func (r *run) equivalent(a, b Node) (ternary, error) {
 	}
 	if s, ok := x.(string); ok {
 		t, ok := y.(string)
-		return ternaryOf(ok && folded(s) == folded(t)), r.step(len(s) / 64)
+		return ternaryOf(ok && folded(s) == folded(t)), nil
 	}
 	if d, e, ok := decimalPair(x, y); ok {
 		return ternaryOf(equivalentDecimals(d, e)), nil
@@ -175,6 +176,9 @@ const few = 8
 
 // add adds n and reports whether it was not there.
 func (s *set) add(n Node) (bool, error) {
+	if err := s.r.step(stepsPerItem); err != nil {
+		return false, err
+	}
 	if s.byKey == nil && len(s.items) == few {
 		s.byKey = make(map[uint64][]int32)
 		for i, n := range s.items {
@@ -247,6 +251,7 @@ var seed = maphash.MakeSeed()
 
 // key returns a number that is equal for equal items.
 func (r *run) key(n Node) uint64 {
+	r.spent(1 + n.weight())
 	if s, ok := n.text(); ok {
 		return maphash.Bytes(seed, s)
 	}
@@ -255,7 +260,6 @@ func (r *run) key(n Node) uint64 {
 	case nil:
 		var sum uint64
 		for c := range n.Children() {
-			r.steps--
 			sum += r.key(c) ^ maphash.String(seed, c.elem.Name)
 		}
 		return sum

@@ -27,12 +27,13 @@ type run struct {
 	total    []Node // $total
 	nodes    []Node // memory for results
 	input    [1]Node
+	known    map[*once][]Node
 }
 
 const (
 	defaultSteps = 1_000_000
 	defaultTime  = 2 * time.Second
-	checkEvery   = 1 << 12 // steps between looks at the clock
+	checkEvery   = 1 << 12 // steps between looks at the clock, or at a context
 	chunk        = 64      // nodes allocated at once
 )
 
@@ -62,6 +63,12 @@ func (r *run) step(n int) error {
 	if r.steps < 0 {
 		return costly()
 	}
+	if w := r.ctx.Work; w != nil {
+		if !w.Do(n) {
+			return costly()
+		}
+		return nil
+	}
 	if before/checkEvery == r.steps/checkEvery {
 		return nil
 	}
@@ -77,6 +84,15 @@ func (r *run) step(n int) error {
 		return costly()
 	}
 	return nil
+}
+
+// spent counts n steps where no error can be returned. The next step returns
+// it.
+func (r *run) spent(n int) {
+	r.steps -= n
+	if w := r.ctx.Work; w != nil {
+		w.Do(n)
+	}
 }
 
 func costly() error {
@@ -172,6 +188,9 @@ func truth(c []Node) (b, known bool, err error) {
 	case 0:
 		return false, false, nil
 	case 1:
+		if _, ok := c[0].text(); ok {
+			return true, true, nil // without a copy of it
+		}
 		if b, ok := c[0].Value().(bool); ok {
 			return b, true, nil
 		}

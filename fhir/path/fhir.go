@@ -48,14 +48,18 @@ func extension(r *run, c *call, in, focus []Node) ([]Node, error) {
 }
 
 func hasValue(_ *run, _ *call, in, _ []Node) ([]Node, error) {
-	return boolean(len(in) == 1 && in[0].primitive() != 0 && in[0].Value() != nil), nil
+	if len(in) != 1 || in[0].primitive() == 0 {
+		return boolean(false), nil
+	}
+	_, isText := in[0].text()
+	return boolean(isText || in[0].Value() != nil), nil
 }
 
 func getValue(r *run, _ *call, in, _ []Node) ([]Node, error) {
 	if len(in) != 1 || in[0].primitive() == 0 {
 		return nil, nil
 	}
-	return r.result(in[0].Value()), nil
+	return r.result(in[0].Value()), r.step(in[0].weight())
 }
 
 // resolve returns the resources that the references of the input lead to, of
@@ -215,7 +219,7 @@ func htmlChecks(r *run, c *call, in, _ []Node) ([]Node, error) {
 	if !ok {
 		return boolean(false), nil
 	}
-	return boolean(validate.XHTML([]byte(s)) == ""), r.step(len(s) / 64)
+	return boolean(validate.XHTML([]byte(s)) == ""), r.step(len(s) / bytesPerStep)
 }
 
 // checkModifiers returns the input, and fails if it has a modifier extension

@@ -8,6 +8,7 @@ type function struct {
 	min, max int // how many arguments it takes
 	types    bool
 	regex    bool // its first argument is a regular expression
+	each     bool // its arguments are evaluated for each item
 	eval     func(r *run, c *call, in, focus []Node) ([]Node, error)
 }
 
@@ -32,8 +33,8 @@ type call struct {
 	name  string
 	fn    function
 	args  []expr
-	regex *regex // of an argument that is a literal
-	desc  []bool // of sort, for each argument
+	regex *pattern // of an argument that is a literal
+	desc  []bool   // of sort, for each argument
 }
 
 // prepare does what can be done before evaluation.
@@ -51,7 +52,7 @@ func (c *call) prepare() error {
 			if s, ok := l.value[0].val.(string); ok {
 				var err error
 				if c.regex, err = c.compile(s); err != nil {
-					return errors.New("a regular expression that is malformed or not of RE2")
+					return errors.New("a regular expression that is malformed, not of RE2, or too large")
 				}
 			}
 		}
@@ -106,7 +107,7 @@ func (c *call) stringArg(r *run, i int, focus []Node) (string, bool, error) {
 	if !ok {
 		return "", false, c.fault("an argument of %s that is no string", c.name)
 	}
-	return s, true, nil
+	return s, true, r.step(len(s) / bytesPerStep)
 }
 
 // intArg evaluates argument i as an integer.
@@ -123,16 +124,17 @@ func (c *call) intArg(r *run, i int, focus []Node) (int, bool, error) {
 }
 
 // value returns the value of the only item of the input; nil if there is none.
-func (c *call) value(in []Node) (any, error) {
+func (c *call) value(r *run, in []Node) (any, error) {
 	n, ok, err := c.single(in)
 	if err != nil || !ok {
 		return nil, err
 	}
-	return n.Value(), nil
+	// A string is read rune by rune.
+	return n.Value(), r.step(16 * n.weight())
 }
 
 // stringInput returns the input as a string. ok is false if it is empty.
-func (c *call) stringInput(in []Node) (s string, ok bool, err error) {
+func (c *call) stringInput(r *run, in []Node) (s string, ok bool, err error) {
 	n, ok, err := c.single(in)
 	if err != nil || !ok || n.valueless() {
 		return "", false, err
@@ -140,7 +142,7 @@ func (c *call) stringInput(in []Node) (s string, ok bool, err error) {
 	if s, ok = n.str(); !ok {
 		return "", false, c.fault("%s is called on what is no string", c.name)
 	}
-	return s, true, nil
+	return s, true, r.step(len(s) / bytesPerStep)
 }
 
 // result returns v as a collection, an empty one if it is nil.

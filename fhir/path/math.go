@@ -46,8 +46,8 @@ func isNumber(v any) bool {
 }
 
 // number returns the input as a number; nil if it is empty.
-func (c *call) number(in []Node) (any, error) {
-	v, err := c.value(in)
+func (c *call) number(r *run, in []Node) (any, error) {
+	v, err := c.value(r, in)
 	if err == nil && v == nil && len(in) == 0 {
 		return nil, nil
 	}
@@ -59,7 +59,7 @@ func (c *call) number(in []Node) (any, error) {
 
 func numeric(op func(any) any) func(*run, *call, []Node, []Node) ([]Node, error) {
 	return func(r *run, c *call, in, _ []Node) ([]Node, error) {
-		v, err := c.number(in)
+		v, err := c.number(r, in)
 		if err != nil || v == nil {
 			return nil, err
 		}
@@ -69,7 +69,7 @@ func numeric(op func(any) any) func(*run, *call, []Node, []Node) ([]Node, error)
 
 func binaryNumeric(op func(x, y any) any) func(*run, *call, []Node, []Node) ([]Node, error) {
 	return func(r *run, c *call, in, focus []Node) ([]Node, error) {
-		x, err := c.number(in)
+		x, err := c.number(r, in)
 		if err != nil || x == nil {
 			return nil, err
 		}
@@ -171,7 +171,7 @@ func power(x, y any) any {
 const maxPrecision = 28
 
 func round(r *run, c *call, in, focus []Node) ([]Node, error) {
-	v, err := c.number(in)
+	v, err := c.number(r, in)
 	if err != nil || v == nil {
 		return nil, err
 	}

@@ -181,6 +181,20 @@ func (n Node) str() (string, bool) {
 	return s, ok
 }
 
+const (
+	bytesPerStep = 64 // of a string that is read, or copied
+	stepsPerItem = 4  // to keep an item in a collection that grows
+)
+
+// weight returns the steps it takes to read the value of n if it is a string.
+func (n *Node) weight() int {
+	if b, ok := n.text(); ok {
+		return len(b) / bytesPerStep
+	}
+	s, _ := n.val.(string)
+	return len(s) / bytesPerStep
+}
+
 // decimalOf reads a JSON number.
 func decimalOf(v *fastjson.Value) *apd.Decimal {
 	if v == nil || v.Type() != fastjson.TypeNumber {

@@ -186,6 +186,9 @@ func (b *binary) values(r *run, focus []Node) (x, y any, ok bool, err error) {
 	if err != nil || !ok1 || !ok2 {
 		return nil, nil, false, err
 	}
+	if err := r.step(l.weight() + m.weight()); err != nil {
+		return nil, nil, false, err
+	}
 	x, y = l.Value(), m.Value()
 	if l.valueless() || m.valueless() {
 		return nil, nil, false, nil
@@ -313,7 +316,7 @@ func (p pos) text(r *run, s string) ([]Node, error) {
 	if len(s) > maxString {
 		return nil, costly()
 	}
-	return r.one(Node{val: s}), r.step(1 + len(s)/64)
+	return r.one(Node{val: s}), r.step(1 + len(s)/bytesPerStep)
 }
 
 // valueOp is an operator of arithmetic. op returns nil if there is no result.

@@ -14,7 +14,8 @@ func itoa(n int) string { return strconv.Itoa(n) }
 // http://hl7.org/fhirpath/N1/#operator-precedence
 type parser struct {
 	lexer
-	depth int
+	depth  int
+	states int // of all regular expressions
 }
 
 func (p *parser) parse() (expr, error) {
@@ -294,6 +295,11 @@ func (p *parser) invocation(on expr, at int) (expr, error) {
 	c := &call{pos: pos{nameAt}, on: on, name: name, fn: f, args: args}
 	if err := c.prepare(); err != nil {
 		return nil, p.fault(nameAt, "%s", err.Error())
+	}
+	if c.regex != nil {
+		if p.states += c.regex.states; p.states > maxStates {
+			return nil, p.fault(nameAt, "regular expressions that unfold to more than %d states", maxStates)
+		}
 	}
 	return c, nil
 }

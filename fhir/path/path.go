@@ -17,8 +17,9 @@ import (
 // An Expr is a FHIRPath expression, parsed. It never changes, so that many
 // goroutines may evaluate it at a time.
 type Expr struct {
-	text string
-	root expr
+	text   string
+	root   expr
+	states int
 }
 
 // Bounds on the text of an expression. The longest invariant of R4 has 1,100
@@ -40,7 +41,8 @@ func Parse(text string) (*Expr, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Expr{text: text, root: root}, nil
+	hoist(root, false)
+	return &Expr{text: text, root: root, states: p.states}, nil
 }
 
 // MustParse is Parse for expressions known when the program is written. It
@@ -55,6 +57,9 @@ func MustParse(text string) *Expr {
 
 // String returns the text that e was parsed from.
 func (e *Expr) String() string { return e.text }
+
+// States returns how large the regular expressions of e are together.
+func (e *Expr) States() int { return e.states }
 
 // A Context is what an evaluation may know besides its focus. The zero Context
 // knows nothing: resolve() finds only contained resources and entries of a
@@ -93,6 +98,9 @@ type Context struct {
 	Steps int
 	// Time bounds how long an evaluation takes. Default 2 seconds.
 	Time time.Duration
+	// Work, if it is given, is what evaluations take their steps from together.
+	// It takes the place of Time.
+	Work *Work
 	// Strict makes errors of what N1 forbids and expressions of R4 rely on, or
 	// what it allows an engine to refuse: a child that its element cannot have,
 	// as() on several items, and a criterion of iif() that is no boolean.

@@ -6,9 +6,10 @@ import (
 	"encoding/json"
 	"html"
 	"regexp"
-	"regexp/syntax"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/cordon-fhir/cordon/fhir/regex"
 )
 
 // stringFunctions work on strings, whose parts are counted in characters.
@@ -40,7 +41,7 @@ var stringFunctions = map[string]function{
 // strings2 returns the input and argument 0 as strings. ok is false if one is
 // empty.
 func (c *call) strings2(r *run, in, focus []Node) (s, arg string, ok bool, err error) {
-	s, ok1, err := c.stringInput(in)
+	s, ok1, err := c.stringInput(r, in)
 	if err != nil {
 		return "", "", false, err
 	}
@@ -48,7 +49,7 @@ func (c *call) strings2(r *run, in, focus []Node) (s, arg string, ok bool, err e
 	if err != nil {
 		return "", "", false, err
 	}
-	return s, arg, ok1 && ok2, r.step((len(s) + len(arg)) / 64)
+	return s, arg, ok1 && ok2, nil
 }
 
 func find(index func(s, sub string) int) func(*run, *call, []Node, []Node) ([]Node, error) {
@@ -77,7 +78,7 @@ func test(holds func(s, sub string) bool) func(*run, *call, []Node, []Node) ([]N
 
 func change(to func(string) string) func(*run, *call, []Node, []Node) ([]Node, error) {
 	return func(r *run, c *call, in, _ []Node) ([]Node, error) {
-		s, ok, err := c.stringInput(in)
+		s, ok, err := c.stringInput(r, in)
 		if err != nil || !ok {
 			return nil, err
 		}
@@ -86,15 +87,15 @@ func change(to func(string) string) func(*run, *call, []Node, []Node) ([]Node, e
 }
 
 func length(r *run, c *call, in, _ []Node) ([]Node, error) {
-	s, ok, err := c.stringInput(in)
+	s, ok, err := c.stringInput(r, in)
 	if err != nil || !ok {
 		return nil, err
 	}
-	return r.one(Node{val: int64(utf8.RuneCountInString(s))}), r.step(len(s) / 64)
+	return r.one(Node{val: int64(utf8.RuneCountInString(s))}), nil
 }
 
 func substring(r *run, c *call, in, focus []Node) ([]Node, error) {
-	s, ok, err := c.stringInput(in)
+	s, ok, err := c.stringInput(r, in)
 	if err != nil || !ok {
 		return nil, err
 	}
@@ -134,19 +135,23 @@ func replace(r *run, c *call, in, focus []Node) ([]Node, error) {
 	return c.text(r, strings.ReplaceAll(s, pattern, with))
 }
 
-// maxRegex is how long a regular expression may be.
-const maxRegex = 2000
+// Bounds on regular expressions: the length of one, and the states of all in
+// an expression. Those of R4 have some hundreds.
+const (
+	maxRegex  = 2000
+	maxStates = 5000
+)
 
-// A regex is a regular expression, and how many states it has: matching takes
+// A pattern is a regular expression, and how many states it has: matching takes
 // time in proportion to their product with the length of the text.
-type regex struct {
+type pattern struct {
 	*regexp.Regexp
 	states int
 }
 
 // compile reads a regular expression. A dot matches also line breaks.
 // http://hl7.org/fhirpath/N1/#matchesregex-string-boolean
-func (c *call) compile(s string) (*regex, error) {
+func (c *call) compile(s string) (*pattern, error) {
 	if len(s) > maxRegex {
 		return nil, c.fault("a regular expression longer than %d bytes", maxRegex)
 	}
@@ -154,36 +159,38 @@ func (c *call) compile(s string) (*regex, error) {
 		s = `\A(?:` + s + `)\z`
 	}
 	s = "(?s)" + s
+	n, err := regex.States(s)
+	if err != nil {
+		return nil, c.fault("a regular expression that is malformed or not of RE2")
+	}
+	if n > maxStates {
+		return nil, c.fault("a regular expression that unfolds to more than %d states", maxStates)
+	}
 	re, err := regexp.Compile(s)
 	if err != nil {
 		return nil, c.fault("a regular expression that is malformed or not of RE2")
 	}
-	parsed, err := syntax.Parse(s, syntax.Perl)
-	if err != nil {
-		return nil, c.fault("a regular expression that is malformed or not of RE2")
-	}
-	program, err := syntax.Compile(parsed.Simplify())
-	if err != nil {
-		return nil, c.fault("a regular expression that is malformed or not of RE2")
-	}
-	return &regex{re, len(program.Inst)}, nil
+	return &pattern{re, n}, nil
 }
 
 // regexArg returns the input and the first argument as a regular expression.
-func (c *call) regexArg(r *run, in, focus []Node) (s string, re *regex, ok bool, err error) {
-	s, pattern, ok, err := c.strings2(r, in, focus)
+func (c *call) regexArg(r *run, in, focus []Node) (s string, re *pattern, ok bool, err error) {
+	s, text, ok, err := c.strings2(r, in, focus)
 	if err != nil || !ok {
 		return "", nil, false, err
 	}
 	if re = c.regex; re == nil {
-		if re, err = c.compile(pattern); err != nil {
+		if err := r.step(100 + 10*len(text)); err != nil {
 			return "", nil, false, err
 		}
-		if err := r.step(100 + 10*re.states); err != nil {
+		if re, err = c.compile(text); err != nil {
+			return "", nil, false, err
+		}
+		if err := r.step(10 * re.states); err != nil {
 			return "", nil, false, err
 		}
 	}
-	return s, re, true, r.step(len(s) / 64 * re.states)
+	return s, re, true, r.step(len(s) * re.states / bytesPerStep)
 }
 
 func matches(r *run, c *call, in, focus []Node) ([]Node, error) {
@@ -217,7 +224,7 @@ func replaceMatches(r *run, c *call, in, focus []Node) ([]Node, error) {
 }
 
 func toChars(r *run, c *call, in, _ []Node) ([]Node, error) {
-	s, ok, err := c.stringInput(in)
+	s, ok, err := c.stringInput(r, in)
 	if err != nil || !ok {
 		return nil, err
 	}

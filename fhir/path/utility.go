@@ -37,7 +37,7 @@ func (r *run) descend(n Node, out *[]Node) error {
 	start := len(*out)
 	*out = n.appendChildren(*out)
 	end := len(*out)
-	if err := r.step(end - start); err != nil {
+	if err := r.step(stepsPerItem * (end - start)); err != nil {
 		return err
 	}
 	for i := start; i < end; i++ {

@@ -2,6 +2,7 @@ package profile
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -51,6 +52,7 @@ type node struct {
 	slices   []*node
 
 	content string // the node at that place says the rest
+	parent  *node  // nil of the root, and when all is compiled
 	kept    bool
 }
 
@@ -75,47 +77,107 @@ type invariant struct {
 	warning bool
 }
 
-// compile makes the profile of s from the tree of its elements.
-func compile(s *structure, root *element) *profile {
-	p := &profile{url: s.url, typ: s.typ, contexts: s.contexts, modifier: s.typ == "Extension" && root.modifier}
-	for _, x := range s.invariants {
-		p.invariants = append(p.invariants, parse(constraint{key: "contextInvariant", expression: x}))
+// A compiler makes one profile.
+type compiler struct {
+	// find returns a StructureDefinition, and how many bytes it has.
+	find  func(canonical string) (*structure, int, error)
+	spent int                 // steps
+	depth int                 // of definitions that are made for another
+	trees map[string]*element // by canonical, nil while one is made
+
+	all  []*node
+	byID map[string]*node // and by path
+	from map[string][]*node
+}
+
+// Bounds on the work that one profile takes. A step takes some 50 ns; a snapshot
+// of a thousand elements ten thousand for these and as many for its text.
+const (
+	maxCompile      = 1_000_000
+	stepsPerElement = 10
+	bytesRead       = 8 // of a definition, in a step
+)
+
+// spend counts n steps.
+func (c *compiler) spend(n int) error {
+	if c.spent += n; c.spent > maxCompile {
+		return fhir.Errorf(fhir.TooCostly, "the profile, with those it is made of, is too much to work out")
 	}
-	c := compiler{at: map[string]*node{}}
-	top := c.node(root, r4.TypeOf(s.typ), nil)
+	return nil
+}
+
+// structure reads a StructureDefinition.
+func (c *compiler) structure(canonical string) (*structure, error) {
+	s, bytes, err := c.find(canonical)
+	if err != nil {
+		return nil, err
+	}
+	return s, c.spend(bytes / bytesRead)
+}
+
+// profile makes the profile with the canonical.
+func (c *compiler) profile(canonical string) (*profile, error) {
+	s, err := c.structure(canonical)
+	switch {
+	case err != nil:
+		return nil, err
+	case s.specialization && s.kind == "logical":
+		return nil, fhir.Errorf(fhir.NotSupported, "the StructureDefinition is that of a logical model")
+	case s.specialization:
+		return &profile{url: s.url, typ: s.typ}, nil
+	}
+	c.trees = map[string]*element{}
+	root, err := c.snapshot(canonical, s)
+	if errors.Is(err, errUnknown) {
+		return nil, fhir.Errorf(fhir.Value, "the profile is derived from, or uses, one that is not known here")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c.compile(s, root)
+}
+
+// compile makes the profile of s from the tree of its elements.
+func (c *compiler) compile(s *structure, root *element) (*profile, error) {
+	p := &profile{url: s.url, typ: s.typ, contexts: s.contexts, modifier: s.typ == "Extension" && root.modifier}
+	for i := range p.contexts {
+		if p.contexts[i].kind == "fhirpath" {
+			p.contexts[i].selecting = c.parse(constraint{expression: p.contexts[i].expression}).rule
+		}
+	}
+	for _, x := range s.invariants {
+		p.invariants = append(p.invariants, c.parse(constraint{key: "contextInvariant", expression: x}))
+	}
+	c.byID, c.from = map[string]*node{}, map[string][]*node{}
+	top := c.node(nil, root, r4.TypeOf(s.typ), nil)
 	top.min, top.max = 0, unbounded // of the resource itself nothing is asked
 	if c.keep(); top.kept {
 		p.root = top
 		top.prune()
 		for _, n := range c.all {
 			if n.content != "" && n.kept {
-				n.follow(c.at[n.content])
+				c.follow(n)
 			}
 		}
 	}
-	return p
+	return p, c.spend(0)
 }
 
-type compiler struct {
-	all []*node
-	at  map[string]*node // by id and by path
-}
-
-// node compiles e. elems are the elements of R4 that it is about, one for each
-// type; typ is the type of its values if they have children in common.
-func (c *compiler) node(e *element, typ *r4.Type, elems []r4.Element) *node {
+// node compiles e, which is in what parent is of. elems are the elements of R4
+// that it is about, one for each type; typ is the type of its values if they
+// have children in common. Beyond the bound nothing more is compiled.
+func (c *compiler) node(parent *node, e *element, typ *r4.Type, elems []r4.Element) *node {
 	n := &node{
 		name: e.name(), label: e.label(), slice: e.slice, min: max(e.min, 0), max: e.max, maxLength: e.maxLength,
-		fixed: e.fixed, pattern: e.pattern, must: e.must, content: e.content,
+		fixed: e.fixed, pattern: e.pattern, must: e.must, content: e.content, parent: parent,
+	}
+	if c.spend(stepsPerElement+len(e.types)+len(e.rules)) != nil {
+		return n
 	}
 	if n.max == unsaid {
 		n.max = unbounded
 	}
-	c.all = append(c.all, n)
-	c.at[e.id] = n
-	if _, taken := c.at[e.path]; !taken {
-		c.at[e.path] = n
-	}
+	c.add(n, e)
 	if e.slice == "" && len(elems) > 0 {
 		if elems[0].Required() && n.min == 1 {
 			n.min = 0
@@ -132,15 +194,27 @@ func (c *compiler) node(e *element, typ *r4.Type, elems []r4.Element) *node {
 		if typ != nil {
 			of = typ.Choice(child.name())
 		}
-		n.children = append(n.children, c.node(child, childType(child, of), of))
+		n.children = append(n.children, c.node(n, child, childType(child, of), of))
 	}
 	if len(e.slices) > 0 || e.slicing != nil && e.slicing.rules == "closed" {
-		n.slicing = newSlicer(e.slicing)
+		n.slicing = c.slicer(e.slicing)
 		for _, s := range e.slices {
-			n.slices = append(n.slices, c.node(s, childType(s, elems), elems))
+			n.slices = append(n.slices, c.node(n, s, childType(s, elems), elems))
 		}
 	}
 	return n
+}
+
+// add notes where n is found.
+func (c *compiler) add(n *node, e *element) {
+	c.all = append(c.all, n)
+	c.byID[e.id] = n
+	if _, taken := c.byID[e.path]; !taken {
+		c.byID[e.path] = n
+	}
+	if n.content != "" {
+		c.from[n.content] = append(c.from[n.content], n)
+	}
 }
 
 // label returns how words name e: with the slices that it is in.
@@ -273,16 +347,31 @@ func ofProfile(b *binding, elems []r4.Element) *binding {
 func (c *compiler) rules(n *node, e *element) {
 	for _, x := range e.rules {
 		if !ofR4(x) {
-			n.rules = append(n.rules, parse(x))
+			n.rules = append(n.rules, c.parse(x))
 		}
 	}
 	if e.minValue != nil {
-		n.rules = append(n.rules, bound("minValue", ">=", e.minValue))
+		n.rules = append(n.rules, c.bound("minValue", ">=", e.minValue))
 	}
 	if e.maxValue != nil {
-		n.rules = append(n.rules, bound("maxValue", "<=", e.maxValue))
+		n.rules = append(n.rules, c.bound("maxValue", "<=", e.maxValue))
 	}
 }
+
+// parse reads the expression of a constraint.
+func (c *compiler) parse(of constraint) invariant {
+	if c.spend(len(of.expression)/bytesPerToken) != nil {
+		return invariant{key: of.key}
+	}
+	rule := parse(of)
+	if rule.rule != nil {
+		_ = c.spend(rule.rule.States()) // who adds it up fails
+	}
+	return rule
+}
+
+// bytesPerToken is how much of an expression is parsed in a step.
+const bytesPerToken = 4
 
 // parse reads the expression of a constraint.
 func parse(c constraint) invariant {
@@ -295,7 +384,7 @@ func parse(c constraint) invariant {
 
 // bound returns minValue[x] or maxValue[x] as an invariant.
 // https://hl7.org/fhir/R4/elementdefinition-definitions.html#ElementDefinition.minValue_x_
-func bound(key, than string, v *valueOf) invariant {
+func (c *compiler) bound(key, than string, v *valueOf) invariant {
 	text := string(v.value.GetStringBytes())
 	var x string
 	switch v.typ {
@@ -308,7 +397,7 @@ func bound(key, than string, v *valueOf) invariant {
 	default:
 		x = "$this " + than + " " + v.value.String()
 	}
-	return parse(constraint{key: key, expression: x})
+	return c.parse(constraint{key: key, expression: x})
 }
 
 // quantityBound holds quantities in comparable units of UCUM, and otherwise
@@ -328,27 +417,30 @@ func escape(s string) string {
 
 // keep marks the nodes that say something, or that lead to one that does.
 func (c *compiler) keep() {
-	for again := true; again; {
-		again = false
-		for _, n := range slices.Backward(c.all) {
-			if !n.kept && n.says(c.at) {
-				n.kept, again = true, true
-			}
+	var next []*node
+	for _, n := range c.all {
+		if n.own() || n.must || n.slice != "" {
+			next = append(next, n)
 		}
 	}
-}
-
-func (n *node) says(at map[string]*node) bool {
-	if n.own() || n.must || n.slice != "" {
-		return true
-	}
-	for _, below := range [][]*node{n.children, n.slices} {
-		if slices.ContainsFunc(below, func(n *node) bool { return n.kept }) {
-			return true
+	told := map[*node][]*node{} // those whose content a node is
+	for id, list := range c.from {
+		if n := c.byID[id]; n != nil {
+			told[n] = append(told[n], list...)
 		}
 	}
-	to := at[n.content]
-	return n.content != "" && to != nil && to.kept
+	for len(next) > 0 {
+		n := next[len(next)-1]
+		next = next[:len(next)-1]
+		if n == nil || n.kept {
+			continue
+		}
+		n.kept = true
+		next = append(append(next, n.parent), told[n]...)
+	}
+	for _, n := range c.all {
+		n.parent = nil
+	}
 }
 
 // own reports whether n itself says something that can be broken.
@@ -359,8 +451,9 @@ func (n *node) own() bool {
 
 // follow makes n, whose element has the content of another, say what the node
 // of that one says of the content.
-func (n *node) follow(to *node) {
-	if to == nil || len(n.children) > 0 {
+func (c *compiler) follow(n *node) {
+	to := c.byID[n.content]
+	if to == nil || len(n.children) > 0 || c.spend(len(to.rules)) != nil {
 		return
 	}
 	n.children = to.children

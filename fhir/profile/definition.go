@@ -7,6 +7,7 @@ import (
 	"github.com/valyala/fastjson"
 
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/path"
 	"github.com/cordon-fhir/cordon/fhir/r4"
 )
 
@@ -24,7 +25,10 @@ type structure struct {
 
 // An extensionContext is where an extension may be used.
 // https://hl7.org/fhir/R4/defining-extensions.html#context
-type extensionContext struct{ kind, expression string }
+type extensionContext struct {
+	kind, expression string
+	selecting        *path.Expr // if it is one of FHIRPath that can be read
+}
 
 // An element is an ElementDefinition. It is part of a tree: its children and,
 // if it is sliced, its slices.
@@ -110,7 +114,7 @@ func readStructure(json []byte) (*structure, error) {
 	// A profile of a type of R4 is one, whatever it calls itself.
 	s.specialization = text(v, "derivation") != "constraint" && (s.url == base+s.typ || r4.TypeOf(s.typ) == nil)
 	for _, c := range v.GetArray("context") {
-		s.contexts = append(s.contexts, extensionContext{text(c, "type"), text(c, "expression")})
+		s.contexts = append(s.contexts, extensionContext{kind: text(c, "type"), expression: text(c, "expression")})
 	}
 	s.invariants = texts(v.GetArray("contextInvariant"))
 	if s.snapshot, err = readElements(v.GetArray("snapshot", "element")); err != nil {

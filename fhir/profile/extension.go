@@ -61,6 +61,9 @@ func (r *run) mayBeIn(p *profile, n path.Node) bool {
 		return true
 	}
 	return slices.ContainsFunc(p.contexts, func(c extensionContext) bool {
+		if !r.step() {
+			return true
+		}
 		switch c.kind {
 		case "element":
 			return r.isElement(c.expression, n)
@@ -70,19 +73,14 @@ func (r *run) mayBeIn(p *profile, n path.Node) bool {
 			}
 			return n.Type() == "Extension" && stringIn(n.JSON(), "url") == c.expression
 		case "fhirpath":
-			return r.selects(c.expression, n)
+			return c.selecting == nil || r.selects(c.selecting, n)
 		}
 		return true
 	})
 }
 
-// selects reports whether n is among what a FHIRPath expression finds in the
-// resource.
-func (r *run) selects(expression string, n path.Node) bool {
-	x, err := path.Parse(expression)
-	if err != nil {
-		return true
-	}
+// selects reports whether n is among what x finds in the resource.
+func (r *run) selects(x *path.Expr, n path.Node) bool {
 	found, err := x.Eval(&r.scope.context, r.scope.resource)
 	return err != nil || slices.ContainsFunc(found, func(f path.Node) bool {
 		return f.JSON() == n.JSON() && f.Sibling() == n.Sibling()

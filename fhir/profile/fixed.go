@@ -10,14 +10,14 @@ import (
 // equal reports whether v is exactly the value want, whatever the order of its
 // members.
 // https://hl7.org/fhir/R4/elementdefinition-definitions.html#ElementDefinition.fixed_x_
-func equal(v, want *fastjson.Value) bool {
-	if v == nil || want == nil || v.Type() != want.Type() {
+func (r *run) equal(v, want *fastjson.Value) bool {
+	if v == nil || want == nil || v.Type() != want.Type() || !r.step() {
 		return v == want
 	}
 	switch want.Type() {
 	case fastjson.TypeObject:
 		return len(members(v)) == len(members(want)) && eachMember(want, func(name string, w *fastjson.Value) bool {
-			return equal(v.Get(name), w)
+			return r.equal(v.Get(name), w)
 		})
 	case fastjson.TypeArray:
 		a, b := v.GetArray(), want.GetArray()
@@ -25,7 +25,7 @@ func equal(v, want *fastjson.Value) bool {
 			return false
 		}
 		for i := range a {
-			if !equal(a[i], b[i]) {
+			if !r.equal(a[i], b[i]) {
 				return false
 			}
 		}
@@ -36,19 +36,19 @@ func equal(v, want *fastjson.Value) bool {
 
 // contains reports whether v has everything that the pattern has.
 // https://hl7.org/fhir/R4/elementdefinition-definitions.html#ElementDefinition.pattern_x_
-func contains(v, pattern *fastjson.Value) bool {
-	if v == nil || pattern == nil || v.Type() != pattern.Type() {
+func (r *run) contains(v, pattern *fastjson.Value) bool {
+	if v == nil || pattern == nil || v.Type() != pattern.Type() || !r.step() {
 		return v == pattern
 	}
 	switch pattern.Type() {
 	case fastjson.TypeObject:
-		return eachMember(pattern, func(name string, p *fastjson.Value) bool { return contains(v.Get(name), p) })
+		return eachMember(pattern, func(name string, p *fastjson.Value) bool { return r.contains(v.Get(name), p) })
 	case fastjson.TypeArray:
 		items := v.GetArray()
 		for _, p := range pattern.GetArray() {
 			found := false
 			for _, item := range items {
-				if found = contains(item, p); found {
+				if found = r.contains(item, p); found {
 					break
 				}
 			}

@@ -8,7 +8,6 @@ package profile
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/canonical"
@@ -64,7 +63,7 @@ type Options struct {
 // value of d. The structure of d is for fhir/validate; where it is broken
 // there may be faults more or fewer. It fails when ctx ends.
 func (v *Validator) Validate(ctx context.Context, d *fhir.Document, o Options) ([]fhir.Issue, error) {
-	r := &run{v: v, ctx: ctx, options: o, place: o.Place, begun: time.Now()}
+	r := &run{v: v, options: o, place: o.Place, work: path.NewWork(ctx, maxSteps)}
 	if r.place == "" {
 		r.place = string(d.Type)
 	}
@@ -76,6 +75,7 @@ func (v *Validator) Validate(ctx context.Context, d *fhir.Document, o Options) (
 		}
 		r.any(o.Any, root)
 	})
+	r.steps(0) // if the last of the work was too much, nobody has said so yet
 	return r.issues, ctx.Err()
 }
 
@@ -96,47 +96,32 @@ type profileKey string
 var errUnknown = errors.New("profile: not known")
 
 // structure reads the StructureDefinition with the canonical.
-func (v *Validator) structure(canonical string) (*structure, error) {
+func (v *Validator) structure(canonical string) (*structure, int, error) {
 	d, ok := v.set.Find("StructureDefinition", canonical)
 	if !ok {
-		return nil, errUnknown
+		return nil, 0, errUnknown
 	}
-	return readStructure(d.JSON())
+	json := d.JSON()
+	s, err := readStructure(json)
+	return s, len(json), err
 }
 
 // profile returns the profile with the canonical, compiled. It fails with
-// errUnknown, or with a *fhir.Error that says why it cannot be used.
-func (v *Validator) profile(canonical string) (*profile, error) {
-	d, ok := v.set.Find("StructureDefinition", canonical)
+// errUnknown, or with a *fhir.Error that says why it cannot be used. Who is the
+// first to need it has the work of it.
+func (r *run) profile(canonical string) (*profile, error) {
+	if !r.steps(4) {
+		return nil, errUnknown
+	}
+	d, ok := r.v.set.Find("StructureDefinition", canonical)
 	if !ok {
 		return nil, errUnknown
 	}
-	made, err := v.set.Memo(profileKey(d.Canonical()), func() (any, error) {
-		s, err := readStructure(d.JSON())
-		if err != nil {
-			return nil, err
-		}
-		return v.compile(s)
-	})
+	c := compiler{find: r.v.structure}
+	made, err := r.v.set.Memo(profileKey(d.Canonical()), func() (any, error) { return c.profile(canonical) })
+	r.steps(c.spent / 4) // they are smaller
 	if err != nil {
 		return nil, err
 	}
 	return made.(*profile), nil
-}
-
-func (v *Validator) compile(s *structure) (*profile, error) {
-	if s.specialization {
-		if s.kind == "logical" {
-			return nil, fhir.Errorf(fhir.NotSupported, "the StructureDefinition is that of a logical model")
-		}
-		return &profile{url: s.url, typ: s.typ}, nil
-	}
-	root, err := snapshot(s, v.structure, 0)
-	if errors.Is(err, errUnknown) {
-		return nil, fhir.Errorf(fhir.Value, "the profile is derived from, or uses, one that is not known here")
-	}
-	if err != nil {
-		return nil, err
-	}
-	return compile(s, root), nil
 }

@@ -17,7 +17,7 @@ func (r *run) resource(n path.Node) {
 	}
 	var b *bundle
 	if t.Path == "Bundle" {
-		b = bundleOf(n)
+		b = r.scope.inBundle()
 	}
 	r.object(n, b)
 	if r.options.Claimed {
@@ -30,7 +30,7 @@ func (r *run) resource(n path.Node) {
 // named holds n against the profile with the canonical. must says that not to
 // know the profile is an error.
 func (r *run) named(canonical string, n path.Node, must bool) {
-	p, err := r.v.profile(canonical)
+	p, err := r.profile(canonical)
 	var unusable *fhir.Error
 	switch {
 	case errors.Is(err, errUnknown) && must:
@@ -123,7 +123,7 @@ func (r *run) inner(n, c path.Node, b *bundle) {
 func (r *run) any(canonicals []string, n path.Node) {
 	var about []string
 	for _, c := range canonicals {
-		p, err := r.v.profile(c)
+		p, err := r.profile(c)
 		if err != nil {
 			r.named(c, n, true) // nobody knows what it is about
 			continue

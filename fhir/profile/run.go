@@ -1,12 +1,10 @@
 package profile
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/valyala/fastjson"
 
@@ -17,16 +15,18 @@ import (
 // Bounds on one validation.
 const (
 	maxIssues = 200
-	maxSteps  = 2_000_000 // values that are looked at, or tried against a slice
-	maxTime   = 2 * time.Second
-	maxRule   = time.Second // of which one invariant may take so much
-	maxNested = 64          // profiles in profiles
+	// maxSteps is for all that is looked at, tried, evaluated and compiled. A
+	// resource of usual size takes some hundred, a StructureDefinition of 3,000
+	// elements, each with all that a snapshot has, two million.
+	maxSteps  = 3_000_000
+	maxNested = 64 // profiles in profiles
+
+	bytesPerStep = 64 // of text
 )
 
 // A run is one validation of one document.
 type run struct {
 	v       *Validator
-	ctx     context.Context
 	options Options
 
 	place string      // of the document
@@ -36,8 +36,7 @@ type run struct {
 
 	issues  []fhir.Issue
 	full    bool // nothing more is looked for
-	steps   int
-	begun   time.Time
+	work    *path.Work
 	nested  int
 	checked map[checkedKey]bool
 
@@ -54,21 +53,21 @@ type checkedKey struct {
 	profile *profile
 }
 
-// step counts work. It returns false if validation is to stop.
-func (r *run) step() bool {
+// step counts a step of work. It returns false if validation is to stop.
+func (r *run) step() bool { return r.steps(1) }
+
+// steps counts n steps.
+func (r *run) steps(n int) bool {
 	if r.full || r.trial && r.failed {
 		return false
 	}
-	r.steps++
-	switch {
-	case r.steps%1024 == 0 && r.ctx.Err() != nil:
-		r.full = true
-	case r.steps > maxSteps || r.steps%1024 == 0 && time.Since(r.begun) > maxTime:
-		r.trial = false
-		r.fault(fhir.TooCostly, "validation would take too long and was stopped")
-		r.full = true
+	if r.work.Do(n) {
+		return true
 	}
-	return !r.full
+	r.trial = false
+	r.fault(fhir.TooCostly, "validation would take too much work and was stopped")
+	r.full = true
+	return false
 }
 
 // fault adds an error at the current place.
@@ -147,7 +146,7 @@ func (r *run) enter(s *scope, fn func()) {
 	if s.bundle != nil && s.context.Resolve == nil {
 		s.context.Resolve = s.resolver()
 	}
-	s.context.Time = maxRule
+	s.context.Work = r.work
 	s.context.MemberOf = r.memberOf
 	s.context.ConformsTo = r.conformsTo
 	fn()
@@ -175,14 +174,10 @@ func (r *run) evaluate(n path.Node, rules []invariant) {
 			r.warn(fhir.NotSupported, "%s is not FHIRPath that can be evaluated here, and was not checked", rule.key)
 			continue
 		}
-		if time.Since(r.begun) > maxTime {
-			r.steps = maxSteps
-			continue
-		}
 		holds, err := rule.rule.Holds(&r.scope.context, n)
 		switch {
 		case fhir.IsCode(err, fhir.TooCostly):
-			r.fault(fhir.TooCostly, "%s would take too long to check", rule.key)
+			r.fault(fhir.TooCostly, "%s would take too much work to check", rule.key)
 		case err != nil:
 			r.warn(fhir.NotSupported, "%s cannot be evaluated on this value, and was not checked", rule.key)
 		case holds:
@@ -196,7 +191,7 @@ func (r *run) evaluate(n path.Node, rules []invariant) {
 
 // conformsTo is conformsTo() of FHIRPath.
 func (r *run) conformsTo(canonical string, n path.Node) (conforms, known bool, err error) {
-	p, err := r.v.profile(canonical)
+	p, err := r.profile(canonical)
 	if errors.Is(err, errUnknown) {
 		return false, false, nil
 	}

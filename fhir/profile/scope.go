@@ -19,6 +19,10 @@ type scope struct {
 	bundle   *bundle   // that it is an entry of, nil if of none
 	fullURL  string    // of the entry
 	context  path.Context
+
+	outer   *scope               // that of what contains the resource, nil if nothing does
+	entries *bundle              // of a Bundle, when they were first needed
+	held    map[string]path.Node // what the resource contains, by id, likewise
 }
 
 func scopeOf(resource path.Node, b *bundle, fullURL string) *scope {
@@ -29,9 +33,40 @@ func scopeOf(resource path.Node, b *bundle, fullURL string) *scope {
 
 // contained returns the scope of a resource that s contains.
 func (s *scope) contained(resource path.Node) *scope {
-	c := &scope{resource: resource, root: s.root, bundle: s.bundle, fullURL: s.fullURL}
+	c := &scope{resource: resource, root: s.root, bundle: s.bundle, fullURL: s.fullURL, outer: s.container()}
 	c.context = path.Context{Resource: resource, RootResource: s.root}
 	return c
+}
+
+func (s *scope) container() *scope {
+	if s.outer != nil {
+		return s.outer
+	}
+	return s
+}
+
+// containedIn returns the resource with the id that s contains.
+func (s *scope) containedIn(id string) (path.Node, bool) {
+	if s.held == nil {
+		s.held = map[string]path.Node{}
+		for _, v := range s.resource.JSON().GetArray("contained") {
+			t := r4.TypeOf(string(v.GetStringBytes("resourceType")))
+			id := stringIn(v, "id")
+			if _, twice := s.held[id]; t != nil && !twice {
+				s.held[id] = path.Complex(t, v)
+			}
+		}
+	}
+	n, ok := s.held[id]
+	return n, ok
+}
+
+// inBundle returns what finds the entries of the Bundle that s is about.
+func (s *scope) inBundle() *bundle {
+	if s.entries == nil {
+		s.entries = bundleOf(s.resource)
+	}
+	return s.entries
 }
 
 // A bundle finds the resources in the entries of a Bundle.
@@ -72,13 +107,10 @@ func (s *scope) resolve(reference string) (n path.Node, to *scope, ok bool) {
 		if id == "" {
 			return s.root, s, true
 		}
-		for _, v := range s.root.JSON().GetArray("contained") {
-			if t := r4.TypeOf(string(v.GetStringBytes("resourceType"))); t != nil && string(v.GetStringBytes("id")) == id {
-				n = path.Complex(t, v)
-				return n, s.contained(n), true
-			}
+		if n, ok = s.container().containedIn(id); !ok {
+			return path.Node{}, nil, false
 		}
-		return path.Node{}, nil, false
+		return n, s.contained(n), true
 	}
 	if s.bundle == nil {
 		return path.Node{}, nil, false

@@ -34,8 +34,8 @@ type step struct {
 // maxDiscriminator bounds the steps of one discriminator.
 const maxDiscriminator = 20
 
-func newSlicer(s *slicing) *slicer {
-	if s == nil {
+func (c *compiler) slicer(s *slicing) *slicer {
+	if s == nil || c.spend(len(s.by)) != nil {
 		return &slicer{}
 	}
 	out := &slicer{ordered: s.ordered, closed: s.rules == "closed", atEnd: s.rules == "openAtEnd"}
@@ -86,6 +86,9 @@ func steps(text string) (list []step, ok bool) {
 // sliced sorts the values of an element into its slices, and holds each
 // against the slice that it is in.
 func (r *run) sliced(n *node, parent path.Node, values []path.Node) {
+	if !r.steps(len(n.slices)) {
+		return
+	}
 	counts := make([]int, len(n.slices))
 	last, outside := 0, false
 	for _, v := range values {
@@ -161,7 +164,7 @@ func (r *run) fits(n *node, v path.Node) bool {
 // isIn reports whether v is in the slice s by all discriminators.
 func (r *run) isIn(by *slicer, s *node, v path.Node) bool {
 	for i := range by.by {
-		if !r.step() || !r.discriminates(&by.by[i], s, v) {
+		if !r.steps(4) || !r.discriminates(&by.by[i], s, v) {
 			return false
 		}
 	}
@@ -233,6 +236,9 @@ func (r *run) defined(from []*node, steps []step) []want {
 
 // below returns what w says one step further.
 func (r *run) below(w want, s step) []want {
+	if !r.step() {
+		return nil
+	}
 	if w.node == nil {
 		return parts(w, s)
 	}
@@ -252,7 +258,7 @@ func (r *run) below(w want, s step) []want {
 	}
 	for _, from := range r.withProfiles(n) {
 		for _, c := range from.children {
-			if c.name != s.arg {
+			if c.name != s.arg || !r.steps(4+4*len(c.slices)) {
 				continue
 			}
 			out = append(out, want{node: c})
@@ -269,7 +275,7 @@ func (r *run) withProfiles(n *node) []*node {
 	out := []*node{n}
 	for _, k := range n.types {
 		for _, canonical := range k.profiles {
-			if p, err := r.v.profile(canonical); err == nil && p.root != nil {
+			if p, err := r.profile(canonical); err == nil && p.root != nil {
 				out = append(out, p.root)
 			}
 		}
@@ -304,7 +310,7 @@ func (r *run) extensionsOf(n *node, url string) []want {
 			continue
 		}
 		for _, s := range c.slices {
-			if r.extensionURL(s) == url {
+			if r.step() && r.extensionURL(s) == url {
 				out = append(out, want{node: s})
 			}
 		}
@@ -336,7 +342,9 @@ func (r *run) reached(v path.Node, steps []step) []path.Node {
 	for _, s := range steps {
 		var next []path.Node
 		for _, v := range values {
-			next = r.follow(next, v, s)
+			if r.step() {
+				next = r.follow(next, v, s)
+			}
 		}
 		values = next
 	}
@@ -359,7 +367,7 @@ func (r *run) follow(to []path.Node, v path.Node, s step) []path.Node {
 		}
 	case "extension":
 		for x := range v.Child("extension") {
-			if stringIn(x.JSON(), "url") == s.arg {
+			if r.step() && stringIn(x.JSON(), "url") == s.arg {
 				to = append(to, x)
 			}
 		}
@@ -382,7 +390,7 @@ func (r *run) hasValue(d *told, s *node, wanted []want, values []path.Node, v pa
 		}
 		decided = true
 		for _, v := range values {
-			if match(v) {
+			if r.step() && match(v) {
 				return true
 			}
 		}
@@ -409,13 +417,13 @@ func (r *run) matcher(w want) (match func(path.Node) bool, tells bool) {
 	n := w.node
 	switch {
 	case n == nil && w.exact:
-		return func(v path.Node) bool { return equal(v.JSON(), w.fixed) }, true
+		return func(v path.Node) bool { return r.equal(v.JSON(), w.fixed) }, true
 	case n == nil:
-		return func(v path.Node) bool { return contains(v.JSON(), w.fixed) }, true
+		return func(v path.Node) bool { return r.contains(v.JSON(), w.fixed) }, true
 	case n.fixed != nil:
-		return func(v path.Node) bool { return equal(v.JSON(), n.fixed.value) }, true
+		return func(v path.Node) bool { return r.equal(v.JSON(), n.fixed.value) }, true
 	case n.pattern != nil:
-		return func(v path.Node) bool { return contains(v.JSON(), n.pattern.value) }, true
+		return func(v path.Node) bool { return r.contains(v.JSON(), n.pattern.value) }, true
 	case n.binding != nil && n.binding.strength == "required":
 		return func(v path.Node) bool {
 			in, known := r.inValueSet(n.binding.valueSet, v)
@@ -446,6 +454,9 @@ func (r *run) hasType(wanted []want, values []path.Node, steps []step) bool {
 			continue
 		}
 		for _, v := range values {
+			if !r.steps(1 + len(w.node.types)) {
+				return false
+			}
 			if resolved && r.isTarget(w.node, v) || !resolved && isKind(w.node, v) {
 				return true
 			}
@@ -470,7 +481,7 @@ func (r *run) isTarget(n *node, v path.Node) bool {
 		return true
 	}
 	for _, canonical := range n.targets.profiles {
-		if p, err := r.v.profile(canonical); err == nil && p.typ == v.Type() {
+		if p, err := r.profile(canonical); err == nil && p.typ == v.Type() {
 			return true
 		}
 	}
@@ -494,9 +505,9 @@ func (r *run) hasProfile(wanted []want, values []path.Node, steps []step) bool {
 			}
 		}
 		for _, canonical := range canonicals {
-			p, err := r.v.profile(canonical)
+			p, err := r.profile(canonical)
 			for _, v := range values {
-				if err == nil && r.meets(p, v) {
+				if err == nil && r.step() && r.meets(p, v) {
 					return true
 				}
 			}

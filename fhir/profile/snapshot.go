@@ -1,6 +1,7 @@
 package profile
 
 import (
+	"errors"
 	"slices"
 	"strings"
 
@@ -23,7 +24,7 @@ func tree(list []*element) (*element, error) {
 			return nil, fhir.Errorf(fhir.Structure, "the elements of the snapshot are not in the order of their paths")
 		}
 		parent := open[depth-1]
-		if of := parent.child(e.path); of != nil && e.slice != "" {
+		if of := parent.sliced(e); of != nil {
 			of.addSlice(e)
 		} else {
 			parent.children = append(parent.children, e)
@@ -36,67 +37,97 @@ func tree(list []*element) (*element, error) {
 	return open[0], nil
 }
 
-// child returns the child of e with the path, nil if there is none.
-func (e *element) child(path string) *element {
-	for _, c := range e.children {
-		if c.path == path {
-			return c
-		}
+// sliced returns the child of e that s is a slice of, nil if there is none. It
+// is the last: what is sliced comes right before its slices.
+func (e *element) sliced(s *element) *element {
+	if last := len(e.children) - 1; s.slice != "" && last >= 0 && e.children[last].path == s.path {
+		return e.children[last]
 	}
 	return nil
 }
 
 // addSlice adds s to the slices of e; a slice "a/b" is a slice of slice "a".
 func (e *element) addSlice(s *element) {
-	for _, outer := range e.slices {
-		if strings.HasPrefix(s.slice, outer.slice+"/") {
-			outer.addSlice(s)
-			return
+	for strings.Contains(s.slice, "/") {
+		i := slices.IndexFunc(e.slices, func(outer *element) bool { return isIn(s.slice, outer.slice) })
+		if i < 0 {
+			break
 		}
+		e = e.slices[i]
 	}
 	e.slices = append(e.slices, s)
+}
+
+// isIn reports whether the slice is one of the other, as "a/b" is of "a".
+func isIn(slice, other string) bool {
+	return len(slice) > len(other) && slice[len(other)] == '/' && slice[:len(other)] == other
 }
 
 // A snapshotter makes the snapshot of a profile that has only a differential.
 // https://hl7.org/fhir/R4/profiling.html#snapshot
 type snapshotter struct {
-	find func(canonical string) (*structure, error)
+	*compiler
 	root *element
 	// open is where the last element of the differential was, and what it is
 	// in.
 	open []*element
-	size int // elements that were made
 }
 
-// Bounds on what a profile may be derived from, and what its differential may
-// unfold to.
-const (
-	maxDerivation = 32
-	maxUnfolded   = 100_000
-)
+// namesPerStep is how many names are compared in a step.
+const namesPerStep = 16
 
-// snapshot returns the tree of the elements of s.
-func snapshot(s *structure, find func(canonical string) (*structure, error), depth int) (*element, error) {
-	if len(s.snapshot) > 0 {
-		list := make([]*element, len(s.snapshot))
-		for i, e := range s.snapshot { // the tree is made of copies
-			c := *e
-			list[i] = &c
+// maxDerivation bounds how often a profile may be derived from another, or use
+// it below, in a row.
+const maxDerivation = 32
+
+// tree returns the elements of the StructureDefinition with the canonical.
+// Nobody may change them.
+func (c *compiler) tree(canonical string) (*element, error) {
+	if t, ok := c.trees[canonical]; ok {
+		if t == nil {
+			return nil, errCircular()
 		}
-		return tree(list)
+		return t, nil
 	}
-	if depth > maxDerivation {
-		return nil, fhir.Errorf(fhir.Value, "the profile is derived from itself, or by more than %d steps", maxDerivation)
+	s, err := c.structure(canonical)
+	if err != nil {
+		return nil, err
+	}
+	return c.snapshot(canonical, s)
+}
+
+func errCircular() error {
+	return fhir.Errorf(fhir.Value, "the profile is derived from itself, or by more than %d steps", maxDerivation)
+}
+
+// snapshot returns the tree of the elements of s, which has the canonical.
+func (c *compiler) snapshot(canonical string, s *structure) (root *element, err error) {
+	if c.depth++; c.depth > maxDerivation {
+		return nil, errCircular()
+	}
+	c.trees[canonical] = nil // until it is made
+	root, err = c.unfolded(s)
+	c.trees[canonical] = root
+	if err != nil {
+		delete(c.trees, canonical)
+	}
+	c.depth--
+	return root, err
+}
+
+func (c *compiler) unfolded(s *structure) (*element, error) {
+	if len(s.snapshot) > 0 {
+		return tree(s.snapshot)
 	}
 	if s.specialization || s.base == "" {
 		return nil, fhir.Errorf(fhir.NotSupported, "the StructureDefinition has no snapshot, and defines a type of its own")
 	}
-	base, err := find(s.base)
+	base, err := c.tree(s.base)
 	if err != nil {
 		return nil, err
 	}
-	g := snapshotter{find: find}
-	if g.root, err = snapshot(base, find, depth+1); err != nil {
+	g := snapshotter{compiler: c}
+	if g.root, err = g.clone(base); err != nil {
 		return nil, err
 	}
 	for _, d := range s.differential {
@@ -127,7 +158,11 @@ func (g *snapshotter) apply(d *element) error {
 		at = append(at, next)
 	}
 	g.open = at
-	at[len(at)-1].overlay(d)
+	last := at[len(at)-1]
+	if err := g.spend(len(last.rules) + len(d.rules)); err != nil {
+		return err
+	}
+	last.overlay(d)
 	return nil
 }
 
@@ -157,6 +192,9 @@ func (g *snapshotter) step(at []*element, name, slice string, guess bool) (*elem
 		if err := g.unfold(parent); err != nil {
 			return nil, err
 		}
+	}
+	if err := g.spend(len(parent.children) / namesPerStep); err != nil {
+		return nil, err
 	}
 	child, typ := parent.named(name)
 	if child == nil {
@@ -207,11 +245,14 @@ func (e *element) typeNamed(name string) string {
 // slice returns the slice of e with the name, which it makes if there is none.
 // typ is the one type that its values have, "" if that is not said.
 func (g *snapshotter) slice(e *element, name, typ string) (*element, error) {
+	if err := g.spend(len(e.slices) / namesPerStep); err != nil {
+		return nil, err
+	}
 	for _, s := range e.slices {
 		if s.slice == name {
 			return s, nil
 		}
-		if strings.HasPrefix(name, s.slice+"/") {
+		if isIn(name, s.slice) {
 			return g.slice(s, name, typ)
 		}
 	}
@@ -266,45 +307,47 @@ func (g *snapshotter) unfold(e *element) error {
 // definition returns the element whose children e has.
 func (g *snapshotter) definition(e *element) (*element, error) {
 	if e.content != "" {
-		from := g.root.at(e.content)
+		from, err := g.at(g.root, e.content)
+		if err != nil {
+			return nil, err
+		}
 		if from == nil {
 			return nil, fhir.Errorf(fhir.Value, "a contentReference of the profile leads to no element")
 		}
 		return from, nil
 	}
-	canonical := base + "Element"
-	if len(e.types) == 1 {
-		canonical = base + e.types[0].code
-		if len(e.types[0].profiles) == 1 {
-			if s, err := g.find(e.types[0].profiles[0]); err == nil {
-				return snapshot(s, g.find, 1)
-			}
+	if len(e.types) != 1 {
+		return g.tree(base + "Element")
+	}
+	if of := e.types[0].profiles; len(of) == 1 {
+		t, err := g.tree(of[0])
+		if !errors.Is(err, errUnknown) {
+			return t, err
 		}
 	}
-	s, err := g.find(canonical)
-	if err != nil {
-		return nil, err
-	}
-	return snapshot(s, g.find, 1)
+	return g.tree(base + e.types[0].code)
 }
 
-// at returns the element with the id or path, below e.
-func (e *element) at(path string) *element {
+// at returns the element with the id or path, e or one below it.
+func (c *compiler) at(e *element, path string) (*element, error) {
 	if e.id == path || e.path == path && e.slice == "" {
-		return e
+		return e, nil
 	}
-	for _, c := range e.children {
-		if found := c.at(path); found != nil {
-			return found
+	if err := c.spend(1); err != nil {
+		return nil, err
+	}
+	for _, child := range e.children {
+		if found, err := c.at(child, path); found != nil || err != nil {
+			return found, err
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // clone copies e with everything below it.
 func (g *snapshotter) clone(e *element) (*element, error) {
-	if g.size++; g.size > maxUnfolded {
-		return nil, fhir.Errorf(fhir.TooLong, "the differential unfolds to more than %d elements", maxUnfolded)
+	if err := g.spend(stepsPerElement); err != nil {
+		return nil, err
 	}
 	c := *e
 	c.children, c.slices = nil, nil

@@ -48,7 +48,7 @@ func (r *run) node(n *node, v path.Node) {
 	}
 	r.fixed(n, v)
 	if n.maxLength > 0 {
-		if s := v.JSON().GetStringBytes(); utf8.RuneCount(s) > n.maxLength {
+		if s := v.JSON().GetStringBytes(); len(s) > n.maxLength && r.steps(len(s)/bytesPerStep) && utf8.RuneCount(s) > n.maxLength {
 			r.fault(fhir.TooLong, "%s must not be longer than %d characters", n.label, n.maxLength)
 		}
 	}
@@ -68,6 +68,9 @@ func (r *run) node(n *node, v path.Node) {
 
 // element holds the values that a child of parent has against n.
 func (r *run) element(n *node, parent path.Node) {
+	if !r.step() {
+		return
+	}
 	begin := len(r.nodes)
 	r.nodes = parent.AppendChild(r.nodes, n.name)
 	values := r.nodes[begin:len(r.nodes):len(r.nodes)]
@@ -131,7 +134,7 @@ func (r *run) missing(n *node, parent path.Node, fn func()) {
 // kind holds the type of v against the types that n leaves, and v against the
 // profiles of its type. It returns false if v is of no such type.
 func (r *run) kind(n *node, v path.Node) bool {
-	if n.types == nil {
+	if n.types == nil || !r.steps(len(n.types)) {
 		return true
 	}
 	of := v.Type()
@@ -168,7 +171,7 @@ func (r *run) entered(v path.Node) *scope {
 	}
 	b, fullURL := r.scope.bundle, ""
 	if r.scope.resource.Type() == "Bundle" {
-		b, fullURL = bundleOf(r.scope.resource), stringIn(v.Parent(), "fullUrl")
+		b, fullURL = r.scope.inBundle(), stringIn(v.Parent(), "fullUrl")
 	}
 	return scopeOf(v, b, fullURL)
 }
@@ -206,7 +209,7 @@ func (r *run) oneOf(n *node, canonicals []string, v path.Node) {
 // find returns the profile with the canonical, nil with a warning if it cannot
 // be used.
 func (r *run) find(canonical string) *profile {
-	p, err := r.v.profile(canonical)
+	p, err := r.profile(canonical)
 	if err == nil {
 		return p
 	}
@@ -221,10 +224,10 @@ func (r *run) find(canonical string) *profile {
 
 // fixed holds v against fixed[x] and pattern[x].
 func (r *run) fixed(n *node, v path.Node) {
-	if n.fixed != nil && n.fixed.value != nil && !equal(v.JSON(), n.fixed.value) {
+	if n.fixed != nil && n.fixed.value != nil && !r.equal(v.JSON(), n.fixed.value) {
 		r.fault(fhir.Value, "%s does not have the value that the profile fixes", n.label)
 	}
-	if n.pattern != nil && n.pattern.value != nil && !contains(v.JSON(), n.pattern.value) {
+	if n.pattern != nil && n.pattern.value != nil && !r.contains(v.JSON(), n.pattern.value) {
 		r.fault(fhir.Value, "%s does not have the pattern that the profile asks for", n.label)
 	}
 }
@@ -277,6 +280,9 @@ func (r *run) targets(n *node, v path.Node) {
 
 // targetType holds the type that a reference leads to against the profiles.
 func (r *run) targetType(n *node, t fhir.Type) {
+	if !r.steps(len(n.targets.profiles)) {
+		return
+	}
 	for _, canonical := range n.targets.profiles {
 		name, isBase := strings.CutPrefix(canonical, base)
 		if isBase && r4.TypeOf(name) != nil {

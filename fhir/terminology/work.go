@@ -2,10 +2,10 @@ package terminology
 
 import (
 	"context"
-	"regexp/syntax"
 	"runtime"
 
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/regex"
 )
 
 // Within returns a Service that works for whoever asks only until ctx ends.
@@ -120,11 +120,10 @@ func states(pattern string) (int, *fhir.Error) {
 	if len(pattern) > maxPattern {
 		return 0, fhir.Errorf(fhir.TooCostly, "a regular expression is longer than %d characters", maxPattern)
 	}
-	re, err := syntax.Parse(anchored(pattern), syntax.Perl)
+	n, err := regex.States(anchored(pattern))
 	if err != nil {
 		return 0, fhir.Errorf(fhir.Value, "a regular expression is malformed, or not one of RE2")
 	}
-	n := statesOf(re)
 	if n > maxStates {
 		return 0, fhir.Errorf(fhir.TooCostly, "a regular expression unfolds to more than %d states", maxStates)
 	}
@@ -133,29 +132,6 @@ func states(pattern string) (int, *fhir.Error) {
 
 // anchored returns the pattern of the whole of a text.
 func anchored(pattern string) string { return "^(?:" + pattern + ")$" }
-
-// statesOf counts the instructions of re. The parser bounds what repeats
-// multiply to, so that the sum does not overflow.
-func statesOf(re *syntax.Regexp) int {
-	n := 0
-	for _, sub := range re.Sub {
-		n += statesOf(sub)
-	}
-	switch re.Op {
-	case syntax.OpConcat:
-	case syntax.OpLiteral:
-		n = len(re.Rune)
-	case syntax.OpAlternate:
-		n += len(re.Sub)
-	case syntax.OpRepeat:
-		n = (n + 1) * max(re.Min, re.Max, 1)
-	case syntax.OpCapture:
-		n += 2
-	default:
-		n++
-	}
-	return n
-}
 
 // An extent is what a filter of a property looks at in a code system.
 type extent struct{ values, bytes int }
