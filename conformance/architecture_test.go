@@ -65,6 +65,7 @@ var mayImport = map[string][]string{
 	"fhir/regex":         {},
 	"fhir/ucum":          {"fhir"},
 	"fhir/fhirtest":      {"fhir"},
+	"smart/backend":      {}, // speaks to the server over HTTP, as anybody
 	"fhir/validate":      {"fhir", "fhir/r4"},
 	"tenant":             {},
 	"audit":              {"fhir"},
@@ -106,7 +107,7 @@ var homes = map[string][]string{
 	"unsafe":                          {"fhir/search"}, // which looks at bytes as text, and copies none
 	"github.com/jackc/pgx/v5/pgxpool": {"store", "store/internal/gate", "cmd/cordonbench"},
 	"golang.org/x/crypto":             {},
-	"github.com/go-jose/go-jose":      {"smart", "smart/launch", "control", "cmd/cordon"},
+	"github.com/go-jose/go-jose":      {"smart", "smart/backend", "smart/launch", "control", "cmd/cordon"},
 	"encoding/xml":                    {"fhir/validate", "fhir/xml"}, // narrative is XHTML
 	"net/http/pprof":                  {"cmd/cordon"},                // cordon dev --pprof
 	"github.com/dgrijalva/jwt-go":     {},

@@ -396,7 +396,7 @@ func TestDatabase(t *testing.T) {
 		}
 		for _, own := range []*party{p.attacker, p.victim} {
 			for _, id := range []string{"reader", "auditor"} { // the token endpoint suffers as well
-				if _, err := own.actors[id].token(p.Context()); err != nil {
+				if _, err := own.actors[id].Token(p.Context()); err != nil {
 					p.Fatal(err)
 				}
 			}
@@ -595,7 +595,7 @@ func TestAuditFailure(t *testing.T) {
 			}
 			before := sys.digest(t, p)
 			for _, id := range []string{"reader", "backend", "billing"} { // a login is audited too
-				if _, err := p.actors[id].token(t.Context()); err != nil {
+				if _, err := p.actors[id].Token(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 			}

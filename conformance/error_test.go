@@ -295,7 +295,7 @@ func TestErrors(t *testing.T) {
 // must be exactly as it was made. TEN-18
 func TestMutatedTokens(t *testing.T) {
 	breakout(t, "TEN-18 a token with other claims is no token", func(p *probe) {
-		token, err := p.attacker.actors["backend"].token(p.Context())
+		token, err := p.attacker.actors["backend"].Token(p.Context())
 		if err != nil {
 			p.Fatal(err)
 		}

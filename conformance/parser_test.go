@@ -115,7 +115,7 @@ func TestParsers(t *testing.T) {
 
 	once(t, "T225 a body of gigabytes is refused before it is read", func(p *probe) {
 		// It says how long it will be, and would go on for as long.
-		token, err := p.attacker.actors["backend"].token(p.Context())
+		token, err := p.attacker.actors["backend"].Token(p.Context())
 		if err != nil {
 			p.Fatal(err)
 		}

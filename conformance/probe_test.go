@@ -283,7 +283,7 @@ func (p *probe) try(c *call) (*reply, error) {
 	}
 	bearer := c.bearer
 	if c.actor != nil {
-		if bearer, err = c.actor.token(ctx); err != nil {
+		if bearer, err = c.actor.Token(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -639,7 +639,7 @@ func (s *system) trail(t testing.TB, p *party, since int64) []entry {
 
 func (s *system) auditPage(t testing.TB, p *party, url string) []byte {
 	t.Helper()
-	token, err := p.actors["auditor"].token(t.Context())
+	token, err := p.actors["auditor"].Token(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -223,7 +223,7 @@ func (p *probe) raw(id, method, path string) *reply {
 	head := ""
 	if id != "" {
 		c.actor, c.trail = p.attacker.actors[id], p.attacker
-		token, err := c.actor.token(p.Context())
+		token, err := c.actor.Token(p.Context())
 		if err != nil {
 			p.Fatal(err)
 		}
@@ -265,7 +265,7 @@ func (p *probe) dial() net.Conn {
 // the status of each answer until the connection closes or stays silent.
 func (p *probe) wire(id, method, path, rest string) []int {
 	p.Helper()
-	token, err := p.attacker.actors[id].token(p.Context())
+	token, err := p.attacker.actors[id].Token(p.Context())
 	if err != nil {
 		p.Fatal(err)
 	}
@@ -308,10 +308,10 @@ func (s *system) earnBeforeSuspension(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	backend := s.Z9.actors["backend"]
-	backend.until = time.Time{}
+	backend.Forget()
 	var err error
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-		if _, err = backend.token(t.Context()); err == nil {
+		if _, err = backend.Token(t.Context()); err == nil {
 			break
 		}
 	}

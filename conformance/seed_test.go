@@ -109,7 +109,7 @@ func (p *party) post(ctx context.Context, entries []json.RawMessage) error {
 	if err != nil {
 		return err
 	}
-	token, err := p.actors["backend"].token(ctx)
+	token, err := p.actors["backend"].Token(ctx)
 	if err != nil {
 		return err
 	}

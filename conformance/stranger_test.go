@@ -147,7 +147,7 @@ func TestStranger(t *testing.T) {
 
 	t.Run("INT-03 no route of the control plane answers without an operator", func(t *testing.T) {
 		attack(t, pair{sys.A1, sys.A2}, func(p *probe) {
-			access, err := p.attacker.actors["backend"].token(p.Context())
+			access, err := p.attacker.actors["backend"].Token(p.Context())
 			if err != nil {
 				p.Fatal(err)
 			}

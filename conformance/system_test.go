@@ -8,7 +8,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -16,15 +15,15 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
-	"github.com/go-jose/go-jose/v4/jwt"
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/cordon-fhir/cordon/smart/backend"
 )
 
 // sys is the running system that the tests of this package attack. They share
@@ -330,7 +329,7 @@ func (p *party) provision(ctx context.Context) error {
 		if err := json.Unmarshal(text, key); err != nil {
 			return fmt.Errorf("reading the key of %s: %w", a.id, err)
 		}
-		p.actors[a.id] = &actor{party: p, id: a.id, scopes: a.scopes, key: key}
+		p.actors[a.id] = p.actor(a.id, a.scopes, key)
 	}
 	return nil
 }
@@ -385,65 +384,15 @@ func (s *system) connect(ctx context.Context, database, role, password string) (
 // An actor is a client of a tenant who earns tokens when it needs them.
 type actor struct {
 	*party
-	id     string
-	scopes string
-	key    *jose.JSONWebKey
-
-	mu     sync.Mutex
-	bearer string
-	until  time.Time
+	*backend.Service
+	id string
 }
 
-// token returns an access token, earned at the token endpoint of the actor's
-// tenant with a signed assertion.
-// https://hl7.org/fhir/smart-app-launch/client-confidential-asymmetric.html
-func (a *actor) token(ctx context.Context) (string, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if time.Until(a.until) > time.Minute {
-		return a.bearer, nil
-	}
-	endpoint := a.sys.Auth + "/" + a.slug + "/token"
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.SignatureAlgorithm(a.key.Algorithm), Key: a.key},
-		(&jose.SignerOptions{}).WithType("JWT"))
-	if err != nil {
-		return "", err
-	}
-	now := time.Now()
-	assertion, err := jwt.Signed(signer).Claims(map[string]any{
-		"iss": a.id, "sub": a.id, "aud": endpoint, "jti": rand.Text(), "iat": now.Unix(), "exp": now.Add(2 * time.Minute).Unix(),
-	}).Serialize()
-	if err != nil {
-		return "", err
-	}
-	form := url.Values{
-		"grant_type": {"client_credentials"}, "scope": {a.scopes}, "client_assertion": {assertion},
-		"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"},
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
-	if err != nil {
-		return "", err
-	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	req.Header.Set("X-Request-Id", "observer-token-"+rand.Text())
-	resp, err := a.sys.http.Do(req)
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return "", err
-	}
-	var answer struct {
-		Token   string `json:"access_token"`
-		Expires int    `json:"expires_in"`
-	}
-	if err := json.Unmarshal(text, &answer); err != nil || answer.Token == "" {
-		return "", fmt.Errorf("earning a token for %s of %s: %s %s", a.id, a.slug, resp.Status, text)
-	}
-	a.bearer, a.until = answer.Token, now.Add(time.Duration(answer.Expires)*time.Second)
-	return a.bearer, nil
+func (p *party) actor(id, scopes string, key *jose.JSONWebKey) *actor {
+	return &actor{party: p, id: id, Service: &backend.Service{
+		TokenURL: p.sys.Auth + "/" + p.slug + "/token", Client: id, Scope: scopes, Key: key, HTTP: p.sys.http,
+		Prepare: func(r *http.Request) { r.Header.Set("X-Request-Id", "observer-token-"+rand.Text()) },
+	}}
 }
 
 // serveOnce starts a second data plane on the same database. It returns

@@ -151,7 +151,7 @@ func packed(bundles [][]byte) iter.Seq2[parcel, error] {
 
 // has reports whether the tenant has the resource.
 func (l *loader) has(ctx context.Context, ref string) (bool, error) {
-	token, err := l.login.token(ctx)
+	token, err := l.login.Token(ctx)
 	if err != nil {
 		return false, err
 	}

@@ -22,6 +22,8 @@ import (
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
+
+	"github.com/cordon-fhir/cordon/smart/backend"
 )
 
 // loadCommand sends files to a tenant.
@@ -96,7 +98,7 @@ func progress(files []string, w io.Writer) *progressbar.ProgressBar {
 // A loader posts Bundles to a tenant as its client backend.
 type loader struct {
 	base     string
-	login    *login
+	login    *backend.Service
 	http     *http.Client
 	parallel int
 }
@@ -239,7 +241,7 @@ func (l *loader) send(ctx context.Context, p parcel) (status int, body []byte, e
 
 // sendOnce posts the Bundle; after is what the answer's Retry-After says.
 func (l *loader) sendOnce(ctx context.Context, bundle []byte) (status int, after time.Duration, body []byte, err error) {
-	token, err := l.login.token(ctx)
+	token, err := l.login.Token(ctx)
 	if err != nil {
 		return 0, 0, nil, err
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/cordon-fhir/cordon/smart/backend"
 )
 
 // A failing network, not a server of ours: it answers the first request so
@@ -35,7 +37,7 @@ func flaky(t *testing.T, first http.HandlerFunc) (l *loader, sent *atomic.Int32)
 	}
 	return &loader{
 		base: srv.URL + "/fhir", parallel: 1, http: srv.Client(),
-		login: &login{url: srv.URL + "/token", client: "backend", key: key, scope: "system/*.cruds"},
+		login: &backend.Service{TokenURL: srv.URL + "/token", Client: "backend", Key: key, Scope: "system/*.cruds"},
 	}, sent
 }
 

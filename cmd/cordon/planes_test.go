@@ -170,7 +170,7 @@ func TestTheDataPlaneServesWithoutTheControlPlane(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		token, err := l.token(t.Context())
+		token, err := l.Token(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -187,7 +187,7 @@ func TestTheDataPlaneServesWithoutTheControlPlane(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := suspended.token(t.Context()); err == nil {
+	if _, err := suspended.Token(t.Context()); err == nil {
 		t.Error("a client of a suspended tenant got a token")
 	}
 	serve.stop(t)

@@ -37,7 +37,7 @@ func (t *tokenCommand) Run(ctx context.Context, c console) error {
 	if err != nil {
 		return err
 	}
-	token, err := l.token(ctx)
+	token, err := l.Token(ctx)
 	if err != nil {
 		return err
 	}

@@ -71,7 +71,7 @@ func TestStoppingTheServerCutsNoAnswer(t *testing.T) {
 	whole(t)
 	const n = 200
 	p := sys.tenants[0]
-	token, err := p.backend.token(t.Context())
+	token, err := p.backend.Token(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

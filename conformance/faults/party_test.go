@@ -3,20 +3,18 @@ package faults
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
-	"github.com/go-jose/go-jose/v4/jwt"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/cordon-fhir/cordon/smart/backend"
 )
 
 // A party is a tenant and two of its clients.
@@ -53,71 +51,17 @@ var web = &http.Client{
 // A client is a registered client of a tenant, who earns tokens when needed.
 type client struct {
 	*party
-	id, scope string
-	key       *jose.JSONWebKey
-
-	mu     sync.Mutex
-	bearer string
-	until  time.Time
+	backend.Service
 }
 
 func (c *client) register(p *party, id, scope, keyFile string) error {
-	c.party, c.id, c.scope, c.key = p, id, scope, new(jose.JSONWebKey)
 	text, err := os.ReadFile(keyFile)
 	if err != nil {
 		return err
 	}
-	return json.Unmarshal(text, c.key)
-}
-
-// token returns an access token, earned with a signed assertion.
-// https://hl7.org/fhir/smart-app-launch/client-confidential-asymmetric.html
-func (c *client) token(ctx context.Context) (string, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if time.Until(c.until) > time.Minute {
-		return c.bearer, nil
-	}
-	endpoint := "http://" + c.sys.listen + "/auth/" + c.slug + "/token"
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.SignatureAlgorithm(c.key.Algorithm), Key: c.key},
-		(&jose.SignerOptions{}).WithType("JWT"))
-	if err != nil {
-		return "", err
-	}
-	now := time.Now()
-	assertion, err := jwt.Signed(signer).Claims(map[string]any{
-		"iss": c.id, "sub": c.id, "aud": endpoint, "jti": rand.Text(), "iat": now.Unix(), "exp": now.Add(2 * time.Minute).Unix(),
-	}).Serialize()
-	if err != nil {
-		return "", err
-	}
-	form := url.Values{
-		"grant_type": {"client_credentials"}, "scope": {c.scope}, "client_assertion": {assertion},
-		"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"},
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
-	if err != nil {
-		return "", err
-	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	resp, err := web.Do(req)
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return "", err
-	}
-	var answer struct {
-		Token   string `json:"access_token"`
-		Expires int    `json:"expires_in"`
-	}
-	if err := json.Unmarshal(text, &answer); err != nil || answer.Token == "" {
-		return "", fmt.Errorf("earning a token for %s of %s: %s %s", c.id, c.slug, resp.Status, text)
-	}
-	c.bearer, c.until = answer.Token, now.Add(time.Duration(answer.Expires)*time.Second)
-	return c.bearer, nil
+	c.party, c.TokenURL = p, "http://"+p.sys.listen+"/auth/"+p.slug+"/token"
+	c.Client, c.Scope, c.Key, c.HTTP = id, scope, new(jose.JSONWebKey), web
+	return json.Unmarshal(text, c.Key)
 }
 
 // A reply is an answer that arrived as a whole.
@@ -130,7 +74,7 @@ type reply struct {
 // do sends a request below the tenant's base. path "" is the base; one that
 // begins with http is taken as it is. headers are names and values.
 func (c *client) do(ctx context.Context, method, path, body string, headers ...string) (*reply, error) {
-	token, err := c.token(ctx)
+	token, err := c.Token(ctx)
 	if err != nil {
 		return nil, err
 	}
