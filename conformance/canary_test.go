@@ -17,7 +17,9 @@ var places = []string{
 	"contained", "narrative", "extension", "id", "tag", "other",
 }
 
-// newCanary returns 16 letters and digits, of both cases.
+// newCanary returns 16 letters and digits, of both cases. One digit is always
+// there: what is of letters alone could be the name of a parameter, which an
+// answer may say.
 func newCanary() string {
 	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 	var b [16]byte
@@ -25,7 +27,7 @@ func newCanary() string {
 	for i := range b {
 		b[i] = letters[int(b[i])%len(letters)]
 	}
-	return "Q" + string(b[1:15]) + "z"
+	return "Q7" + string(b[2:15]) + "z"
 }
 
 // disguises returns the forms in which a canary could come to light.

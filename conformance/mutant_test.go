@@ -124,11 +124,8 @@ var programFaults = []mutant{
 	{"", "requests of nobody are not audited", []edit{
 		{"store/audit.go", "\tif g == nil || g.Tenant() == nil {\n", "\tif g == nil || g.Tenant() == nil {\n\t\treturn nil\n"},
 	}, "TestStranger/INT-03", ""},
-	{"", "definitions are remembered without their tenant", []edit{
-		{"store/definitions.go", "\tr := rs.tenants[id]\n", "\tid = tenant.ID{}\n\tr := rs.tenants[id]\n"},
-	}, "TestDefinitions/T102", ""},
-	{"", "search parameters are remembered without their tenant", []edit{
-		{"store/custom.go", "\tx := c.tenants[id]\n", "\tid = tenant.ID{}\n\tx := c.tenants[id]\n"},
+	{"", "definitions and search parameters are remembered without their tenant", []edit{
+		{"store/bytenant.go", "\tx := b.kept[id]\n", "\tid = tenant.ID{}\n\tx := b.kept[id]\n"},
 	}, "TestDefinitions/T102", ""},
 	{"", "a permit for rules opens a client's transaction", []edit{
 		{"store/internal/gate/tx.go", "p.ForRules() != t.rules || ", ""},
