@@ -1,8 +1,11 @@
 package rest
 
 import (
+	"cmp"
 	"context"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,12 +22,12 @@ import (
 var documentOperations = []operation{
 	{
 		name: "document", url: definition("Composition-document"), level: onType | onInstance, on: []fhir.Type{"Composition"},
-		in:    []parameter{{name: "id", typ: "uri", max: 1}, {name: "persist", typ: "boolean", max: 1}},
+		in:    []parameter{{name: "id", typ: "uri", max: 1}, {name: "persist", typ: "boolean", max: 1}, {name: "graph", typ: "uri", max: 1}},
 		parse: parseDocument, look: document, change: persistDocument,
 	},
 }
 
-// maxDocument bounds what a Composition refers to.
+// maxDocument bounds what a document holds beside its Composition.
 const maxDocument = 1000
 
 // parseDocument finds out which Composition is meant.
@@ -33,6 +36,8 @@ func parseDocument(req *request) error {
 		return fhir.Errorf(fhir.NotSupported, "with persist this operation is called by POST").WithStatus(http.StatusMethodNotAllowed)
 	}
 	switch id := req.in.text("id"); {
+	case req.in.has("graph"):
+		return fhir.Errorf(fhir.NotSupported, "parameter graph is not supported: a document holds all that its Composition leads to")
 	case id == "" && req.ref.ID == "":
 		return fhir.Errorf(fhir.Required, "parameter id is missing").WithStatus(http.StatusBadRequest)
 	case id != "" && req.ref.ID != "":
@@ -98,33 +103,74 @@ func makeDocument(ctx context.Context, v *store.View, req *request) ([]byte, err
 	return b.bytes(), nil
 }
 
-// documentParts returns what the Composition refers to, in the order in which
-// it does.
+// documentParts returns what the Composition refers to, in the order in which it
+// does, and behind that what those refer to, and so on. What the Composition
+// itself names is there, or there is no document; what is further away comes along
+// where it is there and may be seen, and names no patient but those of the
+// Composition.
 func documentParts(ctx context.Context, v *store.View, req *request, composition fhir.Resource) ([]fhir.Resource, error) {
-	refs, versions, err := referred(composition.Body, req.base)
+	next, versions, err := referred(composition.Body, req.base)
 	if err != nil {
 		return nil, err
+	}
+	var parts []fhir.Resource
+	ofPatients, seen := next, map[fhir.Ref]bool{composition.Ref: true}
+	for near := true; len(next) > 0; near = false {
+		next = slices.DeleteFunc(next, func(ref fhir.Ref) bool { return seen[ref] || !near && ref.Type == "Patient" })
+		found, err := readVersions(ctx, v, next, versions)
+		if err != nil {
+			return nil, err
+		}
+		var further []fhir.Ref
+		for _, ref := range next {
+			seen[ref] = true
+			r, ok := found[ref]
+			if !ok && near {
+				return nil, fhir.Errorf(fhir.NotFound, "what the Composition refers to is not known")
+			}
+			if !ok {
+				continue
+			}
+			refs, of, err := referred(r.Body, req.base)
+			if err != nil {
+				return nil, err
+			}
+			if !near && slices.ContainsFunc(refs, func(ref fhir.Ref) bool { return ref.Type == "Patient" && !slices.Contains(ofPatients, ref) }) {
+				continue
+			}
+			if parts = append(parts, r); len(parts) > maxDocument {
+				return nil, tooMuchForADocument()
+			}
+			further = append(further, refs...)
+			maps.Copy(versions, of)
+		}
+		slices.SortStableFunc(further, func(a, b fhir.Ref) int { return cmp.Compare(a.String(), b.String()) })
+		next = slices.Compact(further)
+	}
+	return parts, nil
+}
+
+// readVersions reads the resources, each in the version that is meant.
+func readVersions(ctx context.Context, v *store.View, refs []fhir.Ref, versions map[fhir.Ref]int64) (map[fhir.Ref]fhir.Resource, error) {
+	if len(refs) > maxDocument {
+		return nil, tooMuchForADocument()
 	}
 	found, err := v.ReadAll(ctx, refs...)
 	if err != nil {
 		return nil, err
 	}
-	var parts []fhir.Resource
-	for _, ref := range refs {
-		r, ok := found[ref]
-		if version := versions[ref]; ok && version != 0 && version != r.Version {
-			if r, err = v.Vread(ctx, ref, version); err != nil {
+	for ref, r := range found {
+		if version := versions[ref]; version != 0 && version != r.Version {
+			if found[ref], err = v.Vread(ctx, ref, version); err != nil {
 				return nil, err
 			}
 		}
-		if !ok {
-			return nil, fhir.Errorf(fhir.NotFound, "what the Composition refers to is not known")
-		}
-		if ref != composition.Ref {
-			parts = append(parts, r)
-		}
 	}
-	return parts, nil
+	return found, nil
+}
+
+func tooMuchForADocument() error {
+	return fhir.Errorf(fhir.TooCostly, "the document would hold more than %d resources", maxDocument)
 }
 
 // referred returns the resources of this tenant that a resource refers to by a
@@ -151,7 +197,7 @@ func referred(body []byte, base string) (refs []fhir.Ref, versions map[fhir.Ref]
 	}}
 	w.rewrite(body)
 	if len(refs) > maxDocument {
-		return nil, nil, fhir.Errorf(fhir.TooCostly, "the resource refers to more than %d others", maxDocument)
+		return nil, nil, tooMuchForADocument()
 	}
 	return refs, versions, nil
 }
