@@ -22,8 +22,11 @@ func remove(ctx context.Context, tx *store.Tx, req *request) (*response, error) 
 	if !deleted && r.Version == 0 {
 		return nil, fhir.Errorf(fhir.NotFound, "there is no such resource")
 	}
-	if req.prefer.returns == "OperationOutcome" {
-		return &response{status: http.StatusOK, version: r, body: information("deleted"), applied: req.prefer.returns}, nil
+	switch req.prefer.returns {
+	case "OperationOutcome":
+		return &response{status: http.StatusOK, version: r, body: information("deleted"), applied: "OperationOutcome"}, nil
+	case "minimal":
+		return &response{status: http.StatusNoContent, version: r, applied: "minimal"}, nil
 	}
-	return &response{status: http.StatusNoContent, version: r}, nil
+	return &response{status: http.StatusNoContent, version: r}, nil // nothing is left that could be represented
 }

@@ -17,7 +17,7 @@ import (
 // https://hl7.org/fhir/R4/resource-operation-meta-add.html
 // https://hl7.org/fhir/R4/resource-operation-meta-delete.html
 var metaOperations = []operation{
-	{name: "meta", url: definition("Resource-meta"), level: onType | onInstance | onVersion, look: meta},
+	{name: "meta", url: definition("Resource-meta"), level: onSystem | onType | onInstance | onVersion, look: meta},
 	{name: "meta-add", url: definition("Resource-meta-add"), level: onInstance, affectsState: true, in: takesMeta, change: metaAdd},
 	{name: "meta-delete", url: definition("Resource-meta-delete"), level: onInstance, affectsState: true, in: takesMeta, change: metaDelete},
 }
@@ -28,10 +28,10 @@ var takesMeta = []parameter{{name: "meta", typ: "Meta", min: 1, max: 1}}
 func definition(id string) string { return "http://hl7.org/fhir/OperationDefinition/" + id }
 
 // meta answers with the meta of a resource, of one of its versions, or with what
-// the resources of a type have.
+// the resources of a type, or of all types, have.
 func meta(ctx context.Context, v *store.View, req *request) (*response, error) {
 	if req.ref.ID == "" {
-		return metaOfType(ctx, v, req)
+		return metaOfMany(ctx, v, req)
 	}
 	var r fhir.Resource
 	var err error
@@ -46,21 +46,33 @@ func meta(ctx context.Context, v *store.View, req *request) (*response, error) {
 	return returnMeta(r), nil
 }
 
-// metaOfType answers with the profiles, tags and labels that some resource of
-// the type has. It reads all that the caller may see, within the bound of Sift.
-func metaOfType(ctx context.Context, v *store.View, req *request) (*response, error) {
-	all := []byte(`{}`)
-	_, err := v.Sift(ctx, &search.Query{Type: req.ref.Type, Where: search.And{}, Total: search.TotalNone}, func(r fhir.Resource) (keep, more bool) {
-		one := member(r.Body, "meta")
-		for _, name := range metaLists {
-			if given := list(member(one, name)); len(given) > 0 {
-				all = withList(all, name, union(list(member(all, name)), given))
-			}
+// maxLabelled bounds the resources whose labels are read for a summary.
+const maxLabelled = 10_000
+
+// metaOfMany answers with the profiles, tags and labels that some resource of
+// the type has, or of any type. It reads those that have some and that the
+// caller may see, so nobody learns of a label from what is hidden.
+func metaOfMany(ctx context.Context, v *store.View, req *request) (*response, error) {
+	all, read := []byte(`{}`), 0
+	for _, name := range metaLists {
+		q, err := search.Parse(req.ref.Type, []search.Param{{Name: "_" + name + ":missing", Value: "false"}}, req.strict())
+		if err != nil {
+			return nil, err
 		}
-		return false, true
-	})
-	if err != nil {
-		return nil, err
+		q.Total = search.TotalNone
+		var has [][]byte
+		_, err = v.Sift(ctx, q, func(r fhir.Resource) (keep, more bool) {
+			has = union(has, list(member(member(r.Body, "meta"), name)))
+			read++
+			return false, read <= maxLabelled
+		})
+		if err != nil {
+			return nil, err
+		}
+		if read > maxLabelled {
+			return nil, fhir.Errorf(fhir.TooCostly, "more than %d resources have profiles, tags or labels: ask for one type", maxLabelled)
+		}
+		all = withList(all, name, has)
 	}
 	var out results
 	if len(all) > len(`{}`) {

@@ -75,12 +75,17 @@ func TestMetaIsShownAndChanged(t *testing.T) {
 			}
 			c.must(200, "POST", path+"/$meta-add", tag("security", "R"))
 
-			labels := func(c *client) string { return c.must(200, "GET", "/Patient/$meta", "").Body.String() }
-			if got := labels(c); !strings.Contains(got, `"security":[{"system":"s","code":"R"}]`) || strings.Contains(got, "versionId") {
-				t.Errorf("of the type: %s", got)
+			for _, of := range []string{"/Patient/$meta", "/$meta"} {
+				labels := func(c *client) string { return c.must(200, "GET", of, "").Body.String() }
+				if got := labels(c); !strings.Contains(got, `"security":[{"system":"s","code":"R"}]`) || strings.Contains(got, "versionId") {
+					t.Errorf("%s: %s", of, got)
+				}
+				if got := labels(a.client(t, slug, "patient/*.rs", inContext(fresh()))); got != `{"resourceType":"Parameters"}` {
+					t.Errorf("%s, to a stranger: %s", of, got)
+				}
 			}
-			if got := labels(a.client(t, slug, "patient/*.rs", inContext(fresh()))); got != `{"resourceType":"Parameters"}` {
-				t.Errorf("of the type, to a stranger: %s", got)
+			if got := a.client(t, slug, "system/Observation.rs").must(200, "GET", "/$meta", "").Body.String(); strings.Contains(got, `"R"`) {
+				t.Errorf("of the system, without the right to see patients: %s", got)
 			}
 			clinician := a.client(t, slug, "user/*.cruds", ofUser("Practitioner/1"))
 			clinician.must(200, "POST", path+"/$meta-add", tag("tag", "mine"))
