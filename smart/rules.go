@@ -9,7 +9,7 @@ import (
 
 // RuleTypes are the types whose resources decide, in the tenant that stores
 // them, how others are validated, coded and searched.
-var RuleTypes = []fhir.Type{"CodeSystem", "ConceptMap", "NamingSystem", "SearchParameter", "StructureDefinition", "ValueSet"}
+var RuleTypes = []fhir.Type{"CodeSystem", "ConceptMap", "NamingSystem", "Questionnaire", "SearchParameter", "StructureDefinition", "ValueSet"}
 
 // applying is what a rule's Permit allows: to work by the resources, not to
 // show them. It is no interaction that a client can ask for.

@@ -15,7 +15,7 @@ import (
 // terminology, search and the CapabilityStatement read.
 var Types = []fhir.Type{
 	"CapabilityStatement", "CodeSystem", "CompartmentDefinition", "ConceptMap", "ImplementationGuide", "NamingSystem",
-	"OperationDefinition", "SearchParameter", "StructureDefinition", "ValueSet",
+	"OperationDefinition", "Questionnaire", "SearchParameter", "StructureDefinition", "ValueSet",
 }
 
 // A Definition is one conformance or terminology resource. It is immutable.

@@ -390,7 +390,8 @@ func (x *isType) eval(r *run, focus []Node) ([]Node, error) {
 }
 
 // asType is x as T and x.as(T). Invariants of R4 such as dom-3 take it for
-// ofType(), which N1 does not allow.
+// ofType(), which N1 does not allow, and others name the type of FHIRPath that
+// a primitive stands for.
 type asType struct {
 	pos
 	on   expr
@@ -399,7 +400,11 @@ type asType struct {
 
 func (x *asType) eval(r *run, focus []Node) ([]Node, error) {
 	if !r.ctx.Strict {
-		return (&ofType{x.on, x.want}).eval(r, focus)
+		in, err := x.on.eval(r, focus)
+		if err != nil {
+			return nil, err
+		}
+		return filter(in, x.want.loosely), r.step(len(in))
 	}
 	n, ok, err := x.operand(r, x.on, focus)
 	if err != nil || !ok || !x.want.exactly(n) {

@@ -116,6 +116,15 @@ func (t typeName) exactly(n Node) bool {
 	return t.is(n)
 }
 
+// loosely is exactly, or whether n is a primitive whose value is of the type t
+// of FHIRPath.
+func (t typeName) loosely(n Node) bool {
+	if t.exactly(n) {
+		return true
+	}
+	return t.space == "System" && n.primitive() != 0 && strings.EqualFold(n.elem.Type(), t.name)
+}
+
 // superType returns the type that a type of FHIR is derived from.
 // https://hl7.org/fhir/R4/types.html
 func superType(name string) string {

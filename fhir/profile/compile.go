@@ -115,8 +115,9 @@ func (c *compiler) structure(canonical string) (*structure, error) {
 	return s, c.spend(bytes / bytesRead)
 }
 
-// profile makes the profile with the canonical.
-func (c *compiler) profile(canonical string) (*profile, error) {
+// profile makes the profile with the canonical, or what it says of the element
+// part.
+func (c *compiler) profile(canonical, part string) (*profile, error) {
 	s, err := c.structure(canonical)
 	switch {
 	case err != nil:
@@ -134,11 +135,11 @@ func (c *compiler) profile(canonical string) (*profile, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.compile(s, root)
+	return c.compile(s, root, part)
 }
 
 // compile makes the profile of s from the tree of its elements.
-func (c *compiler) compile(s *structure, root *element) (*profile, error) {
+func (c *compiler) compile(s *structure, root *element, part string) (*profile, error) {
 	p := &profile{url: s.url, typ: s.typ, contexts: s.contexts, modifier: s.typ == "Extension" && root.modifier}
 	for i := range p.contexts {
 		if p.contexts[i].kind == "fhirpath" {
@@ -150,6 +151,12 @@ func (c *compiler) compile(s *structure, root *element) (*profile, error) {
 	}
 	c.byID, c.from = map[string]*node{}, map[string][]*node{}
 	top := c.node(nil, root, r4.TypeOf(s.typ), nil)
+	if part != "" {
+		if top = c.byID[part]; top == nil {
+			return nil, fhir.Errorf(fhir.Value, "an element of a profile is named that it does not have")
+		}
+		p.typ = "BackboneElement"
+	}
 	top.min, top.max = 0, unbounded // of the resource itself nothing is asked
 	if c.keep(); top.kept {
 		p.root = top

@@ -164,7 +164,7 @@ func readElement(v *fastjson.Value) (*element, error) {
 		e.max = n
 	}
 	for _, t := range v.GetArray("type") {
-		e.types = append(e.types, typeRef{typeCode(t), texts(t.GetArray("profile")), texts(t.GetArray("targetProfile")),
+		e.types = append(e.types, typeRef{typeCode(t), profilesOf(t), texts(t.GetArray("targetProfile")),
 			texts(t.GetArray("aggregation")), text(t, "versioning")})
 	}
 	if s := v.Get("slicing"); s != nil {
@@ -191,9 +191,25 @@ func readElement(v *fastjson.Value) (*element, error) {
 }
 
 const (
-	maxValueSet = "http://hl7.org/fhir/StructureDefinition/elementdefinition-maxValueSet"
-	fhirType    = "http://hl7.org/fhir/StructureDefinition/structuredefinition-fhir-type"
+	maxValueSet    = "http://hl7.org/fhir/StructureDefinition/elementdefinition-maxValueSet"
+	profileElement = "http://hl7.org/fhir/StructureDefinition/elementdefinition-profile-element"
+	fhirType       = "http://hl7.org/fhir/StructureDefinition/structuredefinition-fhir-type"
 )
+
+// profilesOf returns the canonicals of the profiles of a type, with # and the id
+// of an element where one of these is meant.
+// https://hl7.org/fhir/R4/extension-elementdefinition-profile-element.html
+func profilesOf(t *fastjson.Value) []string {
+	list := texts(t.GetArray("profile"))
+	for i, beside := range t.GetArray("_profile") {
+		for _, x := range beside.GetArray("extension") {
+			if i < len(list) && text(x, "url") == profileElement {
+				list[i] += "#" + text(x, "valueString")
+			}
+		}
+	}
+	return list
+}
 
 // readValues reads the members of v that are choices.
 func (e *element) readValues(v *fastjson.Value) {

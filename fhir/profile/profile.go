@@ -8,6 +8,7 @@ package profile
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/canonical"
@@ -89,8 +90,9 @@ func Error(issues []fhir.Issue) error {
 	return nil
 }
 
-// A profileKey is the canonical of a profile that was compiled for a Set.
-type profileKey string
+// A profileKey is the canonical of a profile that was compiled for a Set, and
+// the element of it that is meant, if it is one.
+type profileKey struct{ canonical, part string }
 
 // errUnknown says that there is no such StructureDefinition.
 var errUnknown = errors.New("profile: not known")
@@ -106,19 +108,21 @@ func (v *Validator) structure(canonical string) (*structure, int, error) {
 	return s, len(json), err
 }
 
-// profile returns the profile with the canonical, compiled. It fails with
+// profile returns the profile with the canonical, compiled: "url#id" is what a
+// profile says of one element. It fails with
 // errUnknown, or with a *fhir.Error that says why it cannot be used. Who is the
 // first to need it has the work of it.
 func (r *run) profile(canonical string) (*profile, error) {
 	if !r.steps(4) {
 		return nil, errUnknown
 	}
-	d, ok := r.v.set.Find("StructureDefinition", canonical)
+	url, part, _ := strings.Cut(canonical, "#")
+	d, ok := r.v.set.Find("StructureDefinition", url)
 	if !ok {
 		return nil, errUnknown
 	}
 	c := compiler{find: r.v.structure}
-	made, err := r.v.set.Memo(profileKey(d.Canonical()), func() (any, error) { return c.profile(canonical) })
+	made, err := r.v.set.Memo(profileKey{d.Canonical(), part}, func() (any, error) { return c.profile(url, part) })
 	r.steps(c.spent / 4) // they are smaller
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package profile
 import (
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/path"
@@ -24,13 +25,22 @@ func (r *run) resource(n path.Node) {
 		for _, c := range n.JSON().GetArray("meta", "profile") {
 			r.named(string(c.GetStringBytes()), n, false)
 		}
+		switch t.Path {
+		case "Questionnaire":
+			r.whens(n)
+		case "QuestionnaireResponse":
+			r.response(n)
+		}
 	}
 }
 
 // named holds n against the profile with the canonical. must says that not to
 // know the profile is an error.
 func (r *run) named(canonical string, n path.Node, must bool) {
-	p, err := r.profile(canonical)
+	p, err := (*profile)(nil), errUnknown
+	if !strings.Contains(canonical, "#") { // what is said of one element is no profile of a resource
+		p, err = r.profile(canonical)
+	}
 	var unusable *fhir.Error
 	switch {
 	case errors.Is(err, errUnknown) && must:

@@ -110,6 +110,8 @@ func TestValidationOnWriteIsASetting(t *testing.T) {
 	c.must(201, "POST", "/StructureDefinition", `{"resourceType":"StructureDefinition","url":"`+url+`","name":"Named","status":"active","kind":"resource",
 		"abstract":false,"type":"Patient","baseDefinition":"http://hl7.org/fhir/StructureDefinition/Patient","derivation":"constraint",
 		"differential":{"element":[{"id":"Patient.name","path":"Patient.name","min":1}]}}`)
+	c.must(201, "POST", "/Questionnaire", `{"resourceType":"Questionnaire","url":"http://example.org/asking","status":"active","item":[{"linkId":"a","type":"string","required":true}]}`)
+	const unanswered = `{"resourceType":"QuestionnaireResponse","status":"completed","questionnaire":"http://example.org/asking"}`
 	const nameless = `{"resourceType":"Patient","active":true}`
 	const broken = `{"resourceType":"Patient","contact":[{"gender":"male"}]}`
 	const claims = `{"resourceType":"Patient","meta":{"profile":["` + url + `"]},"active":true}`
@@ -130,6 +132,10 @@ func TestValidationOnWriteIsASetting(t *testing.T) {
 				t.Errorf("%+v: %s: got %d %s, want %d", tt.setting, body, w.Code, w.Body, want)
 			}
 		}
+		// A response claims its Questionnaire as a resource does its profile.
+		if w := c.do("POST", "/QuestionnaireResponse", unanswered); w.Code != tt.claims {
+			t.Errorf("%+v: %s: got %d %s, want %d", tt.setting, unanswered, w.Code, w.Body, tt.claims)
+		}
 	}
 	set(tenant.Validation{Level: tenant.Required, Profiles: []string{url}})
 	w := c.must(422, "POST", "/Patient", claims)
@@ -138,5 +144,7 @@ func TestValidationOnWriteIsASetting(t *testing.T) {
 	}
 	c.must(201, "POST", "/Patient", patient("", "x"))
 	c.must(201, "POST", "/Basic", `{"resourceType":"Basic","code":{"text":"x"}}`)
-	a.client(t, storetest.S1, all).must(201, "POST", "/Patient", claims)
+	other := a.client(t, storetest.S1, all)
+	other.must(201, "POST", "/Patient", claims)
+	other.must(201, "POST", "/QuestionnaireResponse", unanswered)
 }
