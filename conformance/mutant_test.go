@@ -124,8 +124,11 @@ var programFaults = []mutant{
 	{"", "requests of nobody are not audited", []edit{
 		{"store/audit.go", "\tif g == nil || g.Tenant() == nil {\n", "\tif g == nil || g.Tenant() == nil {\n\t\treturn nil\n"},
 	}, "TestStranger/INT-03", ""},
-	{"", "definitions and search parameters are remembered without their tenant", []edit{
-		{"store/bytenant.go", "\tx := b.kept[id]\n", "\tid = tenant.ID{}\n\tx := b.kept[id]\n"},
+	{"", "definitions are remembered without their tenant", []edit{
+		{"store/definitions.go", "\tr := db.rules.of(t.ID)\n", "\tr := db.rules.of(tenant.ID{})\n"},
+	}, "TestDefinitions/T102", ""},
+	{"", "search parameters are remembered without their tenant", []edit{
+		{"store/custom.go", "\tx := db.customs.of(g.Tenant().ID)\n", "\tx := db.customs.of(tenant.ID{})\n"},
 	}, "TestDefinitions/T102", ""},
 	{"", "a permit for rules opens a client's transaction", []edit{
 		{"store/internal/gate/tx.go", "p.ForRules() != t.rules || ", ""},
