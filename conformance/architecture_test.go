@@ -95,6 +95,7 @@ var homes = map[string][]string{
 	"github.com/jackc/pgx":            {"store", "store/internal/gate", "store/storetest", "cmd/cordonbench"},
 	"github.com/minio/minio-go":       {"store/internal/blob"},
 	"github.com/coreos/go-oidc":       {"smart"},
+	"github.com/cedar-policy":         {"smart"},
 	"github.com/labstack/echo":        {"fhir/rest", "smart/launch", "control", "cmd/..."},
 	"github.com/google/fhir":          {"cmd/cordonbench"}, // never in the server
 	"github.com/golang-migrate":       {"migrations"},

@@ -27,6 +27,9 @@ type clientBody struct {
 	Patient  string          `json:"patient,omitempty"`
 	Purpose  string          `json:"purpose,omitempty"`
 	Disabled bool            `json:"disabled,omitempty"`
+	// Encounter and Person are for the access policy to decide by.
+	Encounter string       `json:"encounter,omitempty"`
+	Person    smart.Person `json:"person,omitzero"`
 }
 
 func (a *api) listClients(ctx context.Context, c call) (answer, error) {
@@ -40,7 +43,7 @@ func (a *api) listClients(ctx context.Context, c call) (answer, error) {
 	}
 	list := make([]clientBody, 0, len(clients))
 	for _, cl := range clients {
-		list = append(list, clientBody{cl.ID, cl.Name, cl.JWKS, cl.Scopes, cl.User, cl.Patient, cl.Purpose, cl.Disabled})
+		list = append(list, clientBody{cl.ID, cl.Name, cl.JWKS, cl.Scopes, cl.User, cl.Patient, cl.Purpose, cl.Disabled, cl.Encounter, cl.Person})
 	}
 	return answer{http.StatusOK, list, "listed the clients of tenant " + c.slug}, nil
 }
@@ -75,6 +78,7 @@ func (b clientBody) client() smart.Client {
 	return smart.Client{
 		ID: b.ID, Name: b.Name, JWKS: b.JWKS, Scopes: b.Scopes,
 		User: b.User, Patient: b.Patient, Purpose: b.Purpose, Disabled: b.Disabled,
+		Encounter: b.Encounter, Person: b.Person,
 	}
 }
 
@@ -111,6 +115,12 @@ func (b clientBody) check() error {
 	}
 	if b.Patient != "" && !fhir.ValidID(b.Patient) {
 		return fhir.Errorf(fhir.Invalid, "patient has to be the id of a Patient")
+	}
+	if b.Encounter != "" && !fhir.ValidID(b.Encounter) {
+		return fhir.Errorf(fhir.Invalid, "encounter has to be the id of an Encounter")
+	}
+	if err := b.Person.Check(); err != nil {
+		return fhir.Errorf(fhir.Invalid, "person: %s", err)
 	}
 	if b.Purpose != "" && !purpose.MatchString(b.Purpose) {
 		return fhir.Errorf(fhir.Invalid, "purpose has to be a code of v3-ActReason")

@@ -62,8 +62,12 @@ type api struct {
 type call struct {
 	slug string // what stands for {slug} in the path; a slug, if the route has one
 	item string // what stands for {package} in the path
-	body []byte
-	file io.Reader // instead of body, where the route takes a file
+	// number is what stands for {number} in the path.
+	number int64
+	// operator is who asks.
+	operator string
+	body     []byte
+	file     io.Reader // instead of body, where the route takes a file
 }
 
 // An answer is what an operator gets.
@@ -95,6 +99,13 @@ var routes = []route{
 	{method: http.MethodGet, path: "/tenants/{slug}/packages", do: (*api).listPackages},
 	{method: http.MethodPost, path: "/tenants/{slug}/packages", do: (*api).installPackage, file: true},
 	{method: http.MethodDelete, path: "/tenants/{slug}/packages/{package}", do: (*api).removePackage},
+	{method: http.MethodGet, path: "/tenants/{slug}/policy", do: (*api).showPolicy},
+	{method: http.MethodGet, path: "/tenants/{slug}/policy/versions/{number}", do: (*api).showPolicyVersion},
+	{method: http.MethodGet, path: "/tenants/{slug}/policy/changes", do: (*api).listPolicyChanges},
+	{method: http.MethodPost, path: "/tenants/{slug}/policy/changes", do: (*api).proposePolicy},
+	{method: http.MethodGet, path: "/tenants/{slug}/policy/changes/{number}", do: (*api).showPolicyChange},
+	{method: http.MethodPost, path: "/tenants/{slug}/policy/changes/{number}/approve", do: (*api).approvePolicy},
+	{method: http.MethodPost, path: "/policy/check", do: (*api).checkPolicy},
 	{method: http.MethodGet, path: "/tenants/{slug}/index", do: (*api).showIndex},
 	{method: http.MethodPost, path: "/tenants/{slug}/reindex", do: (*api).reindex},
 	{method: http.MethodGet, path: "/migrations", do: (*api).migrations},
@@ -140,6 +151,10 @@ func (r route) match(path string) (c call, ok bool) {
 				return call{}, false
 			}
 			c.item = got[i]
+		case want[i] == "{number}":
+			if c.number, ok = number(got[i]); !ok {
+				return call{}, false
+			}
 		case want[i] != got[i]:
 			return call{}, false
 		}

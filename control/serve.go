@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -64,6 +65,7 @@ func (a *api) handle(r *http.Request, entry *audit.Entry) (answer, string, error
 	if err != nil {
 		return answer{}, "", err
 	}
+	c.operator = agent.Client
 	if r.Method == http.MethodGet {
 		ans, err := rt.do(a, ctx, c)
 		return ans, rt.path, err
@@ -77,7 +79,7 @@ func (a *api) handle(r *http.Request, entry *audit.Entry) (answer, string, error
 		return answer{}, rt.path, err
 	}
 	first := *entry
-	first.Status, first.Reason = http.StatusProcessing, "begins: "+rt.method+" "+strings.NewReplacer("{slug}", c.slug, "{package}", c.item).Replace(rt.path)
+	first.Status, first.Reason = http.StatusProcessing, "begins: "+rt.method+" "+strings.NewReplacer("{slug}", c.slug, "{package}", c.item, "{number}", strconv.FormatInt(c.number, 10)).Replace(rt.path)
 	if err := a.record(ctx, first); err != nil {
 		a.Log.ErrorContext(ctx, "audit", "request", entry.Origin.RequestID, "error", err.Error())
 		return answer{}, rt.path, fhir.Errorf(fhir.Transient, "the audit trail cannot be written")
@@ -129,6 +131,7 @@ var status = map[fhir.IssueCode]int{
 	fhir.NotSupported: http.StatusBadRequest,
 	fhir.TooCostly:    http.StatusUnprocessableEntity,
 	fhir.Login:        http.StatusUnauthorized,
+	fhir.Forbidden:    http.StatusForbidden,
 	fhir.NotFound:     http.StatusNotFound,
 	fhir.Conflict:     http.StatusConflict,
 	fhir.TooLong:      http.StatusRequestEntityTooLarge,

@@ -27,6 +27,11 @@ type Client struct {
 	User string
 	// Patient is the id of the patient in its context, "" for none.
 	Patient string
+	// Encounter is the id of the Encounter in its context, "" for none.
+	Encounter string
+	// Person is what a login would tell of the user; of a client that has none,
+	// what is known of it.
+	Person Person
 	// Purpose of use of all it does, a code of v3-ActReason, "" for none.
 	Purpose string
 	// Disabled clients get no tokens, and those that they hold are void.

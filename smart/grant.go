@@ -5,11 +5,14 @@
 package smart
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"fmt"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
@@ -25,6 +28,10 @@ type Grant struct {
 	origin audit.Origin
 	access *access
 	token  *verified // that it was made of; nil for the tenant's own work
+	policy *Policy   // of the tenant, in its present version
+	at     time.Time // of the request
+	// renewed looks the tenant and its policy up again; nil if nobody can.
+	renewed func(context.Context) (*tenant.Tenant, *Policy, error)
 }
 
 // access is what a verified token allows. It is shared by the requests that
@@ -32,30 +39,34 @@ type Grant struct {
 type access struct {
 	scopes    []Scope
 	patient   string   // the id of the patient in context, "" if there is none
+	encounter string   // the same of the Encounter
 	user      fhir.Ref // the fhirUser, zero if there is none
-	principal string
-	indexes   bool // it is that of the tenant's own work on its index
-	takesUp   bool // it is that of the tenant's own work on deferred requests
+	client    string
+	purpose   string
+	person    Person
+	name      string // see Grant.Principal
+	indexes   bool   // it is that of the tenant's own work on its index
+	takesUp   bool   // it is that of the tenant's own work on deferred requests
 	decided   atomic.Pointer[map[question]answer]
+	judged    decisions
 }
 
-// newAccess returns the access of a token. names are of its tenant, client
-// and subject.
-func newAccess(scopes []Scope, patient string, user fhir.Ref, names ...string) *access {
-	rights := make([]string, len(scopes))
-	for i, sc := range scopes {
+// named gives a its name, of all that it can decide by. others are names of its
+// tenant and subject.
+func (a *access) named(others ...string) *access {
+	rights := make([]string, len(a.scopes))
+	for i, sc := range a.scopes {
 		rights[i] = sc.canonical()
 	}
 	slices.Sort(rights)
 	h := sha256.New()
-	for _, part := range slices.Concat(names, []string{user.String(), patient}, rights) {
+	person := fmt.Sprintf("%#v", a.person)
+	for _, part := range slices.Concat(others, []string{a.client, a.user.String(), a.patient, a.encounter, a.purpose, person}, rights) {
 		h.Write(binary.AppendUvarint(nil, uint64(len(part))))
 		h.Write([]byte(part))
 	}
-	return &access{
-		scopes: scopes, patient: patient, user: user,
-		principal: base64.RawURLEncoding.EncodeToString(h.Sum(nil)),
-	}
+	a.name = base64.RawURLEncoding.EncodeToString(h.Sum(nil))
+	return a
 }
 
 // Denied returns a Grant that permits nothing: the name under which a refused
@@ -80,5 +91,5 @@ func (g *Grant) Principal() string {
 	if g.access == nil {
 		return ""
 	}
-	return g.access.principal
+	return g.access.name
 }

@@ -18,8 +18,7 @@ const indexing fhir.Interaction = "index"
 // opens PermitIndex and PermitRules, and no interaction of FHIR. No token makes
 // one: it comes from the tenant's row of the registry alone.
 func IndexJob(t *tenant.Tenant, server string) *Grant {
-	a := newAccess(nil, "", fhir.Ref{}, t.ID.String(), "index job")
-	a.indexes = true
+	a := (&access{indexes: true}).named(t.ID.String(), "index job")
 	return &Grant{
 		tenant: t, access: a,
 		agent:  audit.Agent{Client: "cordon-index"},

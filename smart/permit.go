@@ -20,6 +20,7 @@ type Permit struct {
 // The letters of SMART v2 scopes decide: create needs c, update and patch u,
 // delete d, read, vread and history-instance r, search-type, search-system,
 // history-type and history-system s. No letter lets anyone write an AuditEvent.
+// The policy of the tenant must allow it too.
 //
 // Without a type, which the interactions on the system allow, only a wildcard
 // scope will do. The Permit of a patient/ scope then opens nothing by itself:
@@ -28,7 +29,7 @@ type Permit struct {
 func (g *Grant) Permit(do fhir.Interaction, on fhir.Type) (Permit, error) {
 	where := g.where(do, on)
 	if where == nil {
-		return Permit{}, notInScopes(do, on)
+		return Permit{}, g.refusal(do, on)
 	}
 	return Permit{grant: g, interaction: do, on: on, where: where}, nil
 }
@@ -38,7 +39,12 @@ func (g *Grant) where(do fhir.Interaction, on fhir.Type) search.Expr {
 	if g == nil || g.tenant == nil || g.access == nil {
 		return nil
 	}
-	return g.access.ask(question{letterOf(do), on})
+	q := question{letterOf(do), on}
+	scoped := g.access.ask(q)
+	if scoped == nil {
+		return nil
+	}
+	return g.within(scoped, q)
 }
 
 // Types returns the types on which Permit allows the interaction, in order of
@@ -94,9 +100,13 @@ func (p Permit) Where() search.Expr {
 	return p.where
 }
 
-func notInScopes(do fhir.Interaction, on fhir.Type) error {
+// refusal says why there is no Permit.
+func (g *Grant) refusal(do fhir.Interaction, on fhir.Type) error {
 	if !on.Known() { // then it is none, or the client's own text
 		return fhir.Errorf(fhir.Forbidden, "no scope of the token allows %s", do)
+	}
+	if g != nil && g.access != nil && g.access.ask(question{letterOf(do), on}) != nil {
+		return fhir.Errorf(fhir.Forbidden, "the access policy does not allow %s on %s", do, on)
 	}
 	return fhir.Errorf(fhir.Forbidden, "no scope of the token allows %s on %s", do, on)
 }

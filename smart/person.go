@@ -1,5 +1,13 @@
 package smart
 
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cordon-fhir/cordon/fhir"
+)
+
 // A Person is what the login of a user made known of them. The policy of the
 // tenant decides by it; what is missing is known to be nothing. It is part of
 // the token, so it is as old as the token at most.
@@ -16,4 +24,38 @@ type Person struct {
 	// ShiftStart and ShiftEnd are seconds since 1970; both 0 for no shift.
 	ShiftStart int64 `json:"shiftStart,omitzero"`
 	ShiftEnd   int64 `json:"shiftEnd,omitzero"`
+}
+
+// onShift reports whether the user works at the time.
+func (p Person) onShift(at time.Time) bool {
+	return p.ShiftStart <= at.Unix() && at.Unix() < p.ShiftEnd
+}
+
+// The bounds of a Person.
+const (
+	maxOfPerson = 50
+	maxName     = 64
+)
+
+// Check returns what is wrong with p, for whoever registers it.
+func (p Person) Check() error {
+	for name, list := range map[string][]string{
+		"roles": p.Roles, "organizations": p.Organizations, "facilities": p.Facilities, "departments": p.Departments,
+	} {
+		if len(list) > maxOfPerson {
+			return fmt.Errorf("%s has at most %d entries", name, maxOfPerson)
+		}
+		for _, s := range list {
+			if s == "" || len(s) > maxName || name != "roles" && !fhir.ValidID(s) {
+				return fmt.Errorf("%s holds what cannot be one", name)
+			}
+		}
+	}
+	switch {
+	case p.Location != "" && !fhir.ValidID(p.Location):
+		return errors.New("location has to be the id of a Location")
+	case p.ShiftStart < 0 || p.ShiftEnd < p.ShiftStart:
+		return errors.New("the shift has to end after it begins")
+	}
+	return nil
 }

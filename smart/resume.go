@@ -75,8 +75,7 @@ func (v *Verifier) Resume(ctx context.Context, t *tenant.Tenant, kept []byte, o 
 // answered later: it finds them and hands them out, and sees nothing of what
 // they are about. What they ask is done under a Grant that Resume earns.
 func TakingUp(t *tenant.Tenant, server string) *Grant {
-	a := newAccess(nil, "", fhir.Ref{}, t.ID.String(), "taking up")
-	a.takesUp = true
+	a := (&access{takesUp: true}).named(t.ID.String(), "taking up")
 	return &Grant{
 		tenant: t, access: a,
 		agent:  audit.Agent{Client: "cordon-later"},

@@ -29,6 +29,8 @@ type Token struct {
 	Tenant   string `json:"tenant"` // the slug
 	// Patient is the id of the patient in context.
 	Patient string `json:"patient,omitzero"`
+	// Encounter is the id of the encounter in context.
+	Encounter string `json:"encounter,omitzero"`
 	// User is a relative reference or absolute under the tenant's base.
 	User    string `json:"fhirUser,omitzero"`
 	Purpose string `json:"purpose,omitzero"`
@@ -136,7 +138,8 @@ func (t Token) valid(now time.Time) bool {
 	return now.Before(expires) && !issued.After(soon) && !time.Unix(t.NotYet, 0).After(soon) &&
 		t.Issued > 0 && t.NotYet > 0 && expires.Sub(issued) <= maxTokenLife &&
 		t.Subject != "" && t.Client != "" && t.ID != "" &&
-		(t.Patient == "" || fhir.ValidID(t.Patient)) && (t.Purpose == "" || validPurpose(t.Purpose))
+		(t.Patient == "" || fhir.ValidID(t.Patient)) &&
+		(t.Encounter == "" || fhir.ValidID(t.Encounter)) && (t.Purpose == "" || validPurpose(t.Purpose))
 }
 
 // clockSkew is how far the clocks of our own processes may be apart.

@@ -26,6 +26,9 @@ type Config struct {
 	// Issuer returns the issuer of a tenant's tokens. Required.
 	Issuer func(slug string) string
 
+	// Policies are where the policies of tenants are read. Required for
+	// tenants that have chosen one: without, they are not served.
+	Policies Policies
 	// Clients are looked up for their tokens: who is disabled, removed or
 	// registered anew has no further use of those it holds. Default: a token
 	// is good until it expires.
@@ -44,6 +47,7 @@ type Verifier struct {
 	cfg           Config
 	seen          tokens
 	registrations registrations
+	policies      policies
 }
 
 // NewVerifier returns a Verifier.
@@ -63,6 +67,7 @@ func NewVerifier(cfg Config) (*Verifier, error) {
 	return &Verifier{
 		cfg: cfg, seen: tokens{byTenant: map[string]map[digest]*verified{}},
 		registrations: registrations{known: map[registrant]registration{}},
+		policies:      policies{known: map[tenant.ID]inForce{}},
 	}, nil
 }
 
@@ -116,7 +121,14 @@ func (v *Verifier) grant(ctx context.Context, slug string, tn *tenant.Tenant, to
 	if ok, err := v.registered(ctx, tn, tok); err != nil || !ok {
 		return nil, cmp.Or(err, badToken())
 	}
-	return &Grant{tenant: tn, agent: agent, origin: o, access: tok.access, token: tok}, nil
+	policy, err := v.policies.of(ctx, v.cfg.Policies, tn)
+	if err != nil {
+		return nil, err
+	}
+	return &Grant{
+		tenant: tn, agent: agent, origin: o, access: tok.access, token: tok, policy: policy, at: v.cfg.Now(),
+		renewed: func(ctx context.Context) (*tenant.Tenant, *Policy, error) { return v.renewed(ctx, slug) },
+	}, nil
 }
 
 // recall returns a token that was verified before at the tenant it is for, nil
@@ -233,7 +245,10 @@ func (v *Verifier) admit(claims Token, kid string) (*verified, error) {
 	}
 	return &verified{
 		claims: claims, agent: agent, kid: kid,
-		access: newAccess(scopes, claims.Patient, user, claims.Tenant, claims.Client, claims.Subject),
+		access: (&access{
+			scopes: scopes, patient: claims.Patient, encounter: claims.Encounter, user: user,
+			client: claims.Client, purpose: claims.Purpose, person: claims.Person,
+		}).named(claims.Tenant, claims.Subject),
 	}, nil
 }
 

@@ -51,6 +51,11 @@ func (r *registry) Keys(_ context.Context, id tenant.ID) ([]keys.Wrapped, error)
 	return r.keys[id.Int()], nil
 }
 
+// Policy is what tenants chose that is not their first policy.
+func (r *registry) Policy(context.Context, *tenant.Tenant, int64) (string, error) {
+	return `@id("all") permit (principal, action, resource);`, nil
+}
+
 // world is the tenants north and south, and z9, which is suspended.
 type world struct {
 	*registry
@@ -72,7 +77,7 @@ func newWorld(t testing.TB) *world {
 		keys: map[int32][]keys.Wrapped{}, asked: map[string]int{},
 		rows: map[string]tenant.Row{
 			"north":  {ID: 1, Slug: "north", Mode: "shared", Status: "active", PolicyVersion: 4},
-			"south":  {ID: 2, Slug: "south", Mode: "shared", Status: "active"},
+			"south":  {ID: 2, Slug: "south", Mode: "shared", Status: "active", PolicyVersion: tenant.FirstPolicy},
 			"z-nine": {ID: 3, Slug: "z-nine", Mode: "shared", Status: "suspended"},
 		},
 	}}
@@ -89,7 +94,7 @@ func newWorld(t testing.TB) *world {
 		}
 	}
 	w.verifier, err = smart.NewVerifier(smart.Config{
-		Tenants: w.tenants, Keys: w.ring, Base: base, Issuer: issuer,
+		Tenants: w.tenants, Keys: w.ring, Base: base, Issuer: issuer, Policies: w.registry,
 		Now:     func() time.Time { return w.now },
 		IsAdmin: func(bearer string) bool { return bearer == "an-operator's" },
 		Alert: func(a smart.Alert) {
@@ -343,7 +348,7 @@ func TestARememberedTokenDiesWithItsTimeItsTenantAndItsKey(t *testing.T) {
 		}, fhir.Forbidden},
 		{"deletion", func(t *testing.T, w *world) { delete(w.rows, "north"); w.tenants.Forget("north") }, fhir.Login},
 		{"a new tenant of the same slug", func(t *testing.T, w *world) { // T013
-			w.rows["north"] = tenant.Row{ID: 2, Slug: "north", Mode: "shared", Status: "active"}
+			w.rows["north"] = tenant.Row{ID: 2, Slug: "north", Mode: "shared", Status: "active", PolicyVersion: tenant.FirstPolicy}
 			w.tenants.Forget("north")
 		}, fhir.Login},
 		{"the loss of the keys", func(t *testing.T, w *world) { // T314

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/go-json-experiment/json"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/cordon-fhir/cordon/smart"
@@ -19,7 +20,7 @@ func (r *Registry) Client(ctx context.Context, t *tenant.Tenant, id string) (sma
 	var c smart.Client
 	err := gate.Steadily(func() error {
 		rows, err := r.pool.Query(ctx, `
-			SELECT id, name, jwks, scopes, fhir_user, patient, purpose, disabled, updated
+			SELECT id, name, jwks, scopes, fhir_user, patient, encounter, person, purpose, disabled, updated
 			FROM   registry.client
 			WHERE  tenant_id = $1 AND id = $2`, t.ID.Int(), id)
 		if err != nil {
@@ -40,7 +41,7 @@ func (r *Registry) Client(ctx context.Context, t *tenant.Tenant, id string) (sma
 // Clients returns all clients of the tenant, by id.
 func (r *Registry) Clients(ctx context.Context, t *tenant.Tenant) ([]smart.Client, error) {
 	rows, err := r.pool.Query(ctx, `
-		SELECT id, name, jwks, scopes, fhir_user, patient, purpose, disabled, updated
+		SELECT id, name, jwks, scopes, fhir_user, patient, encounter, person, purpose, disabled, updated
 		FROM   registry.client
 		WHERE  tenant_id = $1
 		ORDER  BY id`, t.ID.Int())
@@ -55,22 +56,31 @@ func (r *Registry) Clients(ctx context.Context, t *tenant.Tenant) ([]smart.Clien
 }
 
 func scanClient(row pgx.CollectableRow) (c smart.Client, err error) {
-	err = row.Scan(&c.ID, &c.Name, &c.JWKS, &c.Scopes, &c.User, &c.Patient, &c.Purpose, &c.Disabled, &c.Updated)
+	var person []byte
+	err = row.Scan(&c.ID, &c.Name, &c.JWKS, &c.Scopes, &c.User, &c.Patient, &c.Encounter, &person, &c.Purpose, &c.Disabled, &c.Updated)
+	if err == nil {
+		err = json.Unmarshal(person, &c.Person)
+	}
 	return c, err
 }
 
 // PutClient registers a client with the tenant, or replaces the one with its
 // id. created tells which.
 func (r *Registry) PutClient(ctx context.Context, t *tenant.Tenant, c smart.Client) (created bool, err error) {
+	person, err := json.Marshal(c.Person)
+	if err != nil {
+		return false, fmt.Errorf("storing a client of %s: %w", t.Slug, err)
+	}
 	// xmax is 0 in a row that was inserted just now.
 	err = r.pool.QueryRow(ctx, `
-		INSERT INTO registry.client (tenant_id, id, name, jwks, scopes, fhir_user, patient, purpose, disabled)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+		INSERT INTO registry.client (tenant_id, id, name, jwks, scopes, fhir_user, patient, encounter, person, purpose, disabled)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::jsonb, $10, $11)
 		ON CONFLICT (tenant_id, id) DO UPDATE
 		SET    name = excluded.name, jwks = excluded.jwks, scopes = excluded.scopes, fhir_user = excluded.fhir_user,
-		       patient = excluded.patient, purpose = excluded.purpose, disabled = excluded.disabled, updated = now()
+		       patient = excluded.patient, encounter = excluded.encounter, person = excluded.person, purpose = excluded.purpose,
+		       disabled = excluded.disabled, updated = now()
 		RETURNING xmax = 0`,
-		t.ID.Int(), c.ID, c.Name, c.JWKS, c.Scopes, c.User, c.Patient, c.Purpose, c.Disabled).Scan(&created)
+		t.ID.Int(), c.ID, c.Name, c.JWKS, c.Scopes, c.User, c.Patient, c.Encounter, string(person), c.Purpose, c.Disabled).Scan(&created)
 	if err != nil {
 		return false, fmt.Errorf("storing a client of %s: %w", t.Slug, err)
 	}

@@ -234,7 +234,7 @@ func (r *recorder) compartment(ctx context.Context, of fhir.Ref, at position) (*
 			return nil, err
 		}
 		for _, c := range rows {
-			res, ok, err := r.member(of, c.row, within[c.ref.Type])
+			res, ok, err := r.member(ctx, of, c.row, within[c.ref.Type])
 			if err != nil {
 				return nil, err
 			}
@@ -328,7 +328,7 @@ func (r *recorder) rows(ctx context.Context, of fhir.Ref, keys []int64, at posit
 
 // member opens a row and reports whether the Grant may see it. within is the
 // condition that the index has answered for it.
-func (r *recorder) member(of fhir.Ref, c row, within search.Expr) (fhir.Resource, bool, error) {
+func (r *recorder) member(ctx context.Context, of fhir.Ref, c row, within search.Expr) (fhir.Resource, bool, error) {
 	p, known := r.permits[c.ref.Type]
 	if !known || within == nil {
 		return fhir.Resource{}, false, nil
@@ -338,7 +338,7 @@ func (r *recorder) member(of fhir.Ref, c row, within search.Expr) (fhir.Resource
 		return fhir.Resource{}, false, err
 	}
 	if !search.Equal(p.Where(), within) {
-		if ok, err := r.covers(p.Where(), res); err != nil || !ok {
+		if ok, err := r.covers(ctx, p, res); err != nil || !ok {
 			return fhir.Resource{}, false, err
 		}
 	}
@@ -399,7 +399,7 @@ func (r *recorder) beside(ctx context.Context) error {
 		if r.bytes += len(res.Body); r.bytes > maxPage+maxIncludedBytes {
 			return tooManyIncluded()
 		}
-		ok, err := r.covers(r.permits[c.ref.Type].Where(), res)
+		ok, err := r.covers(ctx, r.permits[c.ref.Type], res)
 		if err != nil {
 			return err
 		}

@@ -15,8 +15,9 @@ import (
 // that has a column ts holds the ts of its resource, so rows of one resource
 // meet on (ts, rid), the end of their primary keys.
 type compiler struct {
-	v    *View
-	rows gate.Row // names given so far
+	v      *View
+	permit smart.Permit // of what the statement is for
+	rows   gate.Row     // names given so far
 	// followed is a chain whose targets were looked up already.
 	followed *reached
 }
@@ -299,14 +300,13 @@ func compare(col gate.Clause, op search.Op, value any) gate.Clause {
 // chain is a join.
 const maxTargets = 1000
 
-// chain holds where a reference points at a resource for which e.X holds and
-// which the Grant may search.
+// chain holds where a reference points at a resource for which e.X holds; see
+// along.
 func (c *compiler) chain(ctx context.Context, s scope, e search.Chain) (gate.Clause, error) {
-	p, err := c.v.gate.Permit(fhir.SearchType, e.Type)
+	p, inner, err := c.along(e.Type, e.ByPolicy, e.X)
 	if err != nil {
 		return gate.Clause{}, err
 	}
-	inner := and(e.X, p.Where())
 	if e.Canonical {
 		return c.citing(ctx, s, p, e, inner)
 	}
@@ -337,6 +337,17 @@ func (c *compiler) chain(ctx context.Context, s scope, e search.Chain) (gate.Cla
 		gate.SQL(`AND`), cond, gate.SQL(`)`)), nil
 }
 
+// along returns the permit to follow a chain with, and the condition at its end:
+// what the asker may search, or for a policy all there is, of which nothing is
+// shown.
+func (c *compiler) along(to fhir.Type, byPolicy bool, x search.Expr) (smart.Permit, search.Expr, error) {
+	if byPolicy {
+		return c.permit, x, nil
+	}
+	p, err := c.v.gate.Permit(fhir.SearchType, to)
+	return p, and(x, p.Where()), err
+}
+
 // linkKeys returns the keys of the references that the chain goes by.
 func (v *View) linkKeys(e search.Chain) []int64 {
 	keys := make([]int64, len(e.Paths))
@@ -361,12 +372,12 @@ type beginning struct {
 // finds, if they are few: then it needs no plan of its own, which costs more
 // than running it.
 func (c *compiler) beginAt(ctx context.Context, s *scope, e search.Chain) (beginning, error) {
-	p, err := c.v.gate.Permit(fhir.SearchType, e.Type)
+	p, inner, err := c.along(e.Type, e.ByPolicy, e.X)
 	if err != nil {
 		return beginning{}, err
 	}
 	f := &reached{chain: e}
-	if f.targets, f.complete, err = c.v.targets(ctx, p, e.Type, and(e.X, p.Where())); err != nil {
+	if f.targets, f.complete, err = c.v.targets(ctx, p, e.Type, inner); err != nil {
 		return beginning{}, err
 	}
 	if c.followed = f; !f.complete || len(f.targets) > maxPatients {
@@ -378,14 +389,13 @@ func (c *compiler) beginAt(ctx context.Context, s *scope, e search.Chain) (begin
 		oneOf(x.Col("key"), c.v.linkKeys(e)), gate.SQL(`AND`), oneOf(x.Col("target"), f.targets))}, nil
 }
 
-// reverse holds where a resource for which e.X holds, and which the Grant may
-// search, points at this one.
+// reverse holds where a resource for which e.X holds points at this one; see
+// along.
 func (c *compiler) reverse(ctx context.Context, s scope, e search.ReverseChain) (gate.Clause, error) {
-	p, err := c.v.gate.Permit(fhir.SearchType, e.Type)
+	p, inner, err := c.along(e.Type, e.ByPolicy, e.X)
 	if err != nil {
 		return gate.Clause{}, err
 	}
-	inner := and(e.X, p.Where())
 	if e.Canonical {
 		return c.cited(ctx, s, p, e, inner)
 	}

@@ -36,7 +36,7 @@ func openDoor(t testing.TB) *door {
 		t.Fatal(err)
 	}
 	t.Cleanup(db.Close)
-	v, err := smart.NewVerifier(smart.Config{Tenants: f.Tenants, Keys: f.Keyring, Base: base, Issuer: base})
+	v, err := smart.NewVerifier(smart.Config{Tenants: f.Tenants, Keys: f.Keyring, Policies: f.Registry, Base: base, Issuer: base})
 	if err != nil {
 		t.Fatal(err)
 	}

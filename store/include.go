@@ -254,7 +254,7 @@ func (v *View) openable(ctx context.Context, p smart.Permit, t fhir.Type, q gate
 	if err != nil {
 		return nil, fmt.Errorf("including %s: %w", t, err)
 	}
-	var found []fhir.Resource
+	var opened []fhir.Resource
 	bytes := 0
 	for _, r := range list {
 		res, err := v.open(r)
@@ -264,11 +264,15 @@ func (v *View) openable(ctx context.Context, p smart.Permit, t fhir.Type, q gate
 		if bytes += len(res.Body); bytes > maxIncludedBytes {
 			return nil, tooManyIncluded()
 		}
-		ok, err := v.covers(p.Where(), res)
-		if err != nil {
-			return nil, err
-		}
-		if ok {
+		opened = append(opened, res)
+	}
+	covered, err := v.cover(ctx, p, opened...)
+	if err != nil {
+		return nil, err
+	}
+	var found []fhir.Resource
+	for i, res := range opened {
+		if covered[i] {
 			found = append(found, res)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -239,23 +240,27 @@ func (m *Migrator) Bootstrap(ctx context.Context) error {
 	return err
 }
 
-// sharing returns the numbers of the tenants that are served in the place that
-// is shared, or soon will be.
-func (m *Migrator) sharing(ctx context.Context) ([]int32, error) {
-	rows, err := m.registry.QueryContext(ctx, `SELECT id FROM registry.tenant WHERE mode = 'shared' AND status <> 'suspended' ORDER BY id`)
+// sharing returns the tenants that are served in the place that is shared, or
+// soon will be.
+func (m *Migrator) sharing(ctx context.Context) ([]admission, error) {
+	rows, err := m.registry.QueryContext(ctx, `
+		SELECT id, policy_version
+		FROM   registry.tenant
+		WHERE  mode = 'shared' AND status <> 'suspended'
+		ORDER  BY id`)
 	if err != nil {
 		return nil, fmt.Errorf("listing tenants: %w", err)
 	}
 	defer rows.Close()
-	var numbers []int32
+	var list []admission
 	for rows.Next() {
-		var n int32
-		if err := rows.Scan(&n); err != nil {
+		var t admission
+		if err := rows.Scan(&t.number, &t.policy); err != nil {
 			return nil, fmt.Errorf("listing tenants: %w", err)
 		}
-		numbers = append(numbers, n)
+		list = append(list, t)
 	}
-	return numbers, rows.Err()
+	return list, rows.Err()
 }
 
 // makeDatabase makes a database that only the roles may connect to, and in
@@ -339,10 +344,9 @@ func (m *Migrator) site(mode tenant.Mode, id int32) site {
 	return m.shared()
 }
 
-// place brings the tables at s to the newest shape, for the tenants with the
-// numbers, and returns the secret that signs tenant numbers there, which it
+// place brings the tables at s to the newest shape, for the tenants, and returns the secret that signs tenant numbers there, which it
 // makes if there is none.
-func (m *Migrator) place(ctx context.Context, s site, numbers ...int32) (version uint, signer []byte, err error) {
+func (m *Migrator) place(ctx context.Context, s site, tenants ...admission) (version uint, signer []byte, err error) {
 	err = m.on(ctx, s.database, func(conn *sql.Conn) error {
 		version, err = migrations.Up(ctx, conn, migrations.Placement, s.names)
 		if err != nil {
@@ -357,27 +361,56 @@ func (m *Migrator) place(ctx context.Context, s site, numbers ...int32) (version
 		if err := conn.QueryRowContext(ctx, `SELECT secret FROM `+table).Scan(&signer); err != nil {
 			return fmt.Errorf("reading the signer of schema %s: %w", s.names.Schema, err)
 		}
-		return admit(ctx, conn, s, numbers...)
+		return admit(ctx, conn, s, tenants...)
 	})
 	return version, signer, err
 }
 
+// An admission is a tenant, and the version of its access policy under which it
+// is served.
+type admission struct {
+	number int32
+	policy int64
+}
+
+// settings are what the gate signs for the tenants of $1 and versions of $2. The
+// first version goes without saying: servers of releases that knew no policies
+// serve those who have none.
+const settings = `
+	SELECT signed || '.' || encode(sha256(secret || sha256(secret || convert_to(signed, 'UTF8'))), 'hex') AS setting, n AS number
+	FROM   {signer}, unnest($1::int[], $2::bigint[]) AS t (n, v),
+	       LATERAL (SELECT CASE WHEN v > 1 THEN n || '.' || v ELSE n::text END AS signed) s`
+
 // admit lets tenants into the place s: from now on, what the gate signs for
 // them binds a transaction to them. See the function tenant().
-func admit(ctx context.Context, conn *sql.Conn, s site, numbers ...int32) error {
-	_, err := conn.ExecContext(ctx, `
-		INSERT INTO `+s.names.Schema+`.binding (setting, number)
-		SELECT n || '.' || encode(sha256(secret || sha256(secret || convert_to(n::text, 'UTF8'))), 'hex'), n
-		FROM   `+s.names.Schema+`.signer, unnest($1::int[]) AS n
-		ON     CONFLICT DO NOTHING`, numbers)
-	if err != nil {
+func admit(ctx context.Context, conn *sql.Conn, s site, tenants ...admission) error {
+	return bindTenants(ctx, conn, s, `INSERT INTO {binding} (setting, number) `+settings+` ON CONFLICT DO NOTHING`, tenants)
+}
+
+// readmit is admit for tenants whose policy has changed. Those who are kept out
+// stay so.
+func readmit(ctx context.Context, conn *sql.Conn, s site, tenants ...admission) error {
+	return bindTenants(ctx, conn, s, `UPDATE {binding} b SET setting = x.setting FROM (`+settings+`) x WHERE b.number = x.number`, tenants)
+}
+
+func bindTenants(ctx context.Context, conn *sql.Conn, s site, statement string, tenants []admission) error {
+	numbers, versions := make([]int32, len(tenants)), make([]int64, len(tenants))
+	for i, t := range tenants {
+		numbers[i], versions[i] = t.number, t.policy
+	}
+	statement = strings.NewReplacer("{signer}", s.names.Schema+".signer", "{binding}", s.names.Schema+".binding").Replace(statement)
+	if _, err := conn.ExecContext(ctx, statement, numbers, versions); err != nil {
 		return fmt.Errorf("letting tenants into schema %s: %w", s.names.Schema, err)
 	}
 	return nil
 }
 
 // expel undoes admit.
-func expel(ctx context.Context, conn *sql.Conn, s site, numbers ...int32) error {
+func expel(ctx context.Context, conn *sql.Conn, s site, tenants ...admission) error {
+	numbers := make([]int32, len(tenants))
+	for i, t := range tenants {
+		numbers[i] = t.number
+	}
 	_, err := conn.ExecContext(ctx, `DELETE FROM `+s.names.Schema+`.binding WHERE number = ANY($1::int[])`, numbers)
 	if err != nil {
 		return fmt.Errorf("keeping tenants out of schema %s: %w", s.names.Schema, err)
@@ -429,14 +462,14 @@ func (m *Migrator) Migrate(ctx context.Context) error {
 		return fmt.Errorf("recording the state of migration: %w", err)
 	}
 	type row struct {
-		id     int32
+		admission
 		slug   string
 		mode   tenant.Mode
 		status tenant.Status
 	}
 	var todo []row
 	rows, err := m.registry.QueryContext(ctx, `
-		SELECT id, slug, mode, status
+		SELECT id, policy_version, slug, mode, status
 		FROM   registry.tenant
 		WHERE  mode <> 'shared' AND status <> 'provisioning'
 		ORDER  BY id`)
@@ -446,7 +479,7 @@ func (m *Migrator) Migrate(ctx context.Context) error {
 	defer rows.Close()
 	for rows.Next() {
 		var r row
-		if err := rows.Scan(&r.id, &r.slug, &r.mode, &r.status); err != nil {
+		if err := rows.Scan(&r.number, &r.policy, &r.slug, &r.mode, &r.status); err != nil {
 			return fmt.Errorf("listing tenants: %w", err)
 		}
 		todo = append(todo, r)
@@ -456,19 +489,19 @@ func (m *Migrator) Migrate(ctx context.Context) error {
 	}
 	var failed []error
 	for _, r := range todo {
-		if err := m.migrateTenant(ctx, r.id, r.mode, r.status); err != nil {
+		if err := m.migrateTenant(ctx, r.admission, r.mode, r.status); err != nil {
 			failed = append(failed, fmt.Errorf("migrating tenant %s: %w", r.slug, err))
 		}
 	}
 	return errors.Join(failed...)
 }
 
-func (m *Migrator) migrateTenant(ctx context.Context, id int32, mode tenant.Mode, status tenant.Status) error {
-	var served []int32
+func (m *Migrator) migrateTenant(ctx context.Context, t admission, mode tenant.Mode, status tenant.Status) error {
+	var served []admission
 	if status != tenant.Suspended {
-		served = []int32{id}
+		served = []admission{t}
 	}
-	version, _, err := m.place(ctx, m.site(mode, id), served...)
+	version, _, err := m.place(ctx, m.site(mode, t.number), served...)
 	text := ""
 	if err != nil {
 		text = err.Error()
@@ -477,7 +510,7 @@ func (m *Migrator) migrateTenant(ctx context.Context, id int32, mode tenant.Mode
 		UPDATE registry.tenant
 		SET    schema_version = CASE WHEN $3 <> '' AND $2 = 0 THEN schema_version ELSE $2 END,
 		       schema_error = $3, updated = now()
-		WHERE  id = $1`, id, version, text)
+		WHERE  id = $1`, t.number, version, text)
 	if rerr != nil {
 		rerr = fmt.Errorf("recording the state of migration: %w", rerr)
 	}

@@ -106,7 +106,7 @@ func (m *Migrator) provision(ctx context.Context, conn *sql.Conn, slug string) e
 	if err != nil {
 		return err
 	}
-	version, signer, err := m.place(ctx, m.site(t.Mode, t.ID.Int()), t.ID.Int())
+	version, signer, err := m.place(ctx, m.site(t.Mode, t.ID.Int()), admission{t.ID.Int(), t.PolicyVersion})
 	if err != nil {
 		return err
 	}
@@ -200,7 +200,7 @@ func (m *Migrator) Resume(ctx context.Context, slug string) (tenant.Row, error) 
 }
 
 func (m *Migrator) setStatus(ctx context.Context, slug string, to tenant.Status,
-	inPlace func(context.Context, *sql.Conn, site, ...int32) error) (tenant.Row, error) {
+	inPlace func(context.Context, *sql.Conn, site, ...admission) error) (tenant.Row, error) {
 	if _, err := m.registry.ExecContext(ctx, `
 		UPDATE registry.tenant SET status = $2, updated = now()
 		WHERE  slug = $1 AND status <> 'provisioning' AND status <> $2`, slug, string(to)); err != nil {
@@ -214,7 +214,7 @@ func (m *Migrator) setStatus(ctx context.Context, slug string, to tenant.Status,
 		return tenant.Row{}, err
 	}
 	s := m.site(tenant.Mode(row.Mode), row.ID)
-	return row, m.on(ctx, s.database, func(conn *sql.Conn) error { return inPlace(ctx, conn, s, row.ID) })
+	return row, m.on(ctx, s.database, func(conn *sql.Conn) error { return inPlace(ctx, conn, s, admission{row.ID, row.PolicyVersion}) })
 }
 
 // TenantBySlug returns what the registry has of the tenant, without the

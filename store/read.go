@@ -147,8 +147,7 @@ var errTwoStatements = gate.ErrTwoStatements
 // visible returns nil if the permit covers the version, else the error for an
 // unknown resource. For a deletion the version before it decides.
 func (v *View) visible(ctx context.Context, p smart.Permit, r row) error {
-	where := p.Where()
-	if all(where) {
+	if all(p.Where()) {
 		return nil
 	}
 	if r.deleted {
@@ -168,7 +167,7 @@ func (v *View) visible(ctx context.Context, p smart.Permit, r row) error {
 	if err != nil {
 		return err
 	}
-	ok, err := v.covers(where, res)
+	ok, err := v.covers(ctx, p, res)
 	if err != nil {
 		return err
 	}
@@ -182,18 +181,6 @@ func (v *View) visible(ctx context.Context, p smart.Permit, r row) error {
 func all(where search.Expr) bool {
 	and, ok := where.(search.And)
 	return ok && len(and) == 0
-}
-
-// covers reports whether where holds for the opened resource.
-func (v *View) covers(where search.Expr, r fhir.Resource) (ok bool, err error) {
-	if all(where) {
-		return true, nil
-	}
-	err = fhir.Peek(r.Body, func(d *fhir.Document) error {
-		ok, err = search.Match(where, &r, v.schema.Index(d))
-		return err
-	})
-	return ok, err
 }
 
 // open decrypts a version.

@@ -505,7 +505,7 @@ func joins(list search.And) int {
 // that are one key each are joined, so that the planner may begin with any of
 // them; the rest are conditions.
 func (v *View) statement(ctx context.Context, pl plan, resource bool) (from, where gate.Clause, s scope, err error) {
-	c := &compiler{v: v}
+	c := &compiler{v: v, permit: pl.permit}
 	s = scope{on: pl.on, needs: &resource, custom: pl.contested()}
 	where = always
 	list, ok := pl.where.(search.And)

@@ -91,7 +91,7 @@ func (v *View) ReadAll(ctx context.Context, refs ...fhir.Ref) (map[fhir.Ref]fhir
 		if err != nil {
 			return nil, err
 		}
-		ok, err := v.covers(permits[r.ref.Type].Where(), res)
+		ok, err := v.covers(ctx, permits[r.ref.Type], res)
 		if err != nil {
 			return nil, err
 		}

@@ -133,7 +133,7 @@ func (tx *Tx) Create(ctx context.Context, id string, d *fhir.Document) (fhir.Res
 	if err != nil {
 		return fhir.Resource{}, err
 	}
-	return tx.put(p, fhir.Create, ref, d, nil)
+	return tx.put(ctx, p, fhir.Create, ref, d, nil)
 }
 
 // Put stores d as the next version of the resource, or as the first.
@@ -158,7 +158,7 @@ func (tx *Tx) replace(ctx context.Context, do fhir.Interaction, ref fhir.Ref, d 
 	if err := match(old, ifMatch); err != nil {
 		return fhir.Resource{}, false, err
 	}
-	r, err = tx.put(p, do, ref, d, old)
+	r, err = tx.put(ctx, p, do, ref, d, old)
 	return r, old == nil || old.deleted, err
 }
 
@@ -215,7 +215,7 @@ func (tx *Tx) Next(ctx context.Context, do fhir.Interaction, ref fhir.Ref) (int6
 }
 
 // put writes the version after old.
-func (tx *Tx) put(p smart.Permit, do fhir.Interaction, ref fhir.Ref, d *fhir.Document, old *row) (fhir.Resource, error) {
+func (tx *Tx) put(ctx context.Context, p smart.Permit, do fhir.Interaction, ref fhir.Ref, d *fhir.Document, old *row) (fhir.Resource, error) {
 	r := fhir.Resource{Ref: ref, Version: 1, Updated: now()}
 	next := row{rid: tx.rid(ref), ref: ref}
 	if old != nil {
@@ -238,7 +238,11 @@ func (tx *Tx) put(p smart.Permit, do fhir.Interaction, ref fhir.Ref, d *fhir.Doc
 		return fhir.Resource{}, fhir.Errorf(fhir.TooCostly, "the resource has more than %d values that searches look at", search.MaxTerms)
 	}
 	if !all(p.Where()) {
-		ok, err := search.Match(p.Where(), &r, terms)
+		where, err := tx.settled(ctx, p, r)
+		if err != nil {
+			return fhir.Resource{}, err
+		}
+		ok, err := search.Match(where[0], &r, terms)
 		if err != nil {
 			return fhir.Resource{}, err
 		}

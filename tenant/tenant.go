@@ -74,6 +74,9 @@ const (
 	Suspended    Status = "suspended"
 )
 
+// FirstPolicy is the PolicyVersion of a tenant that has chosen no policy.
+const FirstPolicy = 1
+
 // A Tenant is a row of the registry.
 type Tenant struct {
 	ID     ID

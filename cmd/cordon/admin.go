@@ -16,6 +16,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/cordon-fhir/cordon/control"
+	"github.com/cordon-fhir/cordon/smart"
 )
 
 // controlFlags say which control API to speak to, and as whom: that of a
@@ -45,13 +46,27 @@ func (f controlFlags) api() (*controlAPI, error) {
 	return &controlAPI{url: f.ControlURL, operator: f.Operator, key: key}, nil
 }
 
-// control returns the control API of the development server.
-func (s *devServer) control() (*controlAPI, error) {
-	key, err := readKey(s.OperatorKeyFile)
+// reviewer is api for what takes a second person: a development server has one.
+func (f controlFlags) reviewer() (*controlAPI, error) {
+	if f.ControlURL != "" {
+		return f.api()
+	}
+	s, err := f.Dir.server()
 	if err != nil {
 		return nil, err
 	}
-	return &controlAPI{url: s.Control, operator: s.Operator, key: key}, nil
+	return s.as(reviewer, f.Dir.path("reviewer.jwk"))
+}
+
+// control returns the control API of the development server.
+func (s *devServer) control() (*controlAPI, error) { return s.as(s.Operator, s.OperatorKeyFile) }
+
+func (s *devServer) as(operator, keyFile string) (*controlAPI, error) {
+	key, err := readKey(keyFile)
+	if err != nil {
+		return nil, err
+	}
+	return &controlAPI{url: s.Control, operator: operator, key: key}, nil
 }
 
 // A controlAPI is a control plane, and who speaks to it.
@@ -98,6 +113,9 @@ type clientRow struct {
 	Patient  string             `json:"patient,omitempty"`
 	Purpose  string             `json:"purpose,omitempty"`
 	Disabled bool               `json:"disabled,omitempty"`
+
+	Encounter string       `json:"encounter,omitempty"`
+	Person    smart.Person `json:"person,omitzero"`
 }
 
 // clients returns the clients of the tenant.
@@ -110,6 +128,7 @@ func (a *controlAPI) clients(ctx context.Context, slug string) (list []clientRow
 func (a *controlAPI) putClient(ctx context.Context, slug string, c devClient, key *jose.JSONWebKey) error {
 	return a.do(ctx, http.MethodPost, "/tenants/"+url.PathEscape(slug)+"/clients", clientRow{
 		ID: c.ID, JWKS: jose.JSONWebKeySet{Keys: []jose.JSONWebKey{key.Public()}}, Scopes: c.Scopes, User: c.User, Patient: c.Patient,
+		Encounter: c.Encounter, Person: c.Person,
 	}, nil)
 }
 
@@ -274,7 +293,16 @@ type clientAddCommand struct {
 	Scopes  []string `required:"" sep:" " help:"SMART scopes it may have at most, separated by spaces."`
 	User    string   `placeholder:"REF" help:"fhirUser that it acts for: 'Practitioner/dr1'."`
 	Patient string   `placeholder:"ID" help:"Patient in its launch context."`
-	Key     string   `placeholder:"FILE" help:"JWK of the client, private or public; only its public half is sent. Default: one is made and kept in DIR/clients."`
+
+	Encounter     string        `placeholder:"ID" help:"Encounter in its launch context."`
+	Roles         []string      `placeholder:"ROLE" help:"Roles of the user, or of the client: 'nurse,billing'. The access policy says what they may do."`
+	Organizations []string      `placeholder:"ID" help:"Organizations that the user works for."`
+	Facilities    []string      `placeholder:"ID" help:"Locations at which the user may work."`
+	Departments   []string      `placeholder:"ID" help:"Departments of the user, ids of Organizations."`
+	Location      string        `placeholder:"ID" help:"Location at which the user is."`
+	Shift         time.Duration `placeholder:"DURATION" help:"For how long the user is on shift, from now on: 8h."`
+
+	Key string `placeholder:"FILE" help:"JWK of the client, private or public; only its public half is sent. Default: one is made and kept in DIR/clients."`
 }
 
 func (a *clientAddCommand) Run(ctx context.Context, c console) error {
@@ -282,7 +310,7 @@ func (a *clientAddCommand) Run(ctx context.Context, c console) error {
 	if err != nil {
 		return err
 	}
-	client := devClient{ID: a.ID, Scopes: a.Scopes, User: a.User, Patient: a.Patient, KeyFile: a.Key}
+	client := devClient{ID: a.ID, Scopes: a.Scopes, User: a.User, Patient: a.Patient, Encounter: a.Encounter, Person: a.person(time.Now()), KeyFile: a.Key}
 	if a.Key != "" {
 		key, err := readJWK(a.Key)
 		if err != nil {
@@ -303,6 +331,15 @@ func (a *clientAddCommand) Run(ctx context.Context, c console) error {
 	}
 	_, err = fmt.Fprintln(c.out, client.KeyFile)
 	return err
+}
+
+// person is what a login would tell of the user at the time.
+func (a *clientAddCommand) person(now time.Time) smart.Person {
+	p := smart.Person{Roles: a.Roles, Organizations: a.Organizations, Facilities: a.Facilities, Departments: a.Departments, Location: a.Location}
+	if a.Shift > 0 {
+		p.ShiftStart, p.ShiftEnd = now.Unix(), now.Add(a.Shift).Unix()
+	}
+	return p
 }
 
 type clientListCommand struct {

@@ -30,8 +30,12 @@ type devCommand struct {
 	Pprof    bool   `help:"Also serve profiles of this process at the address of health and metrics, under /debug/pprof/."`
 }
 
-// operator is who a development server registers for the control API.
-const operator = "dev"
+// operator is who a development server registers for the control API, and
+// reviewer who approves what takes two.
+const (
+	operator = "dev"
+	reviewer = "reviewer"
+)
 
 // Run starts a PostgreSQL, makes the databases, serves both planes, and says
 // so in dev.json. When ctx is done it lets running requests finish, closes the
@@ -148,6 +152,9 @@ func (d *devCommand) migrate(ctx context.Context, cfg store.MigratorConfig) (*st
 	}
 	if err = m.Migrate(ctx); err == nil {
 		err = putOperator(ctx, m, store.Operator{ID: operator, Name: "Developer"}, d.Dir.path("operator.jwk"))
+	}
+	if err == nil {
+		err = putOperator(ctx, m, store.Operator{ID: reviewer, Name: "Reviewer"}, d.Dir.path("reviewer.jwk"))
 	}
 	var urls store.URLs
 	if err == nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store"
 )
 
@@ -21,6 +22,7 @@ import (
 //	dev.json       how to reach the server; there once it is ready
 //	secrets.json   passwords of the database roles
 //	operator.jwk   private key of the operator of the control plane
+//	reviewer.jwk   the same of the second one, who approves what the first proposes
 //	clients/T/     registered clients of tenant T: ID.json, and ID.jwk, the key
 //	kek/           key-encryption keys
 //	pg/            the database, unless another is used
@@ -59,6 +61,9 @@ type devClient struct {
 	Scopes  []string `json:"scopes"`
 	User    string   `json:"user,omitempty"`    // fhirUser that it acts for
 	Patient string   `json:"patient,omitempty"` // id of the patient in its context
+
+	Encounter string       `json:"encounter,omitempty"` // the same of the encounter
+	Person    smart.Person `json:"person,omitzero"`     // what the access policy decides by
 }
 
 // server reads dev.json.

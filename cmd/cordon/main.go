@@ -40,6 +40,7 @@ type commands struct {
 	Operator    operatorCommand    `cmd:"" help:"Decide who may use the control API, as the owner of the databases."`
 	Tenant      tenantCommand      `cmd:"" help:"Make, list, show, set, suspend and resume tenants."`
 	Client      clientCommand      `cmd:"" help:"Register and list clients of a tenant."`
+	Policy      policyCommand      `cmd:"" help:"Show, check, propose, approve and compare access policies."`
 	Index       indexCommand       `cmd:"" help:"Show and make again the search index of a tenant."`
 	Package     packageCommand     `cmd:"" help:"Install, list and remove packages of definitions of a tenant."`
 	Token       tokenCommand       `cmd:"" help:"Print an access token, earned at the token endpoint."`

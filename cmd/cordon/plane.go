@@ -72,7 +72,7 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 	}
 	verifier, err := smart.NewVerifier(smart.Config{
 		Tenants: tenants, Keys: keyring, Base: cfg.public.fhir, Issuer: cfg.public.issuer,
-		Clients: registry, IsAdmin: control.IsOperatorToken, Alert: cfg.ops.alert,
+		Policies: registry, Clients: registry, IsAdmin: control.IsOperatorToken, Alert: cfg.ops.alert,
 	})
 	if err != nil {
 		p.close()

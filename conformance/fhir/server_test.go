@@ -35,7 +35,7 @@ func newServer(t testing.TB, change ...func(*rest.Config)) *server {
 	listener := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) }))
 	t.Cleanup(listener.Close)
 	s.url = listener.URL
-	v, err := smart.NewVerifier(smart.Config{Tenants: s.Tenants, Keys: s.Keyring, Base: s.base, Issuer: s.base})
+	v, err := smart.NewVerifier(smart.Config{Tenants: s.Tenants, Keys: s.Keyring, Policies: s.Registry, Base: s.base, Issuer: s.base})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -106,7 +106,7 @@ func conditionalCreate(ctx context.Context, tx *store.Tx, req *request) (*respon
 	if err != nil {
 		return nil, err
 	}
-	return written(req, r, true), nil
+	return written(ctx, tx, req, r, true)
 }
 
 // matched answers a conditional create for which there is ref already.
@@ -115,7 +115,7 @@ func matched(ctx context.Context, tx *store.Tx, req *request, ref fhir.Ref) (*re
 	if err != nil {
 		return nil, err
 	}
-	return written(req, r, false), nil
+	return written(ctx, tx, req, r, false)
 }
 
 // conditionalUpdate updates the resource that meets the query of the URL, or
@@ -141,7 +141,7 @@ func conditionalUpdate(ctx context.Context, tx *store.Tx, req *request) (*respon
 		if err != nil {
 			return nil, err
 		}
-		return written(req, r, true), nil
+		return written(ctx, tx, req, r, true)
 	}
 	one.ref = fhir.Ref{Type: req.ref.Type, ID: id}
 	resp, err := update(ctx, tx, &one)

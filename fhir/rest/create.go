@@ -37,13 +37,13 @@ func create(ctx context.Context, tx *store.Tx, req *request) (*response, error) 
 	if err != nil {
 		return nil, err
 	}
-	return written(req, r, true), nil
+	return written(ctx, tx, req, r, true)
 }
 
 // written answers a create, update or patch that made r. Without a preference
 // the answer holds the resource, but in a Bundle it does not.
 // https://hl7.org/fhir/R4/http.html#ops
-func written(req *request, r fhir.Resource, created bool) *response {
+func written(ctx context.Context, tx *store.Tx, req *request, r fhir.Resource, created bool) (*response, error) {
 	resp := &response{status: http.StatusOK, version: r, applied: req.prefer.returns, location: versionURL(req.base, r)}
 	if created {
 		resp.status = http.StatusCreated
@@ -57,27 +57,17 @@ func written(req *request, r fhir.Resource, created bool) *response {
 	case "OperationOutcome":
 		resp.body = information("stored as version " + strconv.FormatInt(r.Version, 10))
 	default:
-		if mayRead(req, r) {
+		ok, err := tx.Readable(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
 			resp.body = r.Body
 		} else {
 			resp.applied = ""
 		}
 	}
-	return resp
-}
-
-// mayRead reports whether the client, who wrote r or found it by search, may
-// see its content.
-func mayRead(req *request, r fhir.Resource) bool {
-	p, err := req.grant.Permit(fhir.Read, r.Ref.Type)
-	if err != nil {
-		return false
-	}
-	if everything(p.Where()) {
-		return true
-	}
-	ok, err := req.matches(p.Where(), r)
-	return err == nil && ok
+	return resp, nil
 }
 
 // everything reports whether e holds for all resources.

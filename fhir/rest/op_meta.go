@@ -152,8 +152,8 @@ func changeMeta(ctx context.Context, tx *store.Tx, req *request, change func(has
 			return nil, err
 		}
 	}
-	if !mayRead(req, r) {
-		return &response{status: http.StatusOK, version: r}, nil
+	if ok, err := tx.Readable(ctx, r); err != nil || !ok {
+		return &response{status: http.StatusOK, version: r}, err
 	}
 	return returnMeta(r), nil
 }

@@ -43,7 +43,7 @@ func patch(ctx context.Context, tx *store.Tx, req *request) (*response, error) {
 	if err != nil {
 		return nil, err
 	}
-	return written(req, r, false), nil
+	return written(ctx, tx, req, r, false)
 }
 
 // parsePatch reads the body of a patch: Parameters, or a JSON Patch.

@@ -43,7 +43,7 @@ func update(ctx context.Context, tx *store.Tx, req *request) (*response, error) 
 	if req.createOnly && !created {
 		return nil, fhir.Errorf(fhir.Conflict, "there is such a resource").WithStatus(http.StatusPreconditionFailed)
 	}
-	return written(req, r, created), nil
+	return written(ctx, tx, req, r, created)
 }
 
 // current checks If-Match: the answer for a resource that the client may not

@@ -49,8 +49,11 @@ func membership(c, on fhir.Type) []Path {
 	return paths
 }
 
+// subjectCodes are the parameters that say whom a resource is about.
+var subjectCodes = []string{"patient", "subject", "beneficiary", "individual"}
+
 func rank(code string) int {
-	if at := slices.Index([]string{"patient", "subject", "beneficiary", "individual"}, code); at >= 0 {
+	if at := slices.Index(subjectCodes, code); at >= 0 {
 		return at
 	}
 	return 100

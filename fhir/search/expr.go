@@ -114,11 +114,13 @@ type HasID []string
 type Updated []DateBound
 
 // Chain holds where the resource refers by one of Paths to a resource of the
-// Type for which X holds. Whoever runs it adds what the asker may see of Type.
-// If Canonical is set, the elements at Paths name it by canonical URL.
+// Type for which X holds. Whoever runs it adds what the asker may see of Type,
+// unless ByPolicy is set. If Canonical is set, the elements at Paths name it by
+// canonical URL.
 type Chain struct {
 	Paths     []Path
 	Canonical bool
+	ByPolicy  bool
 	Type      fhir.Type
 	X         Expr
 }
@@ -128,10 +130,14 @@ type Chain struct {
 // referring resource also holds that token, and the index has it joined with
 // the references at each of Paths. If Canonical is set, the elements at Paths
 // name the resource by canonical URL.
+//
+// ByPolicy says of either chain that an access policy asks: then all that is
+// stored counts, also what the asker may not see. No search sets it.
 type ReverseChain struct {
 	Type      fhir.Type
 	Paths     []Path
 	Canonical bool
+	ByPolicy  bool
 	X         Expr
 	Pair      Token
 }

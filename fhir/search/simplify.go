@@ -65,10 +65,10 @@ func Equal(a, b Expr) bool {
 		return ok && slices.Equal(a, b)
 	case Chain:
 		b, ok := b.(Chain)
-		return ok && a.Type == b.Type && a.Canonical == b.Canonical && slices.Equal(a.Paths, b.Paths) && Equal(a.X, b.X)
+		return ok && a.Type == b.Type && a.Canonical == b.Canonical && a.ByPolicy == b.ByPolicy && slices.Equal(a.Paths, b.Paths) && Equal(a.X, b.X)
 	case ReverseChain:
 		b, ok := b.(ReverseChain)
-		return ok && a.Type == b.Type && a.Canonical == b.Canonical && a.Pair == b.Pair && slices.Equal(a.Paths, b.Paths) && Equal(a.X, b.X)
+		return ok && a.Type == b.Type && a.Canonical == b.Canonical && a.ByPolicy == b.ByPolicy && a.Pair == b.Pair && slices.Equal(a.Paths, b.Paths) && Equal(a.X, b.X)
 	case HasContained:
 		b, ok := b.(HasContained)
 		return ok && a.In == b.In && a.Type == b.Type && Equal(a.X, b.X)
@@ -160,14 +160,14 @@ func joinLinks(a, b Expr) (both Expr, ok bool) {
 	switch a := a.(type) {
 	case Chain:
 		b, is := b.(Chain)
-		if !is || a.Type != b.Type || a.Canonical != b.Canonical || !slices.Equal(a.Paths, b.Paths) {
+		if !is || a.Type != b.Type || a.Canonical != b.Canonical || a.ByPolicy != b.ByPolicy || !slices.Equal(a.Paths, b.Paths) {
 			return nil, false
 		}
 		a.X, ok = alternative(a.X, b.X)
 		return a, ok
 	case ReverseChain:
 		b, is := b.(ReverseChain)
-		if !is || a.Type != b.Type || a.Canonical != b.Canonical || a.Pair != b.Pair || !slices.Equal(a.Paths, b.Paths) {
+		if !is || a.Type != b.Type || a.Canonical != b.Canonical || a.ByPolicy != b.ByPolicy || a.Pair != b.Pair || !slices.Equal(a.Paths, b.Paths) {
 			return nil, false
 		}
 		a.X, ok = alternative(a.X, b.X)

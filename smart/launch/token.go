@@ -96,7 +96,7 @@ func (s *Server) tokenOf(l login, granted []smart.Scope) smart.Token {
 		Issuer: s.cfg.Issuer(slug), Audience: s.cfg.Base(slug),
 		Subject: l.client.ID, Client: l.client.ID, Scope: smart.Join(granted),
 		Issued: now.Unix(), NotYet: now.Unix(), Expires: now.Add(tokenLife).Unix(), ID: rand.Text(),
-		Tenant: slug, Patient: l.client.Patient, User: l.client.User, Purpose: l.client.Purpose,
+		Tenant: slug, Patient: l.client.Patient, Encounter: l.client.Encounter, Person: l.client.Person, User: l.client.User, Purpose: l.client.Purpose,
 	}
 }
 

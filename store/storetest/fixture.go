@@ -123,7 +123,7 @@ func open(owner string) (*Fixture, error) {
 	}); err != nil {
 		return nil, err
 	}
-	f.Verifier, err = smart.NewVerifier(smart.Config{Tenants: f.Tenants, Keys: f.Keyring, Base: Base, Issuer: Issuer})
+	f.Verifier, err = smart.NewVerifier(smart.Config{Tenants: f.Tenants, Keys: f.Keyring, Policies: f.Registry, Base: Base, Issuer: Issuer})
 	return f, err
 }
 

@@ -219,7 +219,7 @@ func (g *Gate) Append(ctx context.Context, t *tenant.Tenant, entries ...*audit.E
 // bind is the statement that binds a transaction to a tenant: it becomes the
 // tenant's role and sets the tenant's signed number, both until it ends.
 func bind(t *tenant.Tenant) (text string, args []any) {
-	signed := sign(t.Placement.Signer, t.ID)
+	signed := sign(t.Placement.Signer, t.ID, t.PolicyVersion)
 	if t.Placement.Role == "" {
 		return `SELECT set_config('cordon.tenant', $1, true)`, []any{signed}
 	}
@@ -243,21 +243,25 @@ func (g *Gate) Once(ctx context.Context, grant *smart.Grant, fn func(*Tx) error)
 // It is the one way to read without an audit entry: the server looks at what
 // the tenant wants it to work by, and none of it leaves the process.
 func (g *Gate) Rules(ctx context.Context, grant *smart.Grant, fn func(*Tx) error) error {
-	t, err := g.begin(ctx, grant, snapshot)
-	if err != nil {
-		return err
-	}
-	t.rules = true
-	return t.run(ctx, fn)
+	return g.known(ctx, grant, func() error {
+		t, err := g.begin(ctx, grant, snapshot)
+		if err != nil {
+			return err
+		}
+		t.rules = true
+		return t.run(ctx, fn)
+	})
 }
 
 func (g *Gate) view(ctx context.Context, grant *smart.Grant, k kind, fn func(*Tx) error) error {
-	t, err := g.begin(ctx, grant, k)
-	if err != nil {
-		return err
-	}
-	err = t.run(ctx, fn)
-	if errors.Is(err, ErrTwoStatements) {
+	var t *Tx
+	err := g.known(ctx, grant, func() (err error) {
+		if t, err = g.begin(ctx, grant, k); err != nil {
+			return err
+		}
+		return t.run(ctx, fn)
+	})
+	if t == nil || errors.Is(err, ErrTwoStatements) {
 		return err // nothing left; View runs it again and writes the trail
 	}
 	crash(beforeAudit)
@@ -277,16 +281,21 @@ const retries = 5
 // trail. When the database asks for a retry, fn is run again.
 func (g *Gate) Update(ctx context.Context, grant *smart.Grant, fn func(*Tx) error) error {
 	for try := 1; ; try++ {
-		t, err := g.begin(ctx, grant, write)
-		if err != nil {
-			return err
-		}
-		err = t.run(ctx, func(t *Tx) error {
-			if err := fn(t); err != nil {
+		var t *Tx
+		err := g.known(ctx, grant, func() (err error) {
+			if t, err = g.begin(ctx, grant, write); err != nil {
 				return err
 			}
-			return t.commit(ctx)
+			return t.run(ctx, func(t *Tx) error {
+				if err := fn(t); err != nil {
+					return err
+				}
+				return t.commit(ctx)
+			})
 		})
+		if t == nil {
+			return err
+		}
 		if err == nil {
 			grant.Origin().Trail.Written = true
 			return nil

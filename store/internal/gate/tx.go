@@ -302,8 +302,8 @@ func translate(err error) error {
 	}
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
-		if pg.Code == "28000" && pg.Routine == "exec_stmt_raise" { // of tenant(): suspended since we looked
-			return smart.Elsewhere()
+		if pg.Code == "28000" && pg.Routine == "exec_stmt_raise" { // of tenant(): suspended since we looked, or of another policy
+			return unknown{smart.Elsewhere()}
 		}
 		switch pg.Code {
 		case "40001", "40P01", "23505": // serialization, deadlock, someone else's equal key

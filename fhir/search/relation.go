@@ -1,0 +1,117 @@
+package search
+
+import (
+	"slices"
+	"time"
+
+	"github.com/cordon-fhir/cordon/fhir"
+)
+
+// What follows makes conditions for access policies, which ask how a resource
+// is related to others. See ByPolicy.
+
+// Paths returns the elements with references to the type that the parameter of
+// resources of the type on reads, none if it has no such parameter.
+func Paths(on fhir.Type, code string, to fhir.Type) []Path {
+	tb := tableOf(on)
+	if tb == nil {
+		return nil
+	}
+	p := tb.byCode[code]
+	if p == nil || p.Type != "reference" || !p.canTarget(to) {
+		return nil
+	}
+	return p.paths(to)
+}
+
+// SubjectPaths returns the elements that say which patient a resource of the
+// type is about. Where no parameter is for that, they are all by which it is in
+// the compartment of a patient.
+func SubjectPaths(on fhir.Type) []Path {
+	for _, code := range subjectCodes {
+		if paths := Paths(on, code, "Patient"); len(paths) > 0 {
+			return paths
+		}
+	}
+	return patientPaths(on)
+}
+
+// Refers returns the condition that a resource refers to one of the targets by
+// one of the paths.
+func Refers(paths []Path, target fhir.Ref) Expr {
+	or := Or{}
+	for _, path := range paths {
+		or = append(or, HasReference{Path: path, Target: target.String()})
+	}
+	return or.simple()
+}
+
+// Ongoing returns the condition that a period of the parameter covers the time,
+// or that there is none.
+func Ongoing(on fhir.Type, code string, at time.Time) Expr {
+	tb := tableOf(on)
+	if tb == nil || tb.byCode[code] == nil || tb.byCode[code].Type != "date" {
+		return Or{}
+	}
+	p := tb.byCode[code]
+	or := Or{Not{Present{on, p.bit}}}
+	for _, e := range p.elements {
+		or = append(or, InDate{e.path, []DateBound{{Lo, LE, at}, {Hi, GT, at}}})
+	}
+	return or
+}
+
+// Links returns the chains of a policy in e, outermost, each once.
+func Links(e Expr) []Expr {
+	var list []Expr
+	if isByPolicy(e) {
+		return []Expr{e}
+	}
+	each(e, func(m Expr) bool {
+		for _, l := range Links(m) {
+			if !slices.ContainsFunc(list, func(had Expr) bool { return Equal(had, l) }) {
+				list = append(list, l)
+			}
+		}
+		return true
+	})
+	return list
+}
+
+// Settle returns e for a resource of which it is known which chains of a policy
+// hold: it has everything or nothing in their place.
+func Settle(e Expr, holds func(link Expr) bool) Expr {
+	if isByPolicy(e) {
+		if holds(e) {
+			return And{}
+		}
+		return Or{}
+	}
+	switch e := e.(type) {
+	case And:
+		out := make(And, len(e))
+		for i, m := range e {
+			out[i] = Settle(m, holds)
+		}
+		return out
+	case Or:
+		out := make(Or, len(e))
+		for i, m := range e {
+			out[i] = Settle(m, holds)
+		}
+		return out
+	case Not:
+		return Not{Settle(e.X, holds)}
+	}
+	return e
+}
+
+func isByPolicy(e Expr) bool {
+	switch e := e.(type) {
+	case Chain:
+		return e.ByPolicy
+	case ReverseChain:
+		return e.ByPolicy
+	}
+	return false
+}

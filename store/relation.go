@@ -1,0 +1,202 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/search"
+	"github.com/cordon-fhir/cordon/smart"
+	"github.com/cordon-fhir/cordon/store/internal/gate"
+)
+
+// A relation is a chain that an access policy asks of resources, and what is at
+// its end.
+type relation struct {
+	link search.Expr
+	end  *ending
+}
+
+// An ending is a condition on resources at the end of relations, and for which
+// of them it is known to hold.
+type ending struct {
+	on    fhir.Type
+	where search.Expr
+	alive bool           // only what is not deleted counts
+	holds map[int64]bool // by rid
+}
+
+// related returns the relations in where.
+func (v *View) related(on fhir.Type, where search.Expr) []relation {
+	var list []relation
+	for _, link := range search.Links(where) {
+		e := &ending{on: on, where: link, holds: map[int64]bool{}}
+		if chain, ok := link.(search.Chain); ok {
+			e.on, e.where, e.alive = chain.Type, chain.X, true
+		}
+		list = append(list, relation{link, v.ending(e)})
+	}
+	return list
+}
+
+// ending returns what is known of an ending in this snapshot, or e, of which
+// nothing is. A Tx sees its own writes and those of others, so that it asks each
+// time.
+func (v *View) ending(e *ending) *ending {
+	if v.writes != nil {
+		return e
+	}
+	for _, had := range v.endings {
+		if had.on == e.on && had.alive == e.alive && search.Equal(had.where, e.where) {
+			return had
+		}
+	}
+	v.endings = append(v.endings, e)
+	return e
+}
+
+// ends returns the resources at the end of the relation for the document of a
+// resource: those it refers to, or itself. A new text has the references of its
+// own, whatever the version before had.
+func (r relation) ends(v *View, ref fhir.Ref, d *fhir.Document) []int64 {
+	chain, ok := r.link.(search.Chain)
+	if !ok {
+		return []int64{v.rid(ref)}
+	}
+	var rids []int64
+	for _, to := range v.schema.References(d, chain.Paths) {
+		if to.Type == chain.Type {
+			rids = append(rids, v.rid(to))
+		}
+	}
+	return rids
+}
+
+// ask finds out for which of the resources e holds, all in one statement under
+// p. Nothing of them is shown.
+func (e *ending) ask(ctx context.Context, v *View, p smart.Permit, rids []int64) error {
+	unasked := slices.DeleteFunc(unique(rids), func(rid int64) bool {
+		_, known := e.holds[rid]
+		return known
+	})
+	if len(unasked) == 0 {
+		return nil
+	}
+	c, needs := &compiler{v: v, permit: p}, true
+	cond, err := c.cond(ctx, scope{on: e.on, needs: &needs, few: true}, e.where)
+	if err != nil {
+		return err
+	}
+	if e.alive {
+		cond = gate.SQL(`NOT r.deleted AND`).With(cond)
+	}
+	rows, err := v.query(ctx, p, gate.SQL(`
+		SELECT r.rid
+		FROM   ~resource r
+		WHERE  r.tenant_id = $1 AND r.rid = ANY(?::bigint[]) AND r.type = ? AND`, unasked, e.on.Number()).With(cond))
+	if err != nil {
+		return fmt.Errorf("asking how a resource is related: %w", err)
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return fmt.Errorf("asking how a resource is related: %w", err)
+	}
+	for _, rid := range unasked {
+		e.holds[rid] = slices.Contains(found, rid)
+	}
+	return nil
+}
+
+// settled returns the condition of p as it is for each of the resources: what a
+// policy asks about others is answered.
+func (v *View) settled(ctx context.Context, p smart.Permit, resources ...fhir.Resource) ([]search.Expr, error) {
+	out := make([]search.Expr, len(resources))
+	relations := v.related(p.On(), p.Where())
+	if len(relations) == 0 {
+		for i := range out {
+			out[i] = p.Where()
+		}
+		return out, nil
+	}
+	ends := make([][][]int64, len(resources)) // of each resource and relation
+	for i, res := range resources {
+		err := fhir.Peek(res.Body, func(d *fhir.Document) error {
+			for _, r := range relations {
+				ends[i] = append(ends[i], r.ends(v, res.Ref, d))
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	for j, r := range relations {
+		var all []int64
+		for i := range resources {
+			all = append(all, ends[i][j]...)
+		}
+		if err := r.end.ask(ctx, v, p, all); err != nil {
+			return nil, err
+		}
+	}
+	for i := range resources {
+		out[i] = search.Settle(p.Where(), func(link search.Expr) bool {
+			for j, r := range relations {
+				if !search.Equal(r.link, link) {
+					continue
+				}
+				for _, rid := range ends[i][j] {
+					if r.end.holds[rid] {
+						return true
+					}
+				}
+			}
+			return false
+		})
+	}
+	return out, nil
+}
+
+// cover reports which of the opened resources p covers.
+func (v *View) cover(ctx context.Context, p smart.Permit, resources ...fhir.Resource) ([]bool, error) {
+	covered := make([]bool, len(resources))
+	if all(p.Where()) {
+		for i := range covered {
+			covered[i] = true
+		}
+		return covered, nil
+	}
+	conditions, err := v.settled(ctx, p, resources...)
+	if err != nil {
+		return nil, err
+	}
+	for i, res := range resources {
+		err := fhir.Peek(res.Body, func(d *fhir.Document) error {
+			covered[i], err = search.Match(conditions[i], &res, v.schema.Index(d))
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return covered, nil
+}
+
+// covers is cover for one resource.
+func (v *View) covers(ctx context.Context, p smart.Permit, r fhir.Resource) (bool, error) {
+	ok, err := v.cover(ctx, p, r)
+	return err == nil && ok[0], err
+}
+
+// Readable reports whether the Grant, which wrote the resource or found it by
+// search, may see its content.
+func (v *View) Readable(ctx context.Context, r fhir.Resource) (bool, error) {
+	p, err := v.gate.Permit(fhir.Read, r.Ref.Type)
+	if err != nil {
+		return false, nil
+	}
+	return v.covers(ctx, p, r)
+}
