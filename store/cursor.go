@@ -74,6 +74,11 @@ func (v *View) seal(c Cursor) (string, error) {
 	return base64.RawURLEncoding.EncodeToString(sealed), nil
 }
 
+// OpenCursor is that of the DB, for the Grant of v.
+func (v *View) OpenCursor(ctx context.Context, sealed string) (Cursor, error) {
+	return v.db.OpenCursor(ctx, v.grant, sealed)
+}
+
 // OpenCursor reads a sealed cursor. Any fault is a *fhir.Error with the same
 // words: code Invalid, status 400.
 func (db *DB) OpenCursor(ctx context.Context, g *smart.Grant, sealed string) (Cursor, error) {

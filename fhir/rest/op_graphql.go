@@ -220,7 +220,8 @@ func (g *graph) instance(ctx context.Context) ([]byte, error) {
 	return all[0], nil
 }
 
-// system selects resources: Patient(id: …) reads one, PatientList(…) searches.
+// system selects resources: Patient(id: …) reads one, PatientList(…) and
+// PatientConnection(…) search.
 func (g *graph) system(ctx context.Context) ([]byte, error) {
 	fields, err := g.collect(nil, g.operation.SelectionSet)
 	if err != nil {
@@ -229,17 +230,14 @@ func (g *graph) system(ctx context.Context) ([]byte, error) {
 	out := []byte{'{'}
 	for _, f := range fields {
 		var value []byte
-		name, many := strings.CutSuffix(f.Name, "List")
-		if name == "" { // a List
-			name, many = f.Name, false
-		}
+		name, answer := g.listed(f.Name)
 		switch t := fhir.Type(name); {
 		case f.Name == "__typename":
 			value = []byte(`"Query"`)
 		case !t.Known() || t == auditEvent:
 			return nil, unknownField(f.Name)
-		case many:
-			value, err = g.search(ctx, f, t)
+		case answer != nil:
+			value, err = answer(ctx, f, t)
 		default:
 			value, err = g.one(ctx, f, t)
 		}
@@ -249,6 +247,18 @@ func (g *graph) system(ctx context.Context) ([]byte, error) {
 		out = appendMember(out, f.Alias, value)
 	}
 	return append(out, '}'), nil
+}
+
+// listed returns the type of which a field lists resources, and what answers it;
+// nil if it lists none.
+func (g *graph) listed(name string) (string, func(context.Context, *graphField, fhir.Type, ...search.Param) ([]byte, error)) {
+	if t, many := strings.CutSuffix(name, "List"); many && t != "" {
+		return t, g.search
+	}
+	if t, many := strings.CutSuffix(name, "Connection"); many {
+		return t, g.connection
+	}
+	return name, nil
 }
 
 func appendMember(out []byte, name string, value []byte) []byte {
@@ -302,44 +312,82 @@ func (g *graph) fetch(ctx context.Context, refs []fhir.Ref) (map[fhir.Ref]fhir.R
 
 // search answers a list of resources, with more conditions.
 func (g *graph) search(ctx context.Context, f *graphField, t fhir.Type, and ...search.Param) ([]byte, error) {
-	params, err := g.arguments(f)
+	_, page, _, err := g.find(ctx, f, t, false, and)
 	if err != nil {
 		return nil, err
 	}
-	if g.finds++; g.finds > maxGraphFinds {
-		return nil, fhir.Errorf(fhir.TooCostly, "a query searches at most %d times", maxGraphFinds)
-	}
-	for i, p := range params {
-		if p.Name != "_count" && p.Name != "_sort" && p.Name != "_offset" && slices.Contains(notCriteria, p.Name) {
-			return nil, fhir.Errorf(fhir.NotSupported, "a list has no argument %s", p.Name)
-		}
-		if len(p.Name) > 1 { // a hyphen cannot be part of a name in GraphQL
-			params[i].Name = p.Name[:1] + strings.ReplaceAll(p.Name[1:], "_", "-")
-		}
-	}
-	sub := *g.req
-	sub.params, sub.cursor, sub.prefer = append(params, and...), nil, preference{}
-	q, err := searchQuery(t, &sub)
+	all, err := g.matches(ctx, f, page)
 	if err != nil {
 		return nil, err
 	}
-	q.Count = min(max(q.Count, 1), maxGraphPage)
-	page, err := g.Search(ctx, q)
-	if err != nil {
-		return nil, err
-	}
-	if g.reads += len(page.Matches); g.reads > maxGraphReads {
-		return nil, fhir.Errorf(fhir.TooCostly, "a query reads at most %d resources", maxGraphReads)
-	}
+	return jsonList(all), nil
+}
+
+// matches selects from the resources of a page.
+func (g *graph) matches(ctx context.Context, f *graphField, page *store.Page) ([][]byte, error) {
 	spots := make([]spot, len(page.Matches))
 	for i, r := range page.Matches {
 		spots[i] = resourceSpot(r)
 	}
-	all, err := g.objects(ctx, spots, f.selected)
+	return g.objects(ctx, spots, f.selected)
+}
+
+// find runs the search that the arguments of a field ask for, with more
+// conditions, from the cursor on that is among them.
+func (g *graph) find(ctx context.Context, f *graphField, t fhir.Type, counts bool, and []search.Param) (*search.Query, *store.Page, store.Cursor, error) {
+	at := store.Cursor{Page: 1}
+	params, err := g.arguments(f)
 	if err != nil {
-		return nil, err
+		return nil, nil, at, err
 	}
-	return slices.Concat([]byte{'['}, bytes.Join(all, []byte{','}), []byte{']'}), nil
+	if g.finds++; g.finds > maxGraphFinds {
+		return nil, nil, at, fhir.Errorf(fhir.TooCostly, "a query searches at most %d times", maxGraphFinds)
+	}
+	if len(params) == 1 && params[0].Name == "_cursor" && strings.HasSuffix(f.Name, "Connection") {
+		at, params, err = g.further(ctx, params[0].Value, t, and)
+	} else {
+		params, err = searchArguments(params)
+		params = append(params, and...)
+	}
+	if err != nil {
+		return nil, nil, at, err
+	}
+	sub := *g.req
+	sub.params, sub.cursor, sub.prefer = params, nil, preference{}
+	q, err := searchQuery(t, &sub)
+	if err != nil {
+		return nil, nil, at, err
+	}
+	if q.Count = min(max(q.Count, 1), maxGraphPage); counts {
+		q.Total = search.TotalAccurate
+	}
+	page, err := g.SearchFrom(ctx, q, at)
+	if err != nil {
+		return nil, nil, at, err
+	}
+	if g.reads += len(page.Matches); g.reads > maxGraphReads {
+		return nil, nil, at, fhir.Errorf(fhir.TooCostly, "a query reads at most %d resources", maxGraphReads)
+	}
+	return q, page, at, nil
+}
+
+// searchArguments makes parameters of search of the arguments of a field. A
+// hyphen and a colon cannot be part of a name in GraphQL: they are written _ and
+// __, as in birthdate__missing or code_value_quantity.
+func searchArguments(args []search.Param) ([]search.Param, error) {
+	for i, p := range args {
+		if p.Name != "_count" && p.Name != "_sort" && p.Name != "_offset" && slices.Contains(notCriteria, p.Name) || p.Name == "_cursor" {
+			return nil, fhir.Errorf(fhir.NotSupported, "a search has no argument %s here", p.Name)
+		}
+		if len(p.Name) > 1 {
+			name, modifier, modified := strings.Cut(p.Name[1:], "__")
+			if name = p.Name[:1] + strings.ReplaceAll(name, "_", "-"); modified {
+				name += ":" + strings.ReplaceAll(modifier, "_", "-")
+			}
+			args[i].Name = name
+		}
+	}
+	return args, nil
 }
 
 // arguments are those of a field, as texts.
@@ -477,7 +525,7 @@ func (g *graph) skips(list ast.DirectiveList, err *error) bool {
 // objects answers what is selected of each spot.
 func (g *graph) objects(ctx context.Context, spots []spot, set ast.SelectionSet) ([][]byte, error) {
 	if len(set) == 0 {
-		return nil, fhir.Errorf(fhir.Invalid, "the query selects nothing of an object")
+		return nil, selectsNothing()
 	}
 	out := make([][]byte, len(spots))
 	byType := map[*r4.Type][]int{}
@@ -520,16 +568,20 @@ func (g *graph) objects(ctx context.Context, spots []spot, set ast.SelectionSet)
 	return out, nil
 }
 
+func selectsNothing() error {
+	return fhir.Errorf(fhir.Invalid, "the query selects nothing of an object")
+}
+
 // field answers one field of each spot, all of which are of the type.
 func (g *graph) field(ctx context.Context, f *graphField, t *r4.Type, spots []spot) ([][]byte, error) {
 	ofResource := fhir.Type(t.Path).Known()
-	list, many := strings.CutSuffix(f.Name, "List")
+	list, answer := g.listed(f.Name)
 	switch e := t.Element(strings.TrimPrefix(f.Name, "_")); {
 	case f.Name == "__typename" || f.Name == "resourceType" && ofResource:
 		return each(spots, func(spot) ([]byte, error) { return quote(nil, t.Path), nil })
 	case f.Name == "resource" && t.Path == "Reference":
 		return g.referred(ctx, f, spots)
-	case e == nil && many && ofResource && fhir.Type(list).Known() && fhir.Type(list) != auditEvent:
+	case e == nil && answer != nil && ofResource && fhir.Type(list).Known() && fhir.Type(list) != auditEvent:
 		return each(spots, func(s spot) ([]byte, error) { return g.referring(ctx, f, s, fhir.Type(list)) })
 	case e == nil:
 		return nil, unknownField(f.Name)
@@ -736,5 +788,6 @@ func (g *graph) referring(ctx context.Context, f *graphField, s spot, t fhir.Typ
 		return nil, fhir.Errorf(fhir.Invalid, "the argument _reference names a search parameter of type reference")
 	}
 	one.Arguments = slices.DeleteFunc(slices.Clone(one.Arguments), func(a *ast.Argument) bool { return a == by })
-	return g.search(ctx, &graphField{&one, f.selected}, t, search.Param{Name: name, Value: s.ref.String()})
+	_, answer := g.listed(f.Name)
+	return answer(ctx, &graphField{&one, f.selected}, t, search.Param{Name: name, Value: s.ref.String()})
 }

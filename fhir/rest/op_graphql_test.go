@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -149,4 +150,77 @@ func FuzzGraphQL(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+// A connection leads through all that a search finds, page by page, for who
+// began it alone.
+func TestAGraphQLConnectionHasPages(t *testing.T) {
+	a := newAPI(t)
+	r := aRecord()
+	for _, slug := range storetest.Slugs[:3] {
+		t.Run(slug, func(t *testing.T) {
+			c := a.client(t, slug, all)
+			r.fill(c)
+			mine := a.client(t, slug, "patient/*.rs", inContext(r.p))
+			ask := func(c *client, status int, path, query string) any {
+				t.Helper()
+				return at(shown(t, c.must(status, "GET", path+"/$graphql?query="+url.QueryEscape(query), "")), "data")
+			}
+			const fields = ` { count offset pagesize first next edges { mode score resource { id effectiveDateTime } } } }`
+			for _, walk := range []struct{ path, first string }{
+				{"", `{ c: ObservationConnection(patient: "Patient/` + r.p + `", _count: 4, date__missing: false)`},
+				{"/Patient/" + r.p, `{ c: ObservationConnection(_reference: "patient", _count: 4)`},
+			} {
+				var dates []string
+				query := walk.first
+				for page := 0; ; page++ {
+					got := ask(mine, 200, walk.path, query+fields)
+					if n := at(got, "c", "offset"); at(got, "c", "count") != 9.0 || n != float64(4*page) || at(got, "c", "pagesize") != 4.0 || at(got, "c", "edges", 0, "mode") != "match" {
+						t.Errorf("page %d: %v", page, got)
+					}
+					for _, e := range at(got, "c", "edges").([]any) {
+						dates = append(dates, at(e, "resource", "effectiveDateTime").(string))
+					}
+					next, more := at(got, "c", "next").(string)
+					if !more {
+						break
+					}
+					reference := ""
+					if walk.path != "" {
+						reference = `, _reference: "patient"`
+						if page == 0 { // the pages of one record are not those of another
+							c.must(400, "GET", "/Patient/"+r.other+"/$graphql?query="+url.QueryEscape(`{ ObservationConnection(_cursor: "`+next+`"`+reference+`) { count } }`), "")
+						}
+					}
+					query = `{ c: ObservationConnection(_cursor: "` + next + `"` + reference + `)`
+					if page == 0 {
+						for who, other := range map[string]*client{"another client": c, "another patient": a.client(t, slug, "patient/*.rs", inContext(r.other)), "another tenant": a.client(t, storetest.S2, "patient/*.rs", inContext(r.p))} {
+							if walk.path == "" && other.do("GET", "/$graphql?query="+url.QueryEscape(query+fields), "").Code != 400 {
+								t.Errorf("%s goes on", who)
+							}
+						}
+						mine.must(400, "GET", "/$graphql?query="+url.QueryEscape(`{ PatientConnection(_cursor: "`+next+`") { count } }`), "")
+					}
+				}
+				if len(dates) != 9 || !slices.IsSortedFunc(dates, func(a, b string) int { return strings.Compare(b, a) }) {
+					t.Errorf("%s: the pages hold %v", walk.path, dates)
+				}
+			}
+			if got := ask(mine, 200, "", `{ ObservationList(_count: 2, _offset: 8) { effectiveDateTime } }`); fmt.Sprint(got) != "map[ObservationList:[map[effectiveDateTime:2020-01-01]]]" {
+				t.Errorf("_offset: %v", got)
+			}
+			if got := ask(mine, 200, "", `{ ObservationConnection { next edges { __typename } } }`); len(at(got, "ObservationConnection", "edges").([]any)) != 9 {
+				t.Errorf("without arguments: %v", got)
+			}
+			for _, query := range []string{
+				`{ PatientConnection { id } }`, `{ PatientConnection { edges { id } } }`, `{ PatientConnection { edges } }`, `{ PatientConnection }`,
+				`{ PatientConnection(_cursor: "x") { count } }`, `{ PatientList(_cursor: "x") { id } }`, `{ AuditEventConnection { count } }`, `{ NonsenseConnection { count } }`,
+				`{ PatientConnection(family__nonsense: "x") { count } }`, `{ Connection { count } }`,
+			} {
+				if w := mine.do("GET", "/$graphql?query="+url.QueryEscape(query), ""); w.Code != 400 {
+					t.Errorf("%s: %d %s", query, w.Code, w.Body)
+				}
+			}
+		})
+	}
 }
