@@ -68,6 +68,7 @@ var mayImport = map[string][]string{
 	"smart/backend":      {}, // speaks to the server over HTTP, as anybody
 	"fhir/validate":      {"fhir", "fhir/r4"},
 	"tenant":             {},
+	"limit":              {"tenant"}, // what a tenant may ask is set there
 	"audit":              {"fhir"},
 	"keys":               {"tenant"},
 	"migrations":         {},
@@ -81,8 +82,8 @@ var mayImport = map[string][]string{
 	"store/pgserver":      {},
 	"store/storetest":     {"audit", "keys", "smart", "store", "store/pgserver", "tenant"},
 	// what faces the outside
-	"fhir/rest":    {"audit", "fhir", "fhir/canonical", "fhir/path", "fhir/profile", "fhir/r4", "fhir/search", "fhir/terminology", "fhir/terminology/external", "fhir/validate", "fhir/xml", "smart", "store", "tenant"},
-	"smart/launch": {"audit", "fhir", "keys", "smart", "tenant"},
+	"fhir/rest":    {"audit", "fhir", "fhir/canonical", "fhir/path", "fhir/profile", "fhir/r4", "fhir/search", "fhir/terminology", "fhir/terminology/external", "fhir/validate", "fhir/xml", "limit", "smart", "store", "tenant"},
+	"smart/launch": {"audit", "fhir", "keys", "limit", "smart", "tenant"},
 	"control":      {"audit", "fhir", "fhir/canonical", "keys", "smart", "store", "tenant"},
 	"conformance":  {},
 	// which puts all of it together
@@ -192,7 +193,7 @@ func TestArchitecture(t *testing.T) {
 		}
 		contents := []string{
 			"cmd", "fhir", "store", "smart", "subscriptions", "bulk", "migrations", "conformance", "deploy",
-			"tenant", "audit", "keys", "summarize", "control", "docs", "tools", "bin", "dev",
+			"tenant", "audit", "keys", "summarize", "control", "docs", "tools", "bin", "dev", "limit",
 		}
 		for _, e := range entries {
 			if e.IsDir() && !strings.HasPrefix(e.Name(), ".") && !slices.Contains(contents, e.Name()) {

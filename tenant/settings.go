@@ -15,6 +15,7 @@ import (
 type Settings struct {
 	Validation  Validation  `json:"validation,omitzero"`
 	Terminology Terminology `json:"terminology,omitzero"`
+	Limits      Limits      `json:"limits,omitzero"`
 }
 
 // Validation says what a resource is held against before it is stored.
@@ -111,6 +112,9 @@ func (s Settings) Check() error {
 		return errors.New("terminology.onFailure and terminology.systems need terminology.url")
 	case t.URL != "" && !serverURL(t.URL):
 		return errors.New("terminology.url has to be an http or https URL without user, query or fragment")
+	}
+	if err := s.Limits.check(); err != nil {
+		return err
 	}
 	if err := checkURLs("validation.profiles", v.Profiles); err != nil {
 		return err

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -19,6 +18,7 @@ import (
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/rest"
 	"github.com/cordon-fhir/cordon/keys"
+	"github.com/cordon-fhir/cordon/limit"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/smart/launch"
 	"github.com/cordon-fhir/cordon/store"
@@ -78,8 +78,10 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 		p.close()
 		return nil, err
 	}
+	limiter := limit.New(limit.Config{})
+	address := func(r *http.Request) string { return rest.Address(cfg.proxies, r) }
 	auth, err := launch.New(launch.Config{
-		Clients: registry, Tenants: tenants, Keys: keyring,
+		Clients: registry, Tenants: tenants, Keys: keyring, Limit: limiter, Address: address,
 		Base: cfg.public.fhir, Issuer: cfg.public.issuer, Record: p.db.Record, Log: cfg.log,
 	})
 	if err != nil {
@@ -89,10 +91,10 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 	api := rest.New(rest.Config{
 		DB: p.db, Verifier: verifier, Tenants: tenants,
 		Base: cfg.public.fhir, SmartConfiguration: auth.Configuration,
-		Region: cfg.region, TrustedProxies: cfg.proxies, Origins: cfg.origins, TerminologyNetworks: cfg.terminology,
+		Limit: limiter, Region: cfg.region, TrustedProxies: cfg.proxies, Origins: cfg.origins, TerminologyNetworks: cfg.terminology,
 		Version: version(), Log: cfg.log, Alert: cfg.ops.alert, Observe: cfg.ops.observe(tenants),
 	})
-	p.handler = limitURL(p.db, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	p.handler = limitURL(p.db, limiter, address, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// No http.ServeMux: it answers odd paths itself, with a redirection
 		// that nobody audits.
 		if strings.HasPrefix(r.URL.Path, "/auth/") {
@@ -103,7 +105,7 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 	}))
 	indexer := &store.Indexer{DB: p.db, Tenants: lookedAfter(registry, tenants, cfg.region),
 		Requests: registry.IndexRequests, Report: registry.ReportIndex, Log: cfg.log}
-	p.work(indexer.Run, func(ctx context.Context) { api.Work(ctx, lookedAfter(registry, tenants, cfg.region)) })
+	p.work(indexer.Run, api.TellRefusals, func(ctx context.Context) { api.Work(ctx, lookedAfter(registry, tenants, cfg.region)) })
 	cfg.ops.check("registry", registry.Ping)
 	cfg.ops.check("database", p.db.Ping)
 	return p, nil
@@ -177,22 +179,23 @@ const maxURL = 8 << 10
 
 // limitURL answers 414 to longer URLs, before anything reads them. Nobody has
 // proved to be anyone then, so the entry goes to the trail of the platform.
-func limitURL(db *store.DB, next http.Handler) http.Handler {
+func limitURL(db *store.DB, limiter *limit.Limiter, address func(*http.Request) string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if len(r.RequestURI) <= maxURL {
 			next.ServeHTTP(w, r)
 			return
 		}
-		status := http.StatusRequestURITooLong
-		id := rand.Text()
-		address, _, _ := net.SplitHostPort(r.RemoteAddr)
-		err := db.Record(r.Context(), nil, audit.Entry{
-			Interaction: fhir.Operation, Outcome: audit.MinorFailure, Status: status, Reason: "the URL is too long",
-			Origin: audit.Origin{RequestID: id, Address: address, Method: "?"},
-		})
-		if err != nil {
-			status = http.StatusServiceUnavailable
+		status, id, from := http.StatusRequestURITooLong, rand.Text(), address(r)
+		if limiter.Stranger(from) == 0 || limiter.Refused(from).Write {
+			err := db.Record(r.Context(), nil, audit.Entry{
+				Interaction: fhir.Operation, Outcome: audit.MinorFailure, Status: status, Reason: "the URL is too long",
+				Origin: audit.Origin{RequestID: id, Address: from, Method: "?"},
+			})
+			if err != nil {
+				status = http.StatusServiceUnavailable
+			}
 		}
+		limiter.Failed(from)
 		rest.Guard(w.Header(), id)
 		w.Header().Set("Content-Type", "application/fhir+json; charset=utf-8")
 		w.Header().Set("Connection", "close")

@@ -15,6 +15,9 @@ import (
 
 // record makes sure that the request is in the audit trail.
 func (c *call) record(ctx context.Context, resp *response) error {
+	if c.refused.silent() {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	e := audit.Entry{
@@ -32,6 +35,9 @@ func (c *call) record(ctx context.Context, resp *response) error {
 	}
 	if c.err != nil {
 		e.Reason = clientError(c.err).Error()
+	}
+	if c.refused != nil {
+		e.Reason = c.refused.report.String()
 	}
 	return c.DB.Record(ctx, c.grant, e)
 }
@@ -58,16 +64,21 @@ func (s *server) origin(r *http.Request) audit.Origin {
 	return audit.Origin{RequestID: id, Address: s.address(r), Method: method(r.Method) + " " + shape(r.URL.Path), Trail: audit.NewTrail()}
 }
 
-// address returns the IP address of the client: who holds the connection, or
+func (s *server) address(r *http.Request) string { return Address(s.TrustedProxies, r) }
+
+// Address returns the IP address of the client: who holds the connection, or
 // whom a trusted proxy names last.
-func (s *server) address(r *http.Request) string {
+func Address(proxies []netip.Prefix, r *http.Request) string {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
 		return ""
 	}
+	trusted := func(a netip.Addr) bool {
+		return slices.ContainsFunc(proxies, func(p netip.Prefix) bool { return p.Contains(a) })
+	}
 	client := peer.Addr().Unmap()
 	named := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
-	for i := len(named) - 1; i >= 0 && s.trusted(client); i-- {
+	for i := len(named) - 1; i >= 0 && trusted(client); i-- {
 		a, err := netip.ParseAddr(strings.TrimSpace(named[i]))
 		if err != nil {
 			break
@@ -75,8 +86,4 @@ func (s *server) address(r *http.Request) string {
 		client = a.Unmap()
 	}
 	return client.String()
-}
-
-func (s *server) trusted(a netip.Addr) bool {
-	return slices.ContainsFunc(s.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(a) })
 }

@@ -159,6 +159,7 @@ func (s *server) work(w store.Work, t *tenant.Tenant) error {
 	go s.renew(work, w, stop)
 
 	resp := c.attempt(work, func() error { return c.mayBegin(r, w, s.later) })
+	c.spend(resp)
 	switch context.Cause(work) {
 	case errCancelled:
 		return nil

@@ -32,7 +32,9 @@ func (c *call) log(ctx context.Context, resp *response) {
 		level = slog.LevelError
 		attrs = append(attrs, slog.String("error", c.err.Error()))
 	}
-	c.Log.LogAttrs(ctx, level, "request", attrs...)
+	if !c.refused.silent() {
+		c.Log.LogAttrs(ctx, level, "request", attrs...)
+	}
 	c.Observe(pattern, slug, resp.status, took)
 }
 

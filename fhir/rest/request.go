@@ -97,6 +97,7 @@ func (c *call) decode(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	c.took = len(body)
 	if c.req.prefer.async {
 		c.sent = body
 	}

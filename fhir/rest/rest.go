@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/limit"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/tenant"
@@ -54,6 +55,8 @@ type Config struct {
 	// Now tells the time. Default time.Now.
 	Now func() time.Time
 
+	// Limit refuses those who ask too much. Default: one of its own.
+	Limit *limit.Limiter
 	// TrustedProxies may say in X-Forwarded-For whom they speak for. Default
 	// none: the client is who holds the connection.
 	TrustedProxies []netip.Prefix
@@ -129,6 +132,9 @@ func newServer(cfg Config) *server {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Limit == nil {
+		cfg.Limit = limit.New(limit.Config{Now: cfg.Now})
 	}
 	cfg.Limits = cfg.Limits.orDefault()
 	return &server{Config: cfg, routes: newRouter(), bodies: semaphore.NewWeighted(int64(cfg.Limits.Bodies)), later: newLater()}

@@ -30,6 +30,9 @@ type call struct {
 	err    error  // why it failed
 	sent   []byte // the body, of a request that may be answered later
 	holds  int64  // of the room for bodies
+	took   int    // bytes of the body
+
+	refused *refusal // if too much was asked
 }
 
 // ServeHTTP answers a request. The audit entry is durable before the first
@@ -45,6 +48,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.err = fmt.Errorf("recording the request: %w", err)
 		resp = failure(fhir.Errorf(fhir.Transient, "the request cannot be audited now"))
 	}
+	c.spend(resp)
 	c.write(resp)
 	c.log(ctx, resp)
 }
@@ -87,7 +91,7 @@ func (c *call) run(ctx context.Context) (*response, error) {
 		c.place.tenant = tenantOf(c.http.URL.EscapedPath())
 	}
 	if c.http.Method == http.MethodOptions {
-		return &response{status: http.StatusNoContent}, nil
+		return &response{status: http.StatusNoContent}, c.stranger("")
 	}
 	public := noRoute == nil && plain && c.place.route.public != nil
 	if err := c.authenticate(ctx, public); err != nil {
@@ -133,11 +137,17 @@ func (c *call) ask(ctx context.Context) (err error) {
 // a token of another tenant is refused there too.
 func (c *call) authenticate(ctx context.Context, public bool) error {
 	token := bearer(c.http.Header)
+	if err := c.stranger(token); err != nil {
+		return err
+	}
 	if public && token == "" {
 		return nil
 	}
 	g, err := c.Verifier.Grant(ctx, c.place.tenant, token, c.origin)
 	c.grant = g
+	if err := c.limit(); err != nil {
+		return err
+	}
 	if public && fhir.IsCode(err, fhir.Login) {
 		return nil
 	}

@@ -58,7 +58,7 @@ func (c *call) headers(h http.Header, resp *response) {
 	case http.StatusMethodNotAllowed:
 		h.Set("Allow", c.allowed())
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		h.Set("Retry-After", "1")
+		h.Set("Retry-After", c.refused.retryAfter())
 	}
 	if resp.version.Version != 0 {
 		h.Set("ETag", resp.version.ETag())

@@ -23,6 +23,7 @@ import (
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/keys"
+	"github.com/cordon-fhir/cordon/limit"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/tenant"
 )
@@ -52,6 +53,8 @@ type Config struct {
 	// nil. store.DB.Record is one. Required.
 	Record func(ctx context.Context, g *smart.Grant, e audit.Entry) error
 
+	// Limit refuses those who ask too much. Default: one of its own.
+	Limit *limit.Limiter
 	// Address returns the IP address of the client. Default: who holds the
 	// connection.
 	Address func(*http.Request) string
@@ -78,6 +81,9 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.Limit == nil {
+		cfg.Limit = limit.New(limit.Config{Now: cfg.Now})
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
@@ -100,6 +106,8 @@ type call struct {
 	origin audit.Origin
 	// grant names who proved to be who, nil as long as nobody has.
 	grant *smart.Grant
+	// refused is set if too much was asked.
+	refused *limit.Report
 	// header and answer are what is answered if there is no error.
 	header http.Header
 	answer any
@@ -153,11 +161,17 @@ func (s *Server) do(ctx context.Context, c *call, do endpoint) (err error) {
 	if r := c.http; r.URL.EscapedPath() != r.URL.Path {
 		return noSuchEndpoint(echo.ErrNotFound)
 	}
+	if err := c.limit(s.cfg.Limit.Login(c.origin.Address)); err != nil {
+		return err
+	}
 	return do(ctx, c)
 }
 
 // record waits for the audit trail, also when the client does not.
 func (s *Server) record(ctx context.Context, c *call, e audit.Entry) error {
+	if c.refused != nil && !c.refused.Write {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	if c.grant != nil {

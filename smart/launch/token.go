@@ -51,6 +51,9 @@ func (s *Server) token(ctx context.Context, c *call) error {
 		return err
 	}
 	c.grant = smart.Denied(l.tenant, audit.Agent{Client: l.client.ID, User: l.client.User, Purpose: l.client.Purpose}, c.origin)
+	if err := c.limit(s.cfg.Limit.Token(l.tenant, l.client.ID)); err != nil {
+		return err
+	}
 	granted, err := scopes(l.client, form.Get("scope"))
 	if err != nil {
 		return err
