@@ -296,7 +296,11 @@ func TestDev(t *testing.T) {
 		if got := strings.Join(strings.Fields(p.cordon(t, "tenant", "settings", "summit")), ""); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
-		p.cordon(t, "tenant", "set", "summit", "validation.level=", "validation.profiles=")
+		p.cordon(t, "tenant", "set", "summit", "validation.level=", "validation.profiles=", "limits.client.requests=5000")
+		if got := strings.Join(strings.Fields(p.cordon(t, "tenant", "settings", "summit")), ""); got != `{"limits":{"client":{"requests":5000}}}` {
+			t.Errorf("got %s", got)
+		}
+		p.cordon(t, "tenant", "set", "summit", "limits.client.requests=")
 		if got := p.cordon(t, "tenant", "settings", "summit"); got != "{}" {
 			t.Errorf("got %s", got)
 		}

@@ -68,15 +68,19 @@ func (a *controlAPI) settings(ctx context.Context, slug string) (s settings, err
 // set changes one setting, "group.name=value". What it may be, the control
 // plane knows.
 func (s settings) set(text string) error {
-	name, value, ok := strings.Cut(text, "=")
-	group, name, nested := strings.Cut(name, ".")
-	if !ok || !nested {
+	path, value, ok := strings.Cut(text, "=")
+	names := strings.Split(path, ".")
+	if !ok || len(names) < 2 {
 		return fmt.Errorf("%q is not of the form group.name=value", text)
 	}
-	members, _ := s.Settings[group].(map[string]any)
-	if members == nil {
-		members = map[string]any{}
-		s.Settings[group] = members
+	members, name := s.Settings, names[len(names)-1]
+	for _, group := range names[:len(names)-1] {
+		inner, _ := members[group].(map[string]any)
+		if inner == nil {
+			inner = map[string]any{}
+			members[group] = inner
+		}
+		members = inner
 	}
 	if value == "" {
 		delete(members, name)
