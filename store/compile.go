@@ -357,8 +357,8 @@ func (v *View) linkKeys(e search.Chain) []int64 {
 	return keys
 }
 
-// maxPatients is of how many patients, found by a chain, the references are
-// begun with.
+// maxPatients is of how many patients, listed or found by a chain, the
+// references are begun with.
 const maxPatients = 20
 
 // A beginning is rows that a statement begins with. They are known if there are
@@ -368,25 +368,48 @@ type beginning struct {
 	from, where gate.Clause
 }
 
-// beginAt begins a statement with the references to the patients that a chain
-// finds, if they are few: then it needs no plan of its own, which costs more
-// than running it.
-func (c *compiler) beginAt(ctx context.Context, s *scope, e search.Chain) (beginning, error) {
-	p, inner, err := c.along(e.Type, e.ByPolicy, e.X)
-	if err != nil {
+// beginAt begins a statement with the references to the patients that e names,
+// if they are few: then it needs no plan of its own, which costs more than
+// running it.
+func (c *compiler) beginAt(ctx context.Context, s *scope, e search.Expr) (beginning, error) {
+	key, targets, err := c.patients(ctx, e)
+	if err != nil || len(targets) > maxPatients {
 		return beginning{}, err
 	}
-	f := &reached{chain: e}
-	if f.targets, f.complete, err = c.v.targets(ctx, p, e.Type, inner); err != nil {
-		return beginning{}, err
-	}
-	if c.followed = f; !f.complete || len(f.targets) > maxPatients {
-		return beginning{}, nil
-	}
-	x := c.row()
+	slices.Sort(targets)
+	targets = slices.Compact(targets)
+	x, y, z := c.row(), c.row(), c.row()
 	s.anchor, s.few, s.custom = x, true, false
-	return beginning{true, gate.SQL(`~idx_ref`).With(x.Alias()), x.Col("tenant_id").With(gate.SQL(`= $1 AND`),
-		oneOf(x.Col("key"), c.v.linkKeys(e)), gate.SQL(`AND`), oneOf(x.Col("target"), f.targets))}, nil
+	// One look-up for each patient, which OFFSET 0 keeps apart: of key = and
+	// target = ANY the planner makes a walk over all that refers to anybody
+	// where it takes the key for an average one.
+	return beginning{true, gate.SQL(`unnest(?::bigint[]) AS`, targets).With(y.Alias(), gate.SQL(`(target), LATERAL (SELECT`),
+		z.Col("ts"), gate.SQL(`,`), z.Col("rid"), from(gate.SQL(`FROM ~idx_ref`), z), z.Col("key"), gate.SQL(`= ? AND`, key),
+		z.Col("target"), gate.SQL(`=`), y.Col("target"), gate.SQL(`OFFSET 0) AS`), x.Alias()), always}, nil
+}
+
+// patients returns the patients that e names, and the key of the references to
+// them. A chain's are kept, so that they are not looked up twice; if not all of
+// them are known they are more than a statement begins with.
+func (c *compiler) patients(ctx context.Context, e search.Expr) (key int64, targets []int64, err error) {
+	if list, ok := e.(search.Or); ok {
+		for _, x := range list {
+			ref := x.(search.HasReference)
+			key, targets = c.v.refKey(ref.Path, ref.Pair), append(targets, c.v.target(ref.Target))
+		}
+		return key, targets, nil
+	}
+	chain := e.(search.Chain)
+	p, inner, err := c.along(chain.Type, chain.ByPolicy, chain.X)
+	if err != nil {
+		return 0, nil, err
+	}
+	f := &reached{chain: chain}
+	if f.targets, f.complete, err = c.v.targets(ctx, p, chain.Type, inner); err != nil {
+		return 0, nil, err
+	}
+	c.followed = f
+	return c.v.linkKeys(chain)[0], slices.Clone(f.targets), nil
 }
 
 // reverse holds where a resource for which e.X holds points at this one; see

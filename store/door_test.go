@@ -29,6 +29,15 @@ func base(slug string) string { return "https://cordon.test/fhir/" + slug }
 func openDoor(t testing.TB) *door {
 	t.Helper()
 	f := storetest.New(t)
+	v, err := smart.NewVerifier(smart.Config{Tenants: f.Tenants, Keys: f.Keyring, Policies: f.Registry, Base: base, Issuer: base})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &door{f, openDB(t, f), v}
+}
+
+func openDB(t testing.TB, f *storetest.Fixture) *store.DB {
+	t.Helper()
 	db, err := store.Open(t.Context(), store.Config{
 		DatabaseURL: f.URLs.App, AuditURL: f.URLs.Audit, Keys: f.Keyring, Platform: f.Registry, Packages: f.Registry, Base: base,
 	})
@@ -36,11 +45,7 @@ func openDoor(t testing.TB) *door {
 		t.Fatal(err)
 	}
 	t.Cleanup(db.Close)
-	v, err := smart.NewVerifier(smart.Config{Tenants: f.Tenants, Keys: f.Keyring, Policies: f.Registry, Base: base, Issuer: base})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &door{f, db, v}
+	return db
 }
 
 // grant returns a Grant for one request of a client of the tenant.

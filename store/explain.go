@@ -78,7 +78,7 @@ func (pl plan) beginning() []string {
 	case at >= 0:
 		return []string{"begins with " + search.Shape(list[at]) + "; looks the rest up for each"}
 	case ofPatients(list, main) >= 0:
-		return []string{fmt.Sprintf("begins with what refers to the patients of the chain, if they are at most %d; looks the rest up for each", maxPatients)}
+		return []string{fmt.Sprintf("begins with what refers to the patients that are listed or that the chain leads to, if they are at most %d; looks the rest up for each", maxPatients)}
 	case pl.contested():
 		return []string{"begins with what PostgreSQL takes for the rarest of its conditions; planned for its values each time"}
 	case joins(list) > 0:

@@ -446,21 +446,41 @@ func ofPatient(list search.And, main search.Path) int {
 	return at
 }
 
-// ofPatients returns which member of the conjunction is a chain to patients by
-// an element that is there once at most, where the others can be looked up for
-// one resource; -1 if there is none.
+// ofPatients returns which member of the conjunction says which patients an
+// element refers to that is there once at most, as a list of them or as a chain
+// to them, where the others can be looked up for one resource; -1 if none does.
 func ofPatients(list search.And, main search.Path) int {
 	at := -1
 	for i, e := range list {
-		chain, ok := e.(search.Chain)
 		switch {
-		case ok && at < 0 && chain.Type == "Patient" && !chain.Canonical && len(chain.Paths) == 1 && search.IsSingle(chain.Paths[0]):
+		case at < 0 && toPatients(e):
 			at = i
 		case !looked(e, main):
 			return -1
 		}
 	}
 	return at
+}
+
+// toPatients reports whether e says which patients one element refers to.
+func toPatients(e search.Expr) bool {
+	switch e := e.(type) {
+	case search.Chain:
+		return e.Type == "Patient" && !e.Canonical && len(e.Paths) == 1 && search.IsSingle(e.Paths[0])
+	case search.Or:
+		first := search.HasReference{}
+		for i, x := range e {
+			ref, ok := x.(search.HasReference)
+			if i == 0 {
+				first = ref
+			}
+			if !ok || ref.Path != first.Path || ref.Pair != first.Pair || !strings.HasPrefix(ref.Target, "Patient/") {
+				return false
+			}
+		}
+		return len(e) > 1 && search.IsSingle(first.Path)
+	}
+	return false
 }
 
 // looked reports whether e can be looked up for one resource.
@@ -519,7 +539,7 @@ func (v *View) statement(ctx context.Context, pl plan, resource bool) (from, whe
 		list = slices.Concat(list[at:at+1], list[:at], list[at+1:])
 		left, s.few = 1, true
 	} else if at := ofPatients(list, main); at >= 0 {
-		found, err := c.beginAt(ctx, &s, list[at].(search.Chain))
+		found, err := c.beginAt(ctx, &s, list[at])
 		if err != nil {
 			return from, where, s, err
 		}

@@ -116,9 +116,13 @@ func (s *suite) searchAmong(ctx context.Context, e *endpoint, x *Size, values *c
 			requests[i] = e.request("GET", target(values), nil)
 		}
 		s.say("%s: %s among %d residents, %d clients", e.slug, shape, x.Residents, clients)
-		f, err := s.measure(ctx, shape, s.cordon.pid(), clients, s.duration, send(e.host, requests, http.StatusOK, nil))
+		w := send(e.host, requests, http.StatusOK, nil)
+		f, err := s.measure(ctx, shape, s.cordon.pid(), clients, s.duration, w)
 		f.Mode, f.Reads = "shared", len(x.ReadBeside)
 		*into = append(*into, f)
+		if err == nil && s.profile != "" && shape != readPatient {
+			err = s.look(ctx, fmt.Sprintf("%s among %d", shape, x.Residents), w)
+		}
 		return err
 	}
 	resident := func(c *catalog) string { return "Patient/" + pick(c.patients).id }

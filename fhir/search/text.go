@@ -16,7 +16,7 @@ import (
 
 // prefixes are the lengths, in runes, of the prefixes that are indexed. Each
 // is a row for every string.
-var prefixes = [...]int{1, 3, 5, 8}
+var prefixes = [...]int{1, 3, 5, 8, 12}
 
 // grammed is how many runes of a folded value have trigrams. Contains finds
 // text within them, and ContainsBeyond in all of what is longer.
