@@ -1,6 +1,9 @@
 package search
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Composites match several values of one item. Where the item can occur once
 // only, that is what And says. Where it repeats, the index holds the values of
@@ -12,7 +15,7 @@ import "strings"
 func (x *indexer) join(j *join, item value) {
 	all := x.terms
 	defer func() { x.terms = all }()
-	for i, p := range j.parts {
+	for i, p := range slices.Backward(j.parts) { // a code is there more often than a value of the type
 		from := item
 		if p.root {
 			from = x.root

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unsafe"
 
@@ -26,10 +27,11 @@ func (s Schema) Index(d *fhir.Document) *Terms {
 }
 
 func (s Schema) index(tb *table, d *fhir.Document) *Terms {
-	x := indexer{schema: s, terms: newTerms(), root: d.Tree, want: every}
 	if tb == nil {
-		return x.terms
+		return &Terms{}
 	}
+	x := indexers.Get().(*indexer)
+	x.schema, x.root, x.want = s, d.Tree, every
 	x.resource(tb, d)
 	x.pair(tb)
 	if tb.whole {
@@ -38,27 +40,51 @@ func (s Schema) index(tb *table, d *fhir.Document) *Terms {
 			x.words(d.Type)
 		}
 	}
-	x.terms.tree, x.terms.schema = d.Tree, s
 	x.terms.Time = mainDate(tb, x.terms)
 	x.terms.dedupe()
-	return x.terms
+	t := x.terms.fitted()
+	t.tree, t.schema = d.Tree, s
+	x.release()
+	return t
 }
 
-// newTerms returns empty Terms with room for those of a usual resource, in one
-// allocation.
-func newTerms() *Terms {
-	var room struct {
-		terms   Terms
-		tokens  [24]Token
-		refs    [8]Reference
-		dates   [4]DateRange
-		numbers [4]NumberRange
-		strings [16]String
+// indexers are indexers at rest. The lists that they collect terms in have
+// grown to what resources need, and hold nothing.
+var indexers = sync.Pool{New: func() any { return &indexer{terms: &Terms{}} }}
+
+// maxKept bounds the terms of one kind that an indexer at rest has room for.
+const maxKept = 512
+
+// release forgets the resource and gives x back.
+func (x *indexer) release() {
+	x.schema, x.root, x.made = Schema{}, nil, nil
+	x.terms.empty()
+	for _, t := range x.scratch {
+		t.empty()
 	}
-	room.terms = Terms{
-		Tokens: room.tokens[:0], Refs: room.refs[:0], Dates: room.dates[:0], Numbers: room.numbers[:0], Strings: room.strings[:0],
+	indexers.Put(x)
+}
+
+// empty forgets the terms and keeps the room.
+func (t *Terms) empty() {
+	*t = Terms{Tokens: room(t.Tokens), Refs: room(t.Refs), Dates: room(t.Dates), Numbers: room(t.Numbers), Strings: room(t.Strings)}
+}
+
+func room[T any](list []T) []T {
+	if cap(list) > maxKept {
+		return nil
 	}
-	return &room.terms
+	clear(list[:cap(list)])
+	return list[:0]
+}
+
+// fitted returns a copy of t in no more room than it needs.
+func (t *Terms) fitted() *Terms {
+	return &Terms{
+		Time: t.Time, Present: t.Present, TooMany: t.TooMany,
+		Tokens: slices.Clone(t.Tokens), Refs: slices.Clone(t.Refs), Dates: slices.Clone(t.Dates),
+		Numbers: slices.Clone(t.Numbers), Strings: slices.Clone(t.Strings),
+	}
 }
 
 // References returns the resources of this server that d refers to by one of
@@ -264,7 +290,7 @@ var seed = maphash.MakeSeed()
 // unique drops the members of list that occur earlier in it.
 func unique[T comparable](list []T) []T {
 	out := list[:0]
-	if len(list) <= 16 {
+	if len(list) <= 32 {
 		for _, v := range list {
 			if !slices.Contains(out, v) {
 				out = append(out, v)

@@ -45,14 +45,14 @@ func isFull(value string) bool { return cut(value, '|') >= 0 }
 // escapeComponent spells the first component of a composite, so that it ends
 // at the first $ that is not escaped.
 func escapeComponent(s string) string {
-	if strings.ContainsAny(s, `$`) {
+	if strings.IndexByte(s, '$') >= 0 {
 		return escapeFirst.Replace(s)
 	}
 	return s
 }
 
 func escape(s string) string {
-	if strings.ContainsAny(s, `|\`) {
+	if strings.IndexByte(s, '|') >= 0 || strings.IndexByte(s, '\\') >= 0 {
 		return escapePart.Replace(s)
 	}
 	return s
