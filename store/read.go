@@ -144,6 +144,11 @@ func (v *View) query(ctx context.Context, p smart.Permit, q gate.Clause) (pgx.Ro
 // DB.Read has.
 var errTwoStatements = gate.ErrTwoStatements
 
+// Waiting is what fn of a View or an Update returns if it cannot go on without
+// what others have to be asked for: it is run again once For has returned, and
+// meanwhile no connection is held. Like any run but the last, it leaves nothing.
+type Waiting = gate.Waiting
+
 // visible returns nil if the permit covers the version, else the error for an
 // unknown resource. For a deletion the version before it decides.
 func (v *View) visible(ctx context.Context, p smart.Permit, r row) error {

@@ -145,8 +145,8 @@ func (db *DB) Read(ctx context.Context, g *smart.Grant, ref fhir.Ref) (fhir.Reso
 
 // Update runs fn on one transaction of the tenant of g and commits what it
 // wrote together with the audit entries, or nothing. fn may be run again when
-// the database asks for a retry (deadlock, serialization), so it must not
-// keep state from an earlier run.
+// the database asks for a retry (deadlock, serialization) or when it was
+// Waiting, so it must not keep state from an earlier run.
 func (db *DB) Update(ctx context.Context, g *smart.Grant, fn func(*Tx) error) error {
 	return db.update(ctx, g, false, fn)
 }

@@ -42,7 +42,7 @@ func (r *run) boundTo(valueSet, strength string, v path.Node) {
 // text or is absent for a reason: that is for cardinality to say.
 func (r *run) inValueSet(valueSet string, v path.Node) (in, known bool) {
 	ask := func(system, code *fastjson.Value) {
-		answer, err := r.v.inValueSet(valueSet, string(system.GetStringBytes()), string(code.GetStringBytes()))
+		answer, err := r.v.inValueSet(r.ctx, valueSet, string(system.GetStringBytes()), string(code.GetStringBytes()))
 		in = in || err == nil && answer == terminology.In
 		known = known && err == nil && answer != terminology.Unknown
 	}

@@ -1,6 +1,7 @@
 package profile_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 
@@ -20,7 +21,7 @@ func TestBindingsAreJudgedByWhoIsAsked(t *testing.T) {
 		terminology.Out:     {"warning code-invalid Observation.interpretation[0]", "error code-invalid Observation.contained[0].contentType"},
 		terminology.Unknown: {"information informational Observation.interpretation[0]", "information informational Observation.contained[0].contentType"},
 	} {
-		v := profile.New(canonical.Core(), func(string, string, string) (terminology.Answer, error) { return answer, nil })
+		v := profile.New(canonical.Core(), func(context.Context, string, string, string) (terminology.Answer, error) { return answer, nil })
 		got := map[string]bool{}
 		for _, i := range validate1(t, v, parse(t, []byte(body)), profile.Options{}) {
 			if strings.Contains(i.Diagnostics, "CANARY") {

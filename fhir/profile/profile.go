@@ -20,15 +20,22 @@ import (
 // concurrent use.
 type Validator struct {
 	set        *canonical.Set
-	inValueSet func(valueSet, system, code string) (terminology.Answer, error)
+	inValueSet InValueSet
 }
+
+// InValueSet says whether a code is in a value set, as terminology.Service
+// does, and works it out only until ctx ends.
+type InValueSet func(ctx context.Context, valueSet, system, code string) (terminology.Answer, error)
 
 // New returns a Validator by the definitions of the set. It costs nothing to
 // make: what it compiles stays with the set. inValueSet says whether a code is
 // in a value set; by default the definitions of the set do.
-func New(set *canonical.Set, inValueSet func(valueSet, system, code string) (terminology.Answer, error)) *Validator {
+func New(set *canonical.Set, inValueSet InValueSet) *Validator {
 	if inValueSet == nil {
-		inValueSet = terminology.New(set).InValueSet
+		terms := terminology.New(set)
+		inValueSet = func(ctx context.Context, valueSet, system, code string) (terminology.Answer, error) {
+			return terms.Within(ctx).InValueSet(valueSet, system, code)
+		}
 	}
 	return &Validator{set, inValueSet}
 }
@@ -64,7 +71,7 @@ type Options struct {
 // value of d. The structure of d is for fhir/validate; where it is broken
 // there may be faults more or fewer. It fails when ctx ends.
 func (v *Validator) Validate(ctx context.Context, d *fhir.Document, o Options) ([]fhir.Issue, error) {
-	r := &run{v: v, options: o, place: o.Place, work: path.NewWork(ctx, maxSteps)}
+	r := &run{v: v, ctx: ctx, options: o, place: o.Place, work: path.NewWork(ctx, maxSteps)}
 	if r.place == "" {
 		r.place = string(d.Type)
 	}

@@ -1,6 +1,7 @@
 package profile
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -27,6 +28,7 @@ const (
 // A run is one validation of one document.
 type run struct {
 	v       *Validator
+	ctx     context.Context
 	options Options
 
 	place string      // of the document

@@ -36,7 +36,8 @@ func (c codes) Codes(modifier, value string, max int) ([]search.Code, error) {
 	} else if req.Resource, err = related(modifier, value); err != nil {
 		return nil, err
 	}
-	found, err := c.server.terminology(c.ctx, c.grant, set).Expand(c.ctx, req)
+	terms, _ := c.server.terminology(c.ctx, c.grant, set)
+	found, err := terms.Expand(c.ctx, req)
 	var fault *fhir.Error
 	if errors.As(err, &fault) { // the value is at fault, not what is searched
 		return nil, fault.WithStatus(http.StatusBadRequest)

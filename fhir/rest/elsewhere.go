@@ -13,16 +13,16 @@ import (
 )
 
 // terminology answers about codes from the definitions, and, if the tenant's
-// settings name a terminology server, from there what they cannot tell.
-func (s *server) terminology(ctx context.Context, g *smart.Grant, set *canonical.Set) *terminology.Service {
-	own := terminology.New(set)
+// settings name a terminology server, from there what they cannot tell. What
+// is asked there goes through the errands, nil if nobody is asked.
+func (s *server) terminology(ctx context.Context, g *smart.Grant, set *canonical.Set) (*terminology.Service, *errands) {
+	own := terminology.New(set).Within(ctx)
 	setting := g.Tenant().Settings.Terminology
 	if setting.URL == "" {
-		return own
+		return own, nil
 	}
-	// What is asked may outlive the request, which may be answered later.
-	ctx = context.WithoutCancel(ctx)
-	return own.Asking(ctx, s.elsewhere.of(g.Tenant().ID, setting, s.externalConfig()), setting.OnFailure != tenant.Warn)
+	e := &errands{to: s.elsewhere.of(g.Tenant().ID, setting, s.externalConfig())}
+	return own.Asking(ctx, e, setting.OnFailure != tenant.Warn), e
 }
 
 func (s *server) externalConfig() external.Config {

@@ -84,6 +84,27 @@ func TestATenantAsksTheTerminologyServerThatItNames(t *testing.T) {
 	c.must(201, "POST", "/Condition", condition("22298006"))
 	c.must(422, "POST", "/Condition", condition("2"))
 
+	// Also what is read and written in one transaction is held to the answer.
+	id := fresh()
+	at := "/Condition/" + id
+	c.must(201, "PUT", at, strings.Replace(condition("22298006"), `"meta"`, `"id":"`+id+`","meta"`, 1))
+	patched := func(code string) string {
+		return `[{"op":"replace","path":"/code/coding/0/code","value":"` + code + `"}]`
+	}
+	before := asked.Load()
+	c.must(422, "PATCH", at, patched("6"), "Content-Type", "application/json-patch+json")
+	c.must(422, "PATCH", at, patched("6"), "Content-Type", "application/json-patch+json")
+	if n := asked.Load() - before; n != 1 {
+		t.Errorf("of a patch that was tried twice the server was asked %d times", n)
+	}
+	c.must(200, "PATCH", at, patched("22298006"), "Content-Type", "application/json-patch+json")
+	if w := c.must(200, "GET", at+"/$validate", ""); strings.Contains(w.Body.String(), "not in the value set") {
+		t.Errorf("$validate of what is stored: %s", w.Body)
+	}
+	if w := c.must(200, "GET", "/ValueSet/findings/$validate-code?system=http://snomed.info/sct&code=7", ""); !strings.Contains(w.Body.String(), "not in the value set") {
+		t.Errorf("$validate-code of what is stored: %s", w.Body)
+	}
+
 	fails.Store(true)
 	says(c, "3", "does not answer")
 	c.must(201, "POST", "/Condition", condition("22298006")) // known

@@ -222,15 +222,15 @@ func (s *server) perform(ctx context.Context, rt *route, req *request) (resp *re
 		}
 		return found(req, r), nil
 	case rt.look != nil && !req.persist:
-		err = s.DB.View(ctx, req.grant, func(v *store.View) error {
+		err = s.DB.View(ctx, req.grant, req.asks().viewing(func(v *store.View) error {
 			resp, err = rt.look(ctx, v, req)
 			return err
-		})
+		}))
 	default:
-		err = s.DB.Update(ctx, req.grant, func(tx *store.Tx) error {
+		err = s.DB.Update(ctx, req.grant, req.asks().writing(func(tx *store.Tx) error {
 			resp, err = rt.change(ctx, tx, req)
 			return err
-		})
+		}))
 	}
 	if err != nil {
 		return nil, err

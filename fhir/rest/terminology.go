@@ -34,7 +34,8 @@ func ofTerminology(answer terminologyAnswer) func(context.Context, *server, *req
 		if err != nil {
 			return nil, err
 		}
-		err = s.DB.View(ctx, req.grant, func(v *store.View) error {
+		terms, errands := s.terminology(ctx, req.grant, set)
+		err = s.DB.View(ctx, req.grant, errands.viewing(func(v *store.View) error {
 			v.Operation(req.asEntry())
 			if err := mayReadTerminology(req.grant); err != nil {
 				return err
@@ -47,9 +48,9 @@ func ofTerminology(answer terminologyAnswer) func(context.Context, *server, *req
 				}
 				a.resource = r.Body
 			}
-			resp, err = answer(ctx, s.terminology(ctx, req.grant, set).Within(ctx), a)
+			resp, err = answer(ctx, terms, a)
 			return err
-		})
+		}))
 		return resp, err
 	}
 }

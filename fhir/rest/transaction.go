@@ -24,10 +24,10 @@ func transaction(ctx context.Context, s *server, req *request, entries []*entry)
 		return nil, err
 	}
 	var answers []*response
-	err := s.DB.Transaction(ctx, req.grant, func(tx *store.Tx) (err error) {
+	err := s.DB.Transaction(ctx, req.grant, req.asks().writing(func(tx *store.Tx) (err error) {
 		answers, err = p.run(ctx, tx)
 		return err
-	})
+	}))
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/profile"
+	"github.com/cordon-fhir/cordon/fhir/terminology"
 	"github.com/cordon-fhir/cordon/fhir/validate"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/tenant"
@@ -16,6 +17,7 @@ import (
 type rules struct {
 	validator  *profile.Validator
 	validation tenant.Validation
+	errands    *errands
 }
 
 // rules returns those of the tenant of g. It may ask the database, so it is
@@ -25,7 +27,11 @@ func (s *server) rules(ctx context.Context, g *smart.Grant) (*rules, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &rules{profile.New(set, s.terminology(ctx, g, set).InValueSet), g.Tenant().Settings.Validation}, nil
+	terms, errands := s.terminology(ctx, g, set)
+	inValueSet := func(ctx context.Context, valueSet, system, code string) (terminology.Answer, error) {
+		return terms.Within(ctx).InValueSet(valueSet, system, code)
+	}
+	return &rules{profile.New(set, inValueSet), g.Tenant().Settings.Validation, errands}, nil
 }
 
 // options returns what the level of validation asks for.
@@ -40,6 +46,14 @@ func (r *rules) options() profile.Options {
 		o.Base = true
 	}
 	return o
+}
+
+// asks returns the errands of a request, nil if it has none.
+func (req *request) asks() *errands {
+	if req.rules == nil {
+		return nil
+	}
+	return req.rules.errands
 }
 
 // valid holds a resource that is to be stored against the structure of its

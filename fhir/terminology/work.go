@@ -8,10 +8,11 @@ import (
 	"github.com/cordon-fhir/cordon/fhir/regex"
 )
 
-// Within returns a Service that works for whoever asks only until ctx ends.
+// Within returns a Service that works for whoever asks, and asks elsewhere, only
+// until ctx ends.
 func (s *Service) Within(ctx context.Context) *Service {
 	within := *s
-	within.until = ctx
+	within.until, within.ctx = ctx, ctx
 	return &within
 }
 

@@ -254,13 +254,7 @@ func (g *Gate) Rules(ctx context.Context, grant *smart.Grant, fn func(*Tx) error
 }
 
 func (g *Gate) view(ctx context.Context, grant *smart.Grant, k kind, fn func(*Tx) error) error {
-	var t *Tx
-	err := g.known(ctx, grant, func() (err error) {
-		if t, err = g.begin(ctx, grant, k); err != nil {
-			return err
-		}
-		return t.run(ctx, fn)
-	})
+	t, err := g.attempt(ctx, grant, k, fn)
 	if t == nil || errors.Is(err, ErrTwoStatements) {
 		return err // nothing left; View runs it again and writes the trail
 	}
@@ -273,6 +267,40 @@ func (g *Gate) view(ctx context.Context, grant *smart.Grant, k kind, fn func(*Tx
 	return err
 }
 
+// attempt runs fn, and again as often as it has to wait for others. Of the runs
+// but the last nothing is left, and no connection is held between them. t is
+// nil if there was no run.
+func (g *Gate) attempt(ctx context.Context, grant *smart.Grant, k kind, fn func(*Tx) error) (t *Tx, err error) {
+	for waits := 0; ; waits++ {
+		err = g.known(ctx, grant, func() (err error) {
+			if t, err = g.begin(ctx, grant, k); err != nil {
+				return err
+			}
+			return t.run(ctx, fn)
+		})
+		var wait *Waiting
+		if !errors.As(err, &wait) {
+			return t, err
+		}
+		if waits == maxWaits {
+			return t, fhir.Errorf(fhir.Transient, "the request has to wait for others again and again, try later")
+		}
+		if err = wait.For(ctx); err != nil {
+			return t, err
+		}
+	}
+}
+
+// maxWaits is how often one request may wait for others.
+const maxWaits = 5
+
+// Waiting is the error of an fn that cannot go on without what others have to
+// be asked for. It is run again once For has returned: nobody may hold a
+// connection, and locks, while waiting for what is not the database.
+type Waiting struct{ For func(context.Context) error }
+
+func (*Waiting) Error() string { return "waiting for others" }
+
 // retries is how often an Update is run again when the database asks for it.
 const retries = 5
 
@@ -281,17 +309,11 @@ const retries = 5
 // trail. When the database asks for a retry, fn is run again.
 func (g *Gate) Update(ctx context.Context, grant *smart.Grant, fn func(*Tx) error) error {
 	for try := 1; ; try++ {
-		var t *Tx
-		err := g.known(ctx, grant, func() (err error) {
-			if t, err = g.begin(ctx, grant, write); err != nil {
+		t, err := g.attempt(ctx, grant, write, func(t *Tx) error {
+			if err := fn(t); err != nil {
 				return err
 			}
-			return t.run(ctx, func(t *Tx) error {
-				if err := fn(t); err != nil {
-					return err
-				}
-				return t.commit(ctx)
-			})
+			return t.commit(ctx)
 		})
 		if t == nil {
 			return err
