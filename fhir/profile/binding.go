@@ -72,6 +72,24 @@ func (r *run) inValueSet(valueSet string, v path.Node) (in, known bool) {
 	return in, known
 }
 
+// coding holds a Coding against its code system, as far as that is defined
+// here. On write, at the level of the base definitions, only bindings decide.
+// https://hl7.org/fhir/R4/datatypes.html#Coding
+func (r *run) coding(v path.Node) {
+	if !r.options.Claimed || !r.steps(4) {
+		return
+	}
+	switch r.v.terms.Within(r.ctx).Judge(terminology.Coding{
+		System: stringIn(v.JSON(), "system"), Version: stringIn(v.JSON(), "version"),
+		Code: stringIn(v.JSON(), "code"), Display: stringIn(v.JSON(), "display"),
+	}) {
+	case terminology.NoSuchCode:
+		r.fault(fhir.CodeInvalid, "the code system has no such code")
+	case terminology.OtherDisplay:
+		r.warn(fhir.Value, "the display is none of those that the code system has for the code")
+	}
+}
+
 // memberOf is memberOf() of FHIRPath.
 func (r *run) memberOf(valueSet string, n path.Node) (in, known bool, err error) {
 	in, known = r.inValueSet(valueSet, n)

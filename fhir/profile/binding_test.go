@@ -41,3 +41,39 @@ func TestBindingsAreJudgedByWhoIsAsked(t *testing.T) {
 		}
 	}
 }
+
+// Where a code system is defined here with all its codes, a Coding has one of
+// them; a display that is none of the code's is worth a warning. The base
+// definitions ask for neither.
+// https://hl7.org/fhir/R4/datatypes.html#Coding
+func TestCodingsAreHeldAgainstTheirCodeSystem(t *testing.T) {
+	v := profile.New(setOf(t, `{"resourceType":"CodeSystem","url":"urn:s","version":"1","status":"active","content":"complete",
+		"concept":[{"code":"a","display":"Ay","designation":[{"language":"de","value":"Ah"}]},{"code":"b"}]}`,
+		`{"resourceType":"CodeSystem","url":"urn:part","status":"active","content":"fragment","concept":[{"code":"a","display":"Ay"}]}`), nil)
+	for coding, want := range map[string]string{
+		`"system":"urn:s","code":"a"`:                              "",
+		`"system":"urn:s","code":"a","display":"AY "`:              "",
+		`"system":"urn:s","code":"a","display":"Ah"`:               "",
+		`"system":"urn:s","code":"b","display":"anything"`:         "",
+		`"system":"urn:s","code":"a","display":"CANARY"`:           "warning the display is none",
+		`"system":"urn:s","code":"CANARY"`:                         "error the code system has no such code",
+		`"system":"urn:s","version":"2","code":"CANARY"`:           "",
+		`"system":"urn:part","code":"CANARY"`:                      "",
+		`"system":"urn:part","code":"a","display":"CANARY"`:        "warning the display is none",
+		`"system":"urn:nobody","code":"CANARY","display":"CANARY"`: "",
+	} {
+		d := parse(t, []byte(`{"resourceType":"Basic","code":{"coding":[{`+coding+`}]}}`))
+		got := ""
+		for _, i := range validate1(t, v, d, profile.Options{Claimed: true}) {
+			if i.Expression[0] == "Basic.code.coding[0]" {
+				got += i.Severity + " " + i.Diagnostics
+			}
+		}
+		if (got == "") != (want == "") || !strings.HasPrefix(got, want) || strings.Contains(got, "CANARY") {
+			t.Errorf("%s: got %q, want %q", coding, got, want)
+		}
+		for _, i := range validate1(t, v, d, profile.Options{Base: true, Errors: true}) {
+			t.Errorf("%s, by the base: %v", coding, i)
+		}
+	}
+}

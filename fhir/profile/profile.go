@@ -21,6 +21,7 @@ import (
 type Validator struct {
 	set        *canonical.Set
 	inValueSet InValueSet
+	terms      *terminology.Service
 }
 
 // InValueSet says whether a code is in a value set, as terminology.Service
@@ -31,13 +32,13 @@ type InValueSet func(ctx context.Context, valueSet, system, code string) (termin
 // make: what it compiles stays with the set. inValueSet says whether a code is
 // in a value set; by default the definitions of the set do.
 func New(set *canonical.Set, inValueSet InValueSet) *Validator {
+	terms := terminology.New(set)
 	if inValueSet == nil {
-		terms := terminology.New(set)
 		inValueSet = func(ctx context.Context, valueSet, system, code string) (terminology.Answer, error) {
 			return terms.Within(ctx).InValueSet(valueSet, system, code)
 		}
 	}
-	return &Validator{set, inValueSet}
+	return &Validator{set, inValueSet, terms}
 }
 
 // Options are what a resource is held against, beyond what fhir/validate holds.

@@ -108,6 +108,8 @@ func (r *run) value(n, c path.Node, b *bundle) {
 		r.extension(n, c)
 	case t.Path == "Reference":
 		r.reference(c)
+	case t.Path == "Coding":
+		r.coding(c)
 	}
 	r.object(c, b)
 }
