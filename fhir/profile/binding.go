@@ -79,10 +79,11 @@ func (r *run) coding(v path.Node) {
 	if !r.options.Claimed || !r.steps(4) {
 		return
 	}
-	switch r.v.terms.Within(r.ctx).Judge(terminology.Coding{
-		System: stringIn(v.JSON(), "system"), Version: stringIn(v.JSON(), "version"),
-		Code: stringIn(v.JSON(), "code"), Display: stringIn(v.JSON(), "display"),
-	}) {
+	c := terminology.Coding{System: stringIn(v.JSON(), "system"), Version: stringIn(v.JSON(), "version"), Code: stringIn(v.JSON(), "code")}
+	if !r.options.Errors {
+		c.Display = stringIn(v.JSON(), "display")
+	}
+	switch r.v.terms.Judge(c) {
 	case terminology.NoSuchCode:
 		r.fault(fhir.CodeInvalid, "the code system has no such code")
 	case terminology.OtherDisplay:

@@ -175,7 +175,7 @@ func (c *compiler) compile(s *structure, root *element, part string) (*profile, 
 // have children in common. Beyond the bound nothing more is compiled.
 func (c *compiler) node(parent *node, e *element, typ *r4.Type, elems []r4.Element) *node {
 	n := &node{
-		name: e.name(), label: e.label(), slice: e.slice, min: max(e.min, 0), max: e.max, maxLength: e.maxLength,
+		name: e.name(), label: clipped(e.label(), maxLabel), slice: e.slice, min: max(e.min, 0), max: e.max, maxLength: e.maxLength,
 		fixed: e.fixed, pattern: e.pattern, must: e.must, content: e.content, parent: parent,
 	}
 	if c.spend(stepsPerElement+len(e.types)+len(e.rules)) != nil {

@@ -176,3 +176,53 @@ func FuzzValidate(f *testing.F) {
 		}
 	})
 }
+
+// Neither a Questionnaire with many conditions and options nor a response with
+// many answers takes more than its share.
+func TestHostileQuestionnairesEnd(t *testing.T) {
+	const n = 4000
+	when := strings.TrimSuffix(strings.Repeat(`{"question":"a","operator":"=","answerInteger":2},`, n), ",")
+	options := strings.TrimSuffix(strings.Repeat(`{"valueInteger":2},`, n), ",")
+	answers := make([]string, n)
+	for i := range answers {
+		answers[i] = `"valueInteger":1`
+	}
+	groups := strings.TrimSuffix(strings.Repeat(`{"linkId":"g","item":[`+said("a", `"valueInteger":1`)+`]},`, n), ",")
+	for _, tt := range []struct{ claim, questions, items string }{
+		{"conditions", `{"linkId":"a","type":"integer","repeats":true},{"linkId":"b","type":"string","enableBehavior":"any","enableWhen":[` + when + `]}`, said("a", answers...)},
+		{"conditions about what is in many groups", `{"linkId":"g","type":"group","repeats":true,"item":[{"linkId":"a","type":"integer","enableBehavior":"any","enableWhen":[` + when + `]}]}`, groups},
+		{"options", `{"linkId":"a","type":"choice","repeats":true,"answerOption":[` + options + `]}`, said("a", answers...)},
+	} {
+		v := profile.New(setOf(t, asking(tt.questions)), nil)
+		issues := validate1(t, v, parse(t, []byte(answering("completed", tt.items))), profile.Options{Claimed: true})
+		if !strings.Contains((&fhir.Error{Issues: issues}).Error(), "too much work") {
+			t.Errorf("%s: got %.300v", tt.claim, issues)
+		}
+	}
+}
+
+// However long the names in a definition are, what is said of a resource is
+// short.
+func TestLongNamesAreClipped(t *testing.T) {
+	long := strings.Repeat("é", 1<<20)
+	profiles := make([]string, 5000)
+	for i := range profiles {
+		profiles[i] = fmt.Sprintf(`"%sp%d"`, here, i)
+	}
+	definitions := []string{derived("it", "Patient", `{"id":"`+long+`","path":"Patient.name","min":1},
+		{"path":"Patient.contact","constraint":[{"key":"`+long+`","severity":"error","expression":"false"}]},
+		{"path":"Patient.identifier","type":[{"code":"Identifier","profile":[`+strings.Join(profiles, ",")+`]}]}`)}
+	for i := range profiles {
+		definitions = append(definitions, derived(fmt.Sprintf("p%d", i), "Identifier", `{"path":"Identifier.use","min":1}`))
+	}
+	body := `{"resourceType":"Patient","contact":[{"name":{"text":"x"}}],"identifier":[` + a + `]}`
+	issues := errorsIn(validate1(t, profile.New(setOf(t, definitions...), nil), parse(t, []byte(body)), profile.Options{Profiles: []string{here + "it"}}))
+	if len(issues) < 3 {
+		t.Errorf("got %d errors", len(issues))
+	}
+	for _, i := range issues {
+		if len(i.Diagnostics) > 2100 {
+			t.Errorf("%.100s… has %d bytes", i.Diagnostics, len(i.Diagnostics))
+		}
+	}
+}

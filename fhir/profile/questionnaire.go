@@ -26,7 +26,8 @@ type questionnaire struct {
 type question struct {
 	node              path.Node
 	linkID, typ       string
-	order             int // among all
+	order             int      // among all
+	types             []string // of its answers, none of what has none
 	in                *question
 	items             []*question
 	required, repeats bool
@@ -119,6 +120,7 @@ func (q *questionnaire) read(n path.Node, in *question) []*question {
 				it.options = append(it.options, option{value, o.JSON().Exists("extension") && isExclusive(o)})
 			}
 		}
+		it.types = it.answerTypes()
 		it.items = q.read(item, it)
 		list = append(list, it)
 	}
@@ -199,7 +201,8 @@ func (q *question) is(other *question) bool {
 	return false
 }
 
-// answerTypes returns the types that answers of q may have.
+// answerTypes returns the types that answers of q may have, by its type and
+// its options.
 // https://hl7.org/fhir/R4/valueset-item-type.html
 func (q *question) answerTypes() []string {
 	switch q.typ {
@@ -266,8 +269,5 @@ func (r *run) inItem(n path.Node, it *question, condition int, words string) {
 // label returns how words name an item, which whoever wrote the Questionnaire
 // has called so.
 func (q *question) label() string {
-	if id := []rune(q.linkID); len(id) > 64 {
-		return strconv.Quote(string(id[:64]) + "…")
-	}
-	return strconv.Quote(q.linkID)
+	return strconv.Quote(clipped(q.linkID, maxLabel))
 }

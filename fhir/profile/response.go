@@ -166,8 +166,7 @@ func (a *response) counted(q *question, list []*answered, count int, in *answere
 
 // item holds one item against its question.
 func (a *response) item(q *question, it *answered) {
-	types := q.answerTypes()
-	if types == nil && len(it.answers) > 0 {
+	if q.types == nil && len(it.answers) > 0 {
 		a.walk(it.way, func() { a.fault(fhir.Structure, "the item %s, of type %s, must have no answer", q.label(), q.typ) })
 		return
 	}
@@ -186,7 +185,7 @@ func (a *response) item(q *question, it *answered) {
 			continue
 		}
 		way := append(slices.Clip(it.way), answer, value)
-		a.walk(way, func() { exclusive = a.answer(q, types, value) || exclusive })
+		a.walk(way, func() { exclusive = a.answer(q, value) || exclusive })
 		a.level(q.items, a.below(it, answer), q, it)
 	}
 	if exclusive && len(it.answers) > 1 {
@@ -212,7 +211,7 @@ func (a *response) enabled(q *question, in *answered) bool {
 		return true
 	}
 	for i := range q.when {
-		if a.met(&q.when[i], in) == q.whenAny {
+		if a.step() && a.met(&q.when[i], in) == q.whenAny {
 			return q.whenAny
 		}
 	}
@@ -224,6 +223,9 @@ func (a *response) met(c *condition, in *answered) bool {
 	var answers []path.Node
 	nearest := -1
 	for _, it := range a.byLinkID[c.question] {
+		if !a.steps(1 + len(it.answers)) {
+			return false
+		}
 		depth := a.common(it, in)
 		if depth > nearest {
 			nearest, answers = depth, nil
@@ -295,14 +297,16 @@ func (a *response) sameCode(x, y path.Node) bool {
 
 // answer holds one value against its question. It reports whether it excludes
 // all others.
-func (a *response) answer(q *question, types []string, v path.Node) (exclusive bool) {
-	if !slices.Contains(types, v.Type()) {
-		a.fault(fhir.Value, "an answer of the item %s must be a %s", q.label(), strings.Join(types, " or a "))
+func (a *response) answer(q *question, v path.Node) (exclusive bool) {
+	if !slices.Contains(q.types, v.Type()) {
+		a.fault(fhir.Value, "an answer of the item %s must be a %s", q.label(), some(q.types, " or a "))
 		return false
 	}
 	open := q.typ == "open-choice"
 	if len(q.options) > 0 {
-		i := slices.IndexFunc(q.options, func(o option) bool { return o.value.Type() == v.Type() && a.chosen(o.value, v) })
+		i := slices.IndexFunc(q.options, func(o option) bool {
+			return a.step() && o.value.Type() == v.Type() && a.chosen(o.value, v)
+		})
 		if i < 0 && !open {
 			a.fault(fhir.CodeInvalid, "the answer is none of the options of the item %s", q.label())
 		}
@@ -326,6 +330,9 @@ func (a *response) chosen(o, v path.Node) bool {
 // limited holds a value against the limits of its question.
 func (a *response) limited(q *question, v path.Node) {
 	l := &q.limits
+	if !a.steps((len(l.mimeTypes) + len(l.targets)) / namesPerStep) {
+		return
+	}
 	if s, err := v.JSON().StringBytes(); err == nil && v.Type() == "string" && a.steps(len(s)/bytesPerStep) {
 		n := utf8.RuneCount(s)
 		if q.maxLength > 0 && n > q.maxLength {
@@ -358,7 +365,7 @@ func (a *response) limited(q *question, v path.Node) {
 
 func (a *response) attachment(q *question, v path.Node) {
 	if of := stringIn(v.JSON(), "contentType"); len(q.limits.mimeTypes) > 0 && !slices.Contains(q.limits.mimeTypes, of) {
-		a.fault(fhir.Value, "an attachment of the item %s must be of type %s", q.label(), strings.Join(q.limits.mimeTypes, " or "))
+		a.fault(fhir.Value, "an attachment of the item %s must be of type %s", q.label(), some(q.limits.mimeTypes, " or "))
 	}
 	if q.limits.maxSize > 0 && v.JSON().GetFloat64("size") > q.limits.maxSize {
 		a.fault(fhir.TooLong, "an attachment of the item %s must not be larger than %v bytes", q.label(), q.limits.maxSize)
@@ -371,7 +378,7 @@ func (a *response) referred(q *question, v path.Node) {
 		of = fhir.Type(stringIn(v.JSON(), "type"))
 	}
 	if len(q.limits.targets) > 0 && of.Known() && !slices.Contains(q.limits.targets, string(of)) {
-		a.fault(fhir.Value, "an answer of the item %s must refer to a %s", q.label(), strings.Join(q.limits.targets, " or a "))
+		a.fault(fhir.Value, "an answer of the item %s must refer to a %s", q.label(), some(q.limits.targets, " or a "))
 	}
 }
 

@@ -23,6 +23,9 @@ const (
 	maxNested = 64 // profiles in profiles
 
 	bytesPerStep = 64 // of text
+
+	maxWords = 2000 // bytes of what is said of one issue
+	maxLabel = 200  // of the name of an element in it
 )
 
 // A run is one validation of one document.
@@ -99,7 +102,7 @@ func (r *run) add(severity string, code fhir.IssueCode, format string, args ...a
 	if r.full {
 		return
 	}
-	words := fmt.Sprintf(format, args...)
+	words := clipped(fmt.Sprintf(format, args...), maxWords)
 	place := r.where()
 	for _, i := range r.issues {
 		if i.Severity == severity && i.Diagnostics == words && i.Expression[0] == place {
@@ -112,6 +115,24 @@ func (r *run) add(severity string, code fhir.IssueCode, format string, args ...a
 		r.issues = append(r.issues, fhir.Issue{Severity: "information", Code: fhir.Informational,
 			Diagnostics: "validation stopped after " + strconv.Itoa(maxIssues) + " issues", Expression: []string{r.place}})
 	}
+}
+
+// clipped returns s, of which so many bytes at most: definitions name things as
+// long as they like.
+func clipped(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}
+
+// some returns the first of the names in words.
+func some(names []string, between string) string {
+	const most = 10
+	if len(names) <= most {
+		return strings.Join(names, between)
+	}
+	return strings.Join(names[:most], between) + between + "others"
 }
 
 // where returns the FHIRPath of the element that r is at. A choice is named

@@ -202,7 +202,7 @@ func (r *run) oneOf(n *node, canonicals []string, v path.Node) {
 		}
 		r.against(known[0], v)
 	case !slices.ContainsFunc(known, func(p *profile) bool { return r.meets(p, v) }):
-		r.fault(fhir.Value, "%s meets none of the profiles %s", n.label, strings.Join(canonicals, ", "))
+		r.fault(fhir.Value, "%s meets none of the profiles %s", n.label, some(canonicals, ", "))
 	}
 }
 
@@ -274,7 +274,7 @@ func (r *run) targets(n *node, v path.Node) {
 		}
 	}
 	if !met {
-		r.fault(fhir.Value, "%s refers to a %s that meets none of the profiles %s", n.label, to.Type(), strings.Join(n.targets.profiles, ", "))
+		r.fault(fhir.Value, "%s refers to a %s that meets none of the profiles %s", n.label, to.Type(), some(n.targets.profiles, ", "))
 	}
 }
 
