@@ -12,8 +12,10 @@ import (
 // https://hl7.org/fhir/R4/bundle-definitions.html#Bundle.entry.fullUrl
 func (r *run) fullURL(bundle, entry, resource path.Node) {
 	url, id := stringIn(entry.JSON(), "fullUrl"), stringIn(resource.JSON(), "id")
+	of := stringIn(bundle.JSON(), "type")
+	held := of == "document" || of == "message" || of == "collection"
 	if url == "" {
-		if of := stringIn(bundle.JSON(), "type"); of == "document" || of == "message" || of == "collection" {
+		if held {
 			r.fault(fhir.Required, "an entry of a %s must have a fullUrl", of)
 		}
 		return
@@ -28,6 +30,8 @@ func (r *run) fullURL(bundle, entry, resource path.Node) {
 	case !fhir.Type(typ).Known() || !strings.HasPrefix(url, "http"): // not the URL of a RESTful server
 	case typ != resource.Type():
 		r.fault(fhir.Value, "fullUrl is that of a %s", typ)
+	case id == "" && (held || of == "searchset"):
+		r.fault(fhir.Required, "fullUrl is that of a resource on a server, and the resource has no id")
 	case last != id && id != "":
 		r.fault(fhir.Value, "the id of the resource is not the one at the end of fullUrl")
 	}

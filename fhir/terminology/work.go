@@ -17,8 +17,8 @@ func (s *Service) Within(ctx context.Context) *Service {
 }
 
 // maxSteps bounds what one request takes, to compile a value set and then to
-// list it. A step is some 10 ns at most, which makes two seconds.
-const maxSteps = 200_000_000
+// list it. A step is some 10 ns at most, which makes one second.
+const maxSteps = 100_000_000
 
 // What things cost, in steps.
 const (
