@@ -22,6 +22,8 @@ const (
 	CrossTenant   Rule = "cross-tenant-token" // a good token of one tenant used at another
 	MutatedClaims Rule = "mutated-claims"     // a token that its issuer has not signed so
 	AdminOnData   Rule = "admin-token-on-data"
+	TokenReuse    Rule = "token-reuse"      // a code or refresh token used again
+	ForeignServer Rule = "foreign-audience" // an app was led here that means another server
 )
 
 func (v *Verifier) alert(rule Rule, own, addressed, client string) {

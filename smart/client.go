@@ -1,7 +1,10 @@
 package smart
 
 import (
+	"crypto/sha256"
+	"crypto/subtle"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -9,16 +12,32 @@ import (
 // world must not be able to tell it from a client that may not log in.
 var ErrUnknownClient = errors.New("smart: unknown client")
 
-// A Client is an application that a tenant has registered to ask for tokens
-// with a signed assertion.
+// The ways in which a client proves who it is.
+// https://hl7.org/fhir/smart-app-launch/app-launch.html#register-with-your-ehr
+const (
+	PrivateKeyJWT = "private_key_jwt" // a signed assertion
+	ClientSecret  = "client_secret"   // a secret, by header or in the form
+	PublicClient  = "none"            // it cannot: it runs where its users are
+)
+
+// A Client is an application that a tenant has registered to ask for tokens.
 //
-// A Client with a User or Patient acts in that launch context: it may be
+// One with RedirectURIs gets them for users who log in and agree. A Client with
+// a User or Patient acts in that launch context: it may be
 // granted user/ or patient/ scopes by its own assertion. It stands for a
 // person who has agreed at registration, not at a login.
 // https://hl7.org/fhir/smart-app-launch/client-confidential-asymmetric.html
 type Client struct {
 	ID   string
 	Name string // for people
+	// Method is how it proves who it is; "" is PrivateKeyJWT.
+	Method string
+	// Secret is the SHA-256 of the secret of a ClientSecret, which is random.
+	Secret []byte
+	// RedirectURIs are where its users may be sent back to.
+	RedirectURIs []string
+	// LaunchURL is where an EHR opens it, "" for nowhere.
+	LaunchURL string
 	// JWKS is the JSON Web Key Set of its public keys.
 	JWKS []byte
 	// Scopes are those that it may be granted at most.
@@ -54,4 +73,26 @@ func (c Client) Allowed() []Scope {
 		allowed = append(allowed, sc)
 	}
 	return allowed
+}
+
+// AllowedToUsers returns what c may be granted at most for a user who agrees:
+// words that are not for resources, and scopes for the user and for a patient.
+func (c Client) AllowedToUsers() (words []string, scopes []Scope) {
+	for _, text := range c.Scopes {
+		if slices.Contains(LaunchWords, text) {
+			words = append(words, text)
+		} else if sc, err := ParseScope(text); err == nil && !sc.OfSystem() {
+			scopes = append(scopes, sc)
+		}
+	}
+	return words, scopes
+}
+
+// MayOpenLaunches reports whether c is an EHR that opens apps.
+func (c Client) MayOpenLaunches() bool { return slices.Contains(c.Scopes, OpenLaunchWord) }
+
+// IsSecret reports whether c proves itself by a secret and this is it.
+func (c Client) IsSecret(secret string) bool {
+	sum := sha256.Sum256([]byte(secret))
+	return c.Method == ClientSecret && secret != "" && subtle.ConstantTimeCompare(sum[:], c.Secret) == 1
 }

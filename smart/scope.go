@@ -217,6 +217,9 @@ func (sc Scope) within(other Scope) bool {
 		sc.letters&^other.letters == 0 && (other.query == "" || other.query == sc.query)
 }
 
+// Within reports whether one of the scopes plainly allows all that sc allows.
+func (sc Scope) Within(list []Scope) bool { return slices.ContainsFunc(list, sc.within) }
+
 // Narrow returns what of the scopes asked for is allowed, each in the syntax
 // in which it was asked for as far as that can say it. It returns no more than
 // 256 scopes: what is beyond is not granted.
