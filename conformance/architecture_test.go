@@ -83,7 +83,7 @@ var mayImport = map[string][]string{
 	"store/storetest":     {"audit", "keys", "smart", "store", "store/pgserver", "tenant"},
 	// what faces the outside
 	"fhir/rest":    {"audit", "fhir", "fhir/canonical", "fhir/path", "fhir/profile", "fhir/r4", "fhir/search", "fhir/terminology", "fhir/terminology/external", "fhir/validate", "fhir/xml", "limit", "smart", "store", "tenant"},
-	"smart/launch": {"audit", "fhir", "keys", "limit", "smart", "tenant"},
+	"smart/launch": {"audit", "fhir", "fhir/search", "keys", "limit", "smart", "store", "tenant"},
 	"control":      {"audit", "fhir", "fhir/canonical", "keys", "smart", "store", "tenant"},
 	"conformance":  {},
 	// which puts all of it together
@@ -108,8 +108,8 @@ var homes = map[string][]string{
 	"database/sql":                    {"store", "migrations"},
 	"unsafe":                          {"fhir/search"}, // which looks at bytes as text, and copies none
 	"github.com/jackc/pgx/v5/pgxpool": {"store", "store/internal/gate", "cmd/cordonbench"},
-	"golang.org/x/crypto":             {},
-	"github.com/go-jose/go-jose":      {"smart", "smart/backend", "smart/launch", "control", "cmd/cordon"},
+	"golang.org/x/crypto":             {"smart"}, // Argon2id
+	"github.com/go-jose/go-jose":      {"smart", "smart/backend", "smart/launch", "store", "control", "cmd/cordon"},
 	"encoding/xml":                    {"fhir/validate", "fhir/xml"}, // narrative is XHTML
 	"net/http/pprof":                  {"cmd/cordon"},                // cordon dev --pprof
 	"github.com/dgrijalva/jwt-go":     {},

@@ -34,7 +34,8 @@ type Token struct {
 	// User is a relative reference or absolute under the tenant's base.
 	User    string `json:"fhirUser,omitzero"`
 	Purpose string `json:"purpose,omitzero"`
-	// Session is the login that the token came from, "" for a backend service.
+	// Session is what the user agreed to when they let the client have tokens,
+	// "" for a backend service. When that is revoked the token is void.
 	Session string `json:"sid,omitzero"`
 	// Person is what the login told of the user.
 	Person Person `json:"person,omitzero"`

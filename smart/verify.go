@@ -33,6 +33,9 @@ type Config struct {
 	// registered anew has no further use of those it holds. Default: a token
 	// is good until it expires.
 	Clients Clients
+	// Revocations are looked up for what is void although it has not expired.
+	// Default: nothing is.
+	Revocations Revocations
 	// IsAdmin reports whether a bearer is for the control plane, which has no
 	// business with records. Default: none is.
 	IsAdmin func(bearer string) bool
@@ -48,6 +51,7 @@ type Verifier struct {
 	seen          tokens
 	registrations registrations
 	policies      policies
+	revoked       revoked
 }
 
 // NewVerifier returns a Verifier.
@@ -68,6 +72,7 @@ func NewVerifier(cfg Config) (*Verifier, error) {
 		cfg: cfg, seen: tokens{byTenant: map[string]map[digest]*verified{}},
 		registrations: registrations{known: map[registrant]registration{}},
 		policies:      policies{known: map[tenant.ID]inForce{}},
+		revoked:       revoked{record: cfg.Revocations, now: cfg.Now},
 	}, nil
 }
 
@@ -119,6 +124,9 @@ func (v *Verifier) grant(ctx context.Context, slug string, tn *tenant.Tenant, to
 		return Denied(tn, agent, o), Elsewhere()
 	}
 	if ok, err := v.registered(ctx, tn, tok); err != nil || !ok {
+		return nil, cmp.Or(err, badToken())
+	}
+	if void, err := v.revoked.holds(ctx, tn, tok.claims); err != nil || void {
 		return nil, cmp.Or(err, badToken())
 	}
 	policy, err := v.policies.of(ctx, v.cfg.Policies, tn)

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -20,7 +21,7 @@ func (r *Registry) Client(ctx context.Context, t *tenant.Tenant, id string) (sma
 	var c smart.Client
 	err := gate.Steadily(func() error {
 		rows, err := r.pool.Query(ctx, `
-			SELECT id, name, jwks, scopes, fhir_user, patient, encounter, person, purpose, disabled, updated
+			SELECT id, name, jwks, scopes, fhir_user, patient, encounter, person, purpose, disabled, updated, method, secret, redirect_uris, launch_url
 			FROM   registry.client
 			WHERE  tenant_id = $1 AND id = $2`, t.ID.Int(), id)
 		if err != nil {
@@ -41,7 +42,7 @@ func (r *Registry) Client(ctx context.Context, t *tenant.Tenant, id string) (sma
 // Clients returns all clients of the tenant, by id.
 func (r *Registry) Clients(ctx context.Context, t *tenant.Tenant) ([]smart.Client, error) {
 	rows, err := r.pool.Query(ctx, `
-		SELECT id, name, jwks, scopes, fhir_user, patient, encounter, person, purpose, disabled, updated
+		SELECT id, name, jwks, scopes, fhir_user, patient, encounter, person, purpose, disabled, updated, method, secret, redirect_uris, launch_url
 		FROM   registry.client
 		WHERE  tenant_id = $1
 		ORDER  BY id`, t.ID.Int())
@@ -57,7 +58,8 @@ func (r *Registry) Clients(ctx context.Context, t *tenant.Tenant) ([]smart.Clien
 
 func scanClient(row pgx.CollectableRow) (c smart.Client, err error) {
 	var person []byte
-	err = row.Scan(&c.ID, &c.Name, &c.JWKS, &c.Scopes, &c.User, &c.Patient, &c.Encounter, &person, &c.Purpose, &c.Disabled, &c.Updated)
+	err = row.Scan(&c.ID, &c.Name, &c.JWKS, &c.Scopes, &c.User, &c.Patient, &c.Encounter, &person, &c.Purpose, &c.Disabled, &c.Updated,
+		&c.Method, &c.Secret, &c.RedirectURIs, &c.LaunchURL)
 	if err == nil {
 		err = json.Unmarshal(person, &c.Person)
 	}
@@ -73,19 +75,25 @@ func (r *Registry) PutClient(ctx context.Context, t *tenant.Tenant, c smart.Clie
 	}
 	// xmax is 0 in a row that was inserted just now.
 	err = r.pool.QueryRow(ctx, `
-		INSERT INTO registry.client (tenant_id, id, name, jwks, scopes, fhir_user, patient, encounter, person, purpose, disabled)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::jsonb, $10, $11)
+		INSERT INTO registry.client (tenant_id, id, name, jwks, scopes, fhir_user, patient, encounter, person, purpose, disabled,
+		       method, secret, redirect_uris, launch_url)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::jsonb, $10, $11, $12, $13, $14, $15)
 		ON CONFLICT (tenant_id, id) DO UPDATE
 		SET    name = excluded.name, jwks = excluded.jwks, scopes = excluded.scopes, fhir_user = excluded.fhir_user,
 		       patient = excluded.patient, encounter = excluded.encounter, person = excluded.person, purpose = excluded.purpose,
-		       disabled = excluded.disabled, updated = now()
+		       disabled = excluded.disabled, updated = now(), method = excluded.method, secret = excluded.secret,
+		       redirect_uris = excluded.redirect_uris, launch_url = excluded.launch_url
 		RETURNING xmax = 0`,
-		t.ID.Int(), c.ID, c.Name, c.JWKS, c.Scopes, c.User, c.Patient, c.Encounter, string(person), c.Purpose, c.Disabled).Scan(&created)
+		t.ID.Int(), c.ID, c.Name, append([]byte{}, c.JWKS...), c.Scopes, c.User, c.Patient, c.Encounter, string(person), c.Purpose, c.Disabled,
+		cmp.Or(c.Method, smart.PrivateKeyJWT), c.Secret, orEmpty(c.RedirectURIs), c.LaunchURL).Scan(&created)
 	if err != nil {
 		return false, fmt.Errorf("storing a client of %s: %w", t.Slug, err)
 	}
 	return created, nil
 }
+
+// orEmpty keeps SQL's NULL out of where an empty list is meant.
+func orEmpty(list []string) []string { return append([]string{}, list...) }
 
 // UseAssertion reports whether the assertion of the client with the jti comes
 // for the first time. It must expire at exp.

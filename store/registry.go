@@ -29,9 +29,11 @@ type Registry struct {
 	// service has opened them. Default 1 min.
 	Lifetime time.Duration
 
-	mu     sync.Mutex
-	open   map[int32]opened
-	purged time.Time
+	mu   sync.Mutex
+	open map[int32]opened
+	// signing are the keys that SigningKeys returned last, by tenant.
+	signing map[int32]openSigning
+	purged  time.Time
 }
 
 // opened is a placement whose secrets are open, and what it was opened from.
@@ -62,7 +64,7 @@ func OpenRegistry(ctx context.Context, dsn string, kms keys.KMS) (*Registry, err
 		pool.Close()
 		return nil, fmt.Errorf("opening the registry: %w", err)
 	}
-	return &Registry{pool: pool, kms: kms, Lifetime: time.Minute, open: map[int32]opened{}}, nil
+	return &Registry{pool: pool, kms: kms, Lifetime: time.Minute, open: map[int32]opened{}, signing: map[int32]openSigning{}}, nil
 }
 
 // Close closes the connections.
@@ -201,9 +203,7 @@ func (r *Registry) useOnce(ctx context.Context, insert string, args ...any) (fre
 		return false, err
 	}
 	if r.purgeDue(time.Now()) {
-		// It is done again in a minute: failing costs a little room.
-		_, _ = r.pool.Exec(ctx, `DELETE FROM registry.assertion WHERE expires < now() - interval '1 hour'`)
-		_, _ = r.pool.Exec(ctx, `DELETE FROM registry.operator_token WHERE expires < now() - interval '1 hour'`)
+		r.purge(ctx)
 	}
 	return tag.RowsAffected() == 1, nil
 }

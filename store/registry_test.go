@@ -107,6 +107,7 @@ func TestClients(t *testing.T) {
 	want := smart.Client{
 		ID: "loader", Name: "Loader", JWKS: []byte(`{"keys":[]}`), Scopes: []string{"system/*.cruds", "system/Patient.r"},
 		User: "Practitioner/dr1", Patient: "p1", Purpose: "TREAT",
+		Method: smart.PrivateKeyJWT, RedirectURIs: []string{},
 	}
 	if created, err := f.Registry.PutClient(t.Context(), a, want); err != nil || !created {
 		t.Fatalf("got created %v, %v", created, err)

@@ -1,0 +1,13 @@
+DROP TABLE {{schema}}.signing_key;
+DROP TABLE {{schema}}.revocation;
+DROP TABLE {{schema}}.refresh_token;
+DROP TABLE {{schema}}.approval;
+DROP TABLE {{schema}}.launch;
+DROP TABLE {{schema}}.session;
+DROP TABLE {{schema}}.login_attempt;
+DROP TABLE {{schema}}.account;
+ALTER TABLE {{schema}}.client
+    DROP COLUMN method,
+    DROP COLUMN secret,
+    DROP COLUMN redirect_uris,
+    DROP COLUMN launch_url;

@@ -1,0 +1,88 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cordon-fhir/cordon/smart"
+	"github.com/cordon-fhir/cordon/store/internal/gate"
+	"github.com/cordon-fhir/cordon/tenant"
+)
+
+var _ smart.Revocations = (*Registry)(nil)
+
+// Revoke makes all tokens void that came of the approval, now and later. They
+// are refused on every server once smart.RevocationDelay has passed.
+func (r *Registry) Revoke(ctx context.Context, t *tenant.Tenant, approval string) error {
+	_, err := r.pool.Exec(ctx, `
+		WITH gone AS (
+		    UPDATE registry.approval SET revoked = now()
+		    WHERE  tenant_id = $1 AND id = $2 AND revoked IS NULL
+		    RETURNING id
+		)
+		INSERT INTO registry.revocation (tenant_id, id, expires)
+		SELECT $1, id, now() + interval '2 hours' FROM gone
+		ON CONFLICT DO NOTHING`, t.ID.Int(), approval)
+	if err != nil {
+		return fmt.Errorf("revoking an approval: %w", scrubbed(err))
+	}
+	return nil
+}
+
+// RevokeToken makes one access token void, by its jti, until it expires.
+func (r *Registry) RevokeToken(ctx context.Context, t *tenant.Tenant, jti string, expires time.Time) error {
+	_, err := r.pool.Exec(ctx, `
+		INSERT INTO registry.revocation (tenant_id, id, expires) VALUES ($1, $2, $3)
+		ON CONFLICT DO NOTHING`, t.ID.Int(), jti, expires)
+	if err != nil {
+		return fmt.Errorf("revoking a token: %w", scrubbed(err))
+	}
+	return nil
+}
+
+// RevokedSince returns what was revoked and has not expired, of all tenants,
+// and where to go on: at the oldest transaction that was still running, so that
+// none is missed that commits late.
+func (r *Registry) RevokedSince(ctx context.Context, since int64) (list []smart.Revoked, next int64, err error) {
+	err = gate.Steadily(func() error {
+		rows, err := r.pool.Query(ctx, `
+			SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, coalesce(tenant_id, 0), coalesce(id, ''), coalesce(expires, now())
+			FROM   (SELECT) AS always
+			LEFT   JOIN registry.revocation ON xid >= $1::bigint::text::xid8 AND expires > now()`, since)
+		if err != nil {
+			return err
+		}
+		list = list[:0]
+		var v smart.Revoked
+		_, err = pgx.ForEachRow(rows, []any{&next, &v.Tenant, &v.ID, &v.Expires}, func() error {
+			if v.ID != "" {
+				list = append(list, v)
+			}
+			return nil
+		})
+		return err
+	})
+	if err != nil {
+		return nil, 0, fmt.Errorf("reading what was revoked: %w", err)
+	}
+	return list, next, nil
+}
+
+// purge removes what is of no more use. It is done again in a minute: failing
+// costs a little room.
+func (r *Registry) purge(ctx context.Context) {
+	for _, sql := range []string{
+		`DELETE FROM registry.assertion      WHERE expires < now() - interval '1 hour'`,
+		`DELETE FROM registry.operator_token WHERE expires < now() - interval '1 hour'`,
+		`DELETE FROM registry.revocation     WHERE expires < now() - interval '1 hour'`,
+		`DELETE FROM registry.launch         WHERE expires < now() - interval '1 hour'`,
+		`DELETE FROM registry.login_attempt  WHERE last    < now() - interval '2 days'`,
+		`DELETE FROM registry.session        WHERE expires < now() - interval '1 day'`,
+		`DELETE FROM registry.refresh_token  WHERE expires < now() - interval '1 day'`,
+	} {
+		_, _ = r.pool.Exec(ctx, sql)
+	}
+}

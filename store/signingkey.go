@@ -1,0 +1,126 @@
+package store
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cordon-fhir/cordon/keys"
+	"github.com/cordon-fhir/cordon/store/internal/gate"
+	"github.com/cordon-fhir/cordon/tenant"
+)
+
+// A SigningKey signs the ID tokens of a tenant, RS256.
+// https://openid.net/specs/openid-connect-core-1_0.html#IDToken
+type SigningKey struct {
+	ID      string // kid
+	Key     *rsa.PrivateKey
+	Created time.Time
+}
+
+// SigningKeys returns the keys that ID tokens of the tenant may be signed with,
+// the youngest, which signs, first. A tenant that has none gets one. They are
+// remembered for Lifetime.
+func (r *Registry) SigningKeys(ctx context.Context, t *tenant.Tenant) ([]SigningKey, error) {
+	now := time.Now()
+	r.mu.Lock()
+	known, ok := r.signing[t.ID.Int()]
+	r.mu.Unlock()
+	if ok && now.Before(known.until) {
+		return known.keys, nil
+	}
+	list, err := r.signingKeys(ctx, t)
+	if err == nil && len(list) == 0 {
+		if err = r.AddSigningKey(ctx, t, true); err == nil {
+			list, err = r.signingKeys(ctx, t)
+		}
+	}
+	if err == nil && len(list) == 0 {
+		err = errors.New("there is none")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the signing keys of %s: %w", t.Slug, err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.signing[t.ID.Int()] = openSigning{list, now.Add(r.Lifetime)}
+	return list, nil
+}
+
+type openSigning struct {
+	keys  []SigningKey
+	until time.Time
+}
+
+func (r *Registry) signingKeys(ctx context.Context, t *tenant.Tenant) ([]SigningKey, error) {
+	var list []SigningKey
+	err := gate.Steadily(func() error {
+		rows, err := r.pool.Query(ctx, `
+			SELECT kid, kek, data, created
+			FROM   registry.signing_key
+			WHERE  tenant_id = $1
+			ORDER  BY created DESC, kid`, t.ID.Int())
+		if err != nil {
+			return err
+		}
+		list, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (SigningKey, error) {
+			var k SigningKey
+			var kek string
+			var sealed []byte
+			if err := row.Scan(&k.ID, &kek, &sealed, &k.Created); err != nil {
+				return k, err
+			}
+			der, err := keys.Unwrap(r.kms, kek, sealed, signingAD(t, k.ID))
+			if err != nil {
+				return k, err
+			}
+			k.Key, err = x509.ParsePKCS1PrivateKey(der)
+			return k, err
+		})
+		return err
+	})
+	return list, err
+}
+
+func signingAD(t *tenant.Tenant, kid string) []byte { return placementAD(t.ID.Int(), "signing|"+kid) }
+
+// AddSigningKey makes a key that signs from now on; first says that it does so
+// only if the tenant has none. The keys before it stay known, for the tokens
+// that they have signed.
+func (r *Registry) AddSigningKey(ctx context.Context, t *tenant.Tenant, first bool) error {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return fmt.Errorf("making a signing key: %w", err)
+	}
+	thumb, err := (&jose.JSONWebKey{Key: key.Public()}).Thumbprint(crypto.SHA256)
+	if err != nil {
+		return fmt.Errorf("naming a signing key: %w", err)
+	}
+	kid := base64.RawURLEncoding.EncodeToString(thumb)
+	var kek string
+	if err := r.pool.QueryRow(ctx, `SELECT kek FROM registry.tenant WHERE id = $1`, t.ID.Int()).Scan(&kek); err != nil {
+		return fmt.Errorf("making a signing key: %w", scrubbed(err))
+	}
+	sealed, err := keys.Wrap(r.kms, kek, x509.MarshalPKCS1PrivateKey(key), signingAD(t, kid))
+	if err != nil {
+		return fmt.Errorf("making a signing key: %w", err)
+	}
+	_, err = r.pool.Exec(ctx, `
+		INSERT INTO registry.signing_key (tenant_id, kid, kek, data)
+		SELECT $1, $2, $3, $4
+		WHERE  NOT $5 OR NOT EXISTS (SELECT FROM registry.signing_key WHERE tenant_id = $1)`,
+		t.ID.Int(), kid, kek, sealed, first)
+	if err != nil {
+		return fmt.Errorf("storing a signing key: %w", scrubbed(err))
+	}
+	return nil
+}
