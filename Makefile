@@ -8,7 +8,7 @@ BENCH     ?=
 CORDON_PACKAGE ?= ../shared/data/definitions/hl7.fhir.r4.core-4.0.1.tgz
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race check format vet lint tidy fmt generate bench fuzz mutants deps clean
+.PHONY: help run build test race check format vet lint tidy fmt generate templates pages bench fuzz mutants deps clean
 
 help: ## Print what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,7 +25,7 @@ test: ## Run every test on real components
 race: ## Run every test with the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
 
-check: format vet lint tidy race ## Everything that CI runs
+check: format vet lint tidy pages race ## Everything that CI runs
 
 format:
 	@files=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$files" ]; then echo "not formatted (make fmt):"; echo "$$files"; exit 1; fi
@@ -45,8 +45,17 @@ tidy:
 fmt: ## Format the source
 	gofmt -w $$(git ls-files '*.go')
 
-generate: ## Make the FHIR tables again, from CORDON_PACKAGE=FILE.tgz
+generate: templates ## Make the FHIR tables again, from CORDON_PACKAGE=FILE.tgz, and the pages
 	CORDON_PACKAGE=$(abspath $(CORDON_PACKAGE)) $(GO) generate ./fhir/...
+
+templates: bin/templ ## Make the code of the pages again, from their templates
+	bin/templ generate -path smart/launch
+
+bin/templ: tools/go.mod tools/go.sum
+	$(GO) -C tools build -o ../bin/templ github.com/a-h/templ/cmd/templ
+
+pages: templates
+	@git diff --exit-code --stat -- '*_templ.go' || { echo "the code of the pages is not that of their templates (make templates)"; exit 1; }
 
 bench: build ## Measure Cordon beside what PostgreSQL alone can do (BENCH=-quick)
 	$(GO) build -trimpath -o bin/cordonbench ./cmd/cordonbench

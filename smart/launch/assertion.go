@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -14,17 +15,8 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-json-experiment/json"
 
-	"github.com/cordon-fhir/cordon/keys"
 	"github.com/cordon-fhir/cordon/smart"
-	"github.com/cordon-fhir/cordon/tenant"
 )
-
-// A login is a client that has proved to be who it says, at its tenant.
-type login struct {
-	tenant *tenant.Tenant
-	keys   *keys.Set
-	client smart.Client
-}
 
 // algorithms are those that a client may sign with.
 var algorithms = []jose.SignatureAlgorithm{jose.RS384, jose.ES384}
@@ -66,8 +58,8 @@ func (a *audience) UnmarshalJSON(data []byte) error {
 	return json.Unmarshal(data, (*string)(a))
 }
 
-// login takes the assertion in a form. An assertion that is good is used up.
-func (s *Server) login(ctx context.Context, c *call, form url.Values) (login, error) {
+// byAssertion takes the assertion in a form. One that is good is used up.
+func (s *Server) byAssertion(ctx context.Context, c *call, form url.Values) (login, error) {
 	if form.Get("client_assertion_type") != bearerAssertion {
 		return login{}, invalidClient("the client assertion is missing or of another type")
 	}
@@ -129,31 +121,21 @@ func validName(s string) bool {
 // prove checks the signature with the key that the tenant's client registered.
 // What is wrong, or whether there is such a tenant or client, is not told.
 func (s *Server) prove(ctx context.Context, c *call, a assertion) (login, error) {
-	t, set, err := s.tenant(ctx, c)
+	l, err := s.registered(ctx, c, a.Subject)
 	if err != nil {
 		return login{}, err
 	}
-	if t == nil {
-		return login{}, invalidClient("there is no such tenant, or it is not active")
+	if cmp.Or(l.client.Method, smart.PrivateKeyJWT) != smart.PrivateKeyJWT {
+		return login{}, invalidClient("the client is not registered to sign")
 	}
-	client, err := s.cfg.Clients.Client(ctx, t, a.Subject)
-	if errors.Is(err, smart.ErrUnknownClient) || err == nil && client.Disabled {
-		return login{}, invalidClient("there is no such client, or it is disabled")
-	}
-	if err != nil {
-		return login{}, fmt.Errorf("looking up the client: %w", err)
-	}
-	if client.ID != a.Subject {
-		return login{}, fmt.Errorf("looking up the client: it has another id")
-	}
-	key, err := keyOf(client, a.jws.Signatures[0].Protected)
+	key, err := keyOf(l.client, a.jws.Signatures[0].Protected)
 	if err != nil {
 		return login{}, err
 	}
 	if _, err := a.jws.Verify(key); err != nil {
 		return login{}, invalidClient("the signature is wrong")
 	}
-	return login{tenant: t, keys: set, client: client}, nil
+	return l, nil
 }
 
 // keyOf returns the one key of the client that has the name and fits the

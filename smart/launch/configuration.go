@@ -1,29 +1,50 @@
 package launch
 
 import (
+	"context"
+
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-json-experiment/json"
 
 	"github.com/cordon-fhir/cordon/keys"
+	"github.com/cordon-fhir/cordon/store"
 )
 
 // configuration is the discovery document of a tenant.
 // https://hl7.org/fhir/smart-app-launch/conformance.html#using-well-known
 type configuration struct {
-	TokenEndpoint string   `json:"token_endpoint"`
-	KeysURI       string   `json:"jwks_uri"`
-	GrantTypes    []string `json:"grant_types_supported"`
-	AuthMethods   []string `json:"token_endpoint_auth_methods_supported"`
-	Algorithms    []string `json:"token_endpoint_auth_signing_alg_values_supported"`
-	Scopes        []string `json:"scopes_supported"`
+	Issuer                string   `json:"issuer,omitzero"`
+	AuthorizationEndpoint string   `json:"authorization_endpoint,omitzero"`
+	TokenEndpoint         string   `json:"token_endpoint"`
+	ManagementEndpoint    string   `json:"management_endpoint,omitzero"`
+	KeysURI               string   `json:"jwks_uri"`
+	ResponseTypes         []string `json:"response_types_supported,omitzero"`
+	ResponseModes         []string `json:"response_modes_supported,omitzero"`
+	GrantTypes            []string `json:"grant_types_supported"`
+	AuthMethods           []string `json:"token_endpoint_auth_methods_supported"`
+	Algorithms            []string `json:"token_endpoint_auth_signing_alg_values_supported"`
+	Scopes                []string `json:"scopes_supported"`
 	// The standard requires the member, and S256 in it, of every server.
 	ChallengeMethods []string `json:"code_challenge_methods_supported"`
 	Capabilities     []string `json:"capabilities"`
+
+	// https://openid.net/specs/openid-connect-discovery-1_0.html
+	SubjectTypes      []string `json:"subject_types_supported,omitzero"`
+	IDTokenAlgorithms []string `json:"id_token_signing_alg_values_supported,omitzero"`
+	NamesIssuer       bool     `json:"authorization_response_iss_parameter_supported,omitzero"`
 }
 
 // Configuration returns the discovery document of the tenant with the slug,
 // JSON, for [base]/.well-known/smart-configuration. It claims what runs.
 func (s *Server) Configuration(slug string) []byte {
+	doc, err := json.Marshal(s.configuration(slug))
+	if err != nil {
+		panic("launch: " + err.Error()) // strings are always JSON
+	}
+	return doc
+}
+
+func (s *Server) configuration(slug string) configuration {
 	issuer := s.cfg.Issuer(slug)
 	c := configuration{
 		TokenEndpoint:    issuer + "/token",
@@ -37,16 +58,51 @@ func (s *Server) Configuration(slug string) []byte {
 	for _, a := range algorithms {
 		c.Algorithms = append(c.Algorithms, string(a))
 	}
-	doc, err := json.Marshal(c)
-	if err != nil {
-		panic("launch: " + err.Error()) // strings are always JSON
+	if s.cfg.Registry == nil {
+		return c
 	}
-	return doc
+	c.Issuer = issuer
+	c.AuthorizationEndpoint, c.ManagementEndpoint = issuer+"/authorize", issuer+"/account"
+	c.ResponseTypes, c.ResponseModes = []string{"code"}, []string{"query"}
+	c.GrantTypes = []string{"authorization_code", "refresh_token", "client_credentials"}
+	c.AuthMethods = []string{"private_key_jwt", "client_secret_basic", "client_secret_post", "none"}
+	c.Scopes = append([]string{"openid", "fhirUser", "profile", "launch", "launch/patient", "online_access", "offline_access"}, c.Scopes...)
+	c.Capabilities = append(c.Capabilities, "launch-ehr", "launch-standalone", "authorize-post", "client-public",
+		"client-confidential-symmetric", "sso-openid-connect", "context-banner", "context-style", "context-ehr-patient",
+		"context-ehr-encounter", "context-standalone-patient", "permission-offline", "permission-online")
+	c.SubjectTypes, c.IDTokenAlgorithms, c.NamesIssuer = []string{"public"}, []string{string(jose.RS256)}, true
+	return c
 }
 
-// publicKeys returns the public part of what the set signs tokens with.
-func publicKeys(set *keys.Set) any {
+// openID is the same document under the issuer, where clients of OpenID Connect
+// look for it.
+// https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderConfig
+func (s *Server) openID(ctx context.Context, c *call) error {
+	t, _, err := s.tenant(ctx, c)
+	if err != nil {
+		return err
+	}
+	if t == nil {
+		return noSuchTenant()
+	}
+	c.answer = s.configuration(c.slug)
+	c.public()
+	return nil
+}
+
+// public lets anyone read and keep the answer, from whatever page.
+func (c *call) public() {
+	c.header.Set("Cache-Control", "public, max-age=60")
+	c.header.Set("Access-Control-Allow-Origin", "*")
+}
+
+// publicKeys returns the public part of what tokens are signed with: the key
+// of access tokens, and those of ID tokens.
+func publicKeys(set *keys.Set, ids []store.SigningKey) any {
 	key, kid := set.SigningKey()
-	jwk := jose.JSONWebKey{Key: &key.PublicKey, KeyID: kid, Algorithm: string(jose.ES256), Use: "sig"}
-	return jose.JSONWebKeySet{Keys: []jose.JSONWebKey{jwk}}
+	all := []jose.JSONWebKey{{Key: &key.PublicKey, KeyID: kid, Algorithm: string(jose.ES256), Use: "sig"}}
+	for _, k := range ids {
+		all = append(all, jose.JSONWebKey{Key: &k.Key.PublicKey, KeyID: k.ID, Algorithm: string(jose.RS256), Use: "sig"})
+	}
+	return jose.JSONWebKeySet{Keys: all}
 }

@@ -28,9 +28,9 @@ func invalidRequest(why string) *fault {
 }
 
 // invalidClient is the one answer to everything that is wrong with a client or
-// its assertion: what exactly is for us to know, not for who tries.
+// its proof: what exactly is for us to know, not for who tries.
 func invalidClient(why string) *fault {
-	return &fault{"invalid_client", "the client assertion is not accepted", http.StatusUnauthorized, why}
+	return &fault{"invalid_client", "what the client proves itself with is not accepted", http.StatusUnauthorized, why}
 }
 
 func invalidScope(why string) *fault {
@@ -38,8 +38,21 @@ func invalidScope(why string) *fault {
 }
 
 func unsupportedGrantType() *fault {
-	const why = "the only grant type is client_credentials"
+	const why = "the grant types are authorization_code, refresh_token and client_credentials"
 	return &fault{"unsupported_grant_type", why, http.StatusBadRequest, why}
+}
+
+func invalidGrant(why string) *fault {
+	return &fault{"invalid_grant", "the code or refresh token is not accepted", http.StatusBadRequest, why}
+}
+
+func unauthorizedClient(why string) *fault {
+	return &fault{"unauthorized_client", why, http.StatusBadRequest, why}
+}
+
+func busy() *fault {
+	const why = "too many people log in at once, try again"
+	return &fault{"temporarily_unavailable", why, http.StatusServiceUnavailable, why}
 }
 
 func tooLong() *fault {
@@ -90,16 +103,29 @@ func write(w http.ResponseWriter, c *call, status int, answer any) {
 	}
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
-	h.Set("Cache-Control", "no-store")
-	h.Set("Pragma", "no-cache")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("X-Request-Id", c.origin.RequestID)
+	guard(h, c)
 	if status == http.StatusUnauthorized {
-		h.Set("WWW-Authenticate", "Bearer")
+		h.Set("WWW-Authenticate", challenge(c.http))
 	}
 	for name, values := range c.header {
 		h[name] = values
 	}
 	w.WriteHeader(status)
 	w.Write(body) // who hung up has had their answer
+}
+
+// challenge names the scheme by which the client tried to log in.
+func challenge(r *http.Request) string {
+	if _, _, basic := r.BasicAuth(); basic {
+		return `Basic realm="token"`
+	}
+	return "Bearer"
+}
+
+// guard sets what every answer has.
+func guard(h http.Header, c *call) {
+	h.Set("Cache-Control", "no-store")
+	h.Set("Pragma", "no-cache")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Request-Id", c.origin.RequestID)
 }

@@ -574,7 +574,9 @@ func TestTheFormOfARequest(t *testing.T) {
 		{"malformed", "POST", path, "a=%zz", nil, 400},
 		{"semicolons", "POST", path, strings.ReplaceAll(good(), "&", ";"), nil, 400},
 		{"long", "POST", path, strings.Repeat("a", 64<<10+1), nil, 413},
-		{"Basic", "POST", path, good(), http.Header{"Authorization": {"Basic YTpi"}}, 401},
+		{"Basic as well", "POST", path, good(), http.Header{"Authorization": {"Basic YTpi"}}, 400},
+		{"a secret as well", "POST", path, good() + "&client_secret=b", nil, 400},
+		{"Basic", "POST", path, "grant_type=client_credentials", http.Header{"Authorization": {"Basic YTpi"}}, 401},
 		{"empty", "POST", path, "", nil, 400},
 	} {
 		t.Run(tt.claim, func(t *testing.T) {

@@ -1,10 +1,11 @@
 // Package launch is the authorization server of the tenants.
 //
-// It gives access tokens to backend services, which prove who they are with a
-// signed assertion. A registered client with a launch context acts for its
-// user and patient in the same way.
+// It lets users log in and agree to what an app may do for them, opened by the
+// app or by an EHR, and gives the app tokens for it. Backend services get
+// theirs by a signed assertion; a registered client with a launch context acts
+// for its user and patient in the same way.
 //
-// https://hl7.org/fhir/smart-app-launch/backend-services.html
+// https://hl7.org/fhir/smart-app-launch/
 package launch
 
 import (
@@ -15,9 +16,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/a-h/templ"
 	"github.com/labstack/echo/v4"
 
 	"github.com/cordon-fhir/cordon/audit"
@@ -25,6 +29,7 @@ import (
 	"github.com/cordon-fhir/cordon/keys"
 	"github.com/cordon-fhir/cordon/limit"
 	"github.com/cordon-fhir/cordon/smart"
+	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/tenant"
 )
 
@@ -53,6 +58,14 @@ type Config struct {
 	// nil. store.DB.Record is one. Required.
 	Record func(ctx context.Context, g *smart.Grant, e audit.Entry) error
 
+	// Serving users takes all three of these. Default: only backend services
+	// are served.
+	Registry *store.Registry
+	DB       *store.DB
+	Verifier *smart.Verifier
+
+	// Alert is told of what looks like an attack. Default: nobody is.
+	Alert func(smart.Alert)
 	// Limit refuses those who ask too much. Default: one of its own.
 	Limit *limit.Limiter
 	// Address returns the IP address of the client. Default: who holds the
@@ -75,8 +88,14 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Clients == nil || cfg.Tenants == nil || cfg.Keys == nil || cfg.Base == nil || cfg.Issuer == nil || cfg.Record == nil {
 		return nil, errors.New("launch: Config needs Clients, Tenants, Keys, Base, Issuer and Record")
 	}
+	if users := cfg.Registry != nil; users != (cfg.DB != nil) || users != (cfg.Verifier != nil) {
+		return nil, errors.New("launch: Config needs Registry, DB and Verifier together")
+	}
 	if cfg.Address == nil {
 		cfg.Address = connection
+	}
+	if cfg.Alert == nil {
+		cfg.Alert = func(smart.Alert) {}
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -93,6 +112,17 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.router.POST("/auth/:tenant/token", s.endpoint("token", s.token))
 	s.router.GET("/auth/:tenant/jwks", s.endpoint("jwks", s.jwks))
+	if cfg.Registry != nil {
+		s.router.POST("/auth/:tenant/launch", s.endpoint("launch", s.openLaunch))
+		s.router.GET("/auth/:tenant/.well-known/openid-configuration", s.endpoint("openid-configuration", s.openID))
+		s.router.GET("/auth/:tenant/authorize", s.page("authorize", s.authorize))
+		s.router.POST("/auth/:tenant/authorize", s.page("authorize", s.authorize))
+		s.router.POST("/auth/:tenant/login", s.page("login", s.logIn))
+		s.router.POST("/auth/:tenant/patient", s.page("patient", s.choosePatient))
+		s.router.POST("/auth/:tenant/consent", s.page("consent", s.agree))
+		s.router.GET("/auth/:tenant/account", s.page("account", s.account))
+		s.router.POST("/auth/:tenant/account", s.page("account", s.account))
+	}
 	return s, nil
 }
 
@@ -111,7 +141,22 @@ type call struct {
 	// header and answer are what is answered if there is no error.
 	header http.Header
 	answer any
+
+	// html says that a person reads the answer: a page, or the way to one.
+	html     bool
+	page     templ.Component
+	redirect string
+	cookie   *http.Cookie
+	// note says in the audit trail what was done; failed that it was not,
+	// although a page is answered.
+	note   string
+	failed *fault
+	// backTo is the address that forms of the page may end at, "" for ours.
+	backTo string
 }
+
+// show answers with a page, whose forms may lead back to the app of r.
+func (c *call) show(p templ.Component, r request) { c.page, c.backTo = p, r.RedirectURI }
 
 // An endpoint fills in the answer of a call.
 type endpoint func(context.Context, *call) error
@@ -123,30 +168,78 @@ func (s *Server) endpoint(name string, do endpoint) echo.HandlerFunc {
 	}
 }
 
-// serve answers a request, once that it came is in the audit trail.
+// page is endpoint for what people see.
+func (s *Server) page(name string, do endpoint) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		cl := s.call(c)
+		cl.html = true
+		s.answer(c.Response(), cl, name, do)
+		return nil
+	}
+}
+
+// serve answers a program.
 func (s *Server) serve(c echo.Context, name string, do endpoint) {
-	begun := s.cfg.Now()
+	s.answer(c.Response(), s.call(c), name, do)
+}
+
+func (s *Server) call(c echo.Context) *call {
 	r := c.Request()
-	cl := &call{http: r, slug: c.Param("tenant"), origin: s.origin(r), header: http.Header{}}
+	return &call{http: r, slug: c.Param("tenant"), origin: s.origin(r), header: http.Header{}}
+}
+
+// answer answers a request, once that it came is in the audit trail.
+func (s *Server) answer(w http.ResponseWriter, cl *call, name string, do endpoint) {
+	begun := s.cfg.Now()
+	r := cl.http
 	err := s.do(r.Context(), cl, do)
-	status, body := http.StatusOK, cl.answer
+	if refused := (*refusal)(nil); errors.As(err, &refused) && !errors.As(err, new(*fault)) {
+		cl.redirect = refused.to.redirect(s.cfg.Issuer(cl.slug), url.Values{"error": {refused.code}, "error_description": {refused.why}})
+		cl.failed = &fault{refused.code, refused.why, http.StatusSeeOther, refused.why}
+		err = nil
+	}
+	status, body := cl.status(), cl.answer
 	entry := audit.Entry{
 		Recorded: begun, Interaction: fhir.Operation, Origin: cl.origin, Status: status, Reason: name,
 	}
+	if cl.note != "" {
+		entry.Reason += ": " + cl.note
+	}
+	fault := cl.failed
 	if err != nil {
-		fault := s.fault(r.Context(), cl, err)
+		fault = s.fault(r.Context(), cl, err)
 		status, body = fault.status, fault
-		entry.Status, entry.Outcome = status, outcomeOf(status)
+	}
+	if fault != nil {
+		entry.Status, entry.Outcome = status, outcomeOf(fault.status)
 		entry.Reason = fmt.Sprintf("%s: %s, %s", name, fault.Code, fault.why)
 	}
-	if err := s.record(r.Context(), cl, entry); err != nil {
-		s.cfg.Log.ErrorContext(r.Context(), "auditing a request", "request", cl.origin.RequestID, "err", err)
-		fault := unavailable()
-		status, body, cl.header = fault.status, fault, http.Header{}
+	if auditErr := s.record(r.Context(), cl, entry); auditErr != nil {
+		s.cfg.Log.ErrorContext(r.Context(), "auditing a request", "request", cl.origin.RequestID, "err", auditErr)
+		fault = unavailable()
+		err, status, body, cl.header, cl.cookie = fault, fault.status, fault, http.Header{}, nil
 	}
-	write(c.Response(), cl, status, body)
+	if cl.html {
+		if err != nil {
+			cl.redirect, cl.page, cl.backTo = "", problem(problemForm{frame{Title: "That did not work"}, fault.Description}), ""
+		}
+		writePage(w, cl, status)
+	} else {
+		write(w, cl, status, body)
+	}
 	s.cfg.Log.InfoContext(r.Context(), "auth", "endpoint", name, "status", status,
 		"request", cl.origin.RequestID, "took", s.cfg.Now().Sub(begun))
+}
+
+// status is that of an answer without an error.
+func (c *call) status() int {
+	switch {
+	case c.redirect != "":
+		return http.StatusSeeOther
+	case c.failed != nil:
+		return c.failed.status
+	}
+	return http.StatusOK
 }
 
 // do runs the endpoint. A panic is an error of ours.
@@ -208,6 +301,9 @@ func wellFormedID(id string) bool {
 	})
 }
 
+// names are those of our endpoints.
+var names = []string{".well-known/openid-configuration", "account", "authorize", "consent", "jwks", "launch", "login", "patient", "token"}
+
 // shape returns the method and path of a request as far as they have the form
 // of ours.
 func shape(r *http.Request) string {
@@ -220,7 +316,7 @@ func shape(r *http.Request) string {
 	slug, name, _ := strings.Cut(rest, "/")
 	if _, err := tenant.ParseSlug(slug); ok && err == nil {
 		path = "/auth/" + slug + "/?"
-		if name == "token" || name == "jwks" {
+		if slices.Contains(names, name) {
 			path = "/auth/" + slug + "/" + name
 		}
 	}

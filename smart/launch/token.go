@@ -10,13 +10,18 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/cordon-fhir/cordon/audit"
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/cordon-fhir/cordon/smart"
+	"github.com/cordon-fhir/cordon/store"
 )
 
-// tokenLife is how long an access token is good for, the most that the
-// standard advises for backend services.
-const tokenLife = 5 * time.Minute
+// How long access tokens are good for: the most that the standard advises for
+// backend services, and for apps of users.
+const (
+	tokenLife     = 5 * time.Minute
+	userTokenLife = time.Hour
+)
 
 // maxForm bounds the body of a token request.
 const maxForm = 64 << 10
@@ -30,27 +35,49 @@ type tokenAnswer struct {
 	ExpiresIn   int    `json:"expires_in"` // seconds
 	Scope       string `json:"scope"`
 	Patient     string `json:"patient,omitzero"`
+
+	// Only users have these.
+	RefreshToken string         `json:"refresh_token,omitzero"`
+	IDToken      string         `json:"id_token,omitzero"`
+	Encounter    string         `json:"encounter,omitzero"`
+	FHIRContext  jsontext.Value `json:"fhirContext,omitzero"`
+	Intent       string         `json:"intent,omitzero"`
+	Banner       *bool          `json:"need_patient_banner,omitzero"`
+	StyleURL     string         `json:"smart_style_url,omitzero"`
 }
 
-// token gives an access token to a client that has signed for it.
-// https://hl7.org/fhir/smart-app-launch/backend-services.html#obtain-access-token
+// token gives access tokens, for what a client brings.
+// https://www.rfc-editor.org/rfc/rfc6749#section-3.2
 func (s *Server) token(ctx context.Context, c *call) error {
 	form, err := readForm(c.http)
 	if err != nil {
 		return err
 	}
-	switch form.Get("grant_type") {
-	case "client_credentials":
-	case "":
+	users := s.cfg.Registry != nil
+	switch kind := form.Get("grant_type"); {
+	case kind == "client_credentials":
+		return s.tokenForService(ctx, c, form)
+	case kind == "authorization_code" && users:
+		return s.tokenForCode(ctx, c, form)
+	case kind == "refresh_token" && users:
+		return s.tokenForRefresh(ctx, c, form)
+	case kind == "":
 		return invalidRequest("grant_type is missing")
-	default:
-		return unsupportedGrantType()
 	}
-	l, err := s.login(ctx, c, form)
+	return unsupportedGrantType()
+}
+
+// tokenForService gives an access token to a client that has signed for it.
+// https://hl7.org/fhir/smart-app-launch/backend-services.html#obtain-access-token
+func (s *Server) tokenForService(ctx context.Context, c *call, form url.Values) error {
+	l, err := s.authenticate(ctx, c, form)
 	if err != nil {
 		return err
 	}
-	c.grant = smart.Denied(l.tenant, audit.Agent{Client: l.client.ID, User: l.client.User, Purpose: l.client.Purpose}, c.origin)
+	c.grant = smart.Denied(l.tenant, l.agent(), c.origin)
+	if l.client.Method != "" && l.client.Method != smart.PrivateKeyJWT {
+		return unauthorizedClient("client_credentials is for clients that sign")
+	}
 	if err := c.limit(s.cfg.Limit.Token(l.tenant, l.client.ID)); err != nil {
 		return err
 	}
@@ -58,7 +85,14 @@ func (s *Server) token(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	tok := s.tokenOf(l, granted)
+	who := store.Identity{Subject: l.client.ID, User: l.client.User, Person: l.client.Person}
+	tok := s.tokenOf(c.slug, who, l.client, s.cfg.Now(), tokenLife)
+	tok.Scope, tok.Patient, tok.Encounter = smart.Join(granted), l.client.Patient, l.client.Encounter
+	return s.give(c, l, tok, tokenAnswer{Scope: tok.Scope, Patient: tok.Patient})
+}
+
+// give signs the token and answers with it.
+func (s *Server) give(c *call, l login, tok smart.Token, a tokenAnswer) error {
 	bearer, err := tok.Sign(l.keys)
 	if errors.Is(err, smart.ErrTokenSize) {
 		return invalidScope("the scopes are too long together")
@@ -66,13 +100,11 @@ func (s *Server) token(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	c.grant = smart.Denied(l.tenant, audit.Agent{
-		Client: l.client.ID, User: l.client.User, Purpose: l.client.Purpose, Issuer: tok.Issuer, TokenID: tok.ID,
-	}, c.origin)
-	c.answer = tokenAnswer{
-		AccessToken: bearer, TokenType: "Bearer", ExpiresIn: int(tokenLife / time.Second),
-		Scope: tok.Scope, Patient: tok.Patient,
-	}
+	agent := c.grant.Agent()
+	agent.Issuer, agent.TokenID = tok.Issuer, tok.ID
+	c.grant = smart.Denied(l.tenant, agent, c.origin)
+	a.AccessToken, a.TokenType, a.ExpiresIn = bearer, "Bearer", int(tok.Expires-tok.Issued)
+	c.answer = a
 	return nil
 }
 
@@ -92,14 +124,12 @@ func scopes(client smart.Client, text string) ([]smart.Scope, error) {
 	return granted, nil
 }
 
-func (s *Server) tokenOf(l login, granted []smart.Scope) smart.Token {
-	now := s.cfg.Now()
-	slug := l.tenant.Slug.String()
+// tokenOf returns a token for the user or the service, which allows nothing yet.
+func (s *Server) tokenOf(slug string, who store.Identity, client smart.Client, now time.Time, life time.Duration) smart.Token {
 	return smart.Token{
-		Issuer: s.cfg.Issuer(slug), Audience: s.cfg.Base(slug),
-		Subject: l.client.ID, Client: l.client.ID, Scope: smart.Join(granted),
-		Issued: now.Unix(), NotYet: now.Unix(), Expires: now.Add(tokenLife).Unix(), ID: rand.Text(),
-		Tenant: slug, Patient: l.client.Patient, Encounter: l.client.Encounter, Person: l.client.Person, User: l.client.User, Purpose: l.client.Purpose,
+		Issuer: s.cfg.Issuer(slug), Audience: s.cfg.Base(slug), Subject: who.Subject, Client: client.ID,
+		Issued: now.Unix(), NotYet: now.Unix(), Expires: now.Add(life).Unix(), ID: rand.Text(),
+		Tenant: slug, User: who.User, Person: who.Person, Purpose: client.Purpose,
 	}
 }
 
@@ -109,9 +139,6 @@ func (s *Server) tokenOf(l login, granted []smart.Scope) smart.Token {
 func readForm(r *http.Request) (url.Values, error) {
 	if r.URL.RawQuery != "" {
 		return nil, invalidRequest("parameters belong in the body")
-	}
-	if r.Header.Get("Authorization") != "" {
-		return nil, invalidClient("the client logs in by header")
 	}
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || kind != "application/x-www-form-urlencoded" || r.Header.Get("Content-Encoding") != "" {
@@ -133,13 +160,10 @@ func readForm(r *http.Request) (url.Values, error) {
 			return nil, invalidRequest("a parameter is there twice")
 		}
 	}
-	if form.Has("client_secret") {
-		return nil, invalidRequest("a client logs in by its assertion alone")
-	}
 	return form, nil
 }
 
-// jwks returns the public key that the tenant's access tokens are signed with.
+// jwks returns the public keys that the tenant's tokens are signed with.
 // https://www.rfc-editor.org/rfc/rfc7517#section-5
 func (s *Server) jwks(ctx context.Context, c *call) error {
 	t, set, err := s.tenant(ctx, c)
@@ -149,8 +173,13 @@ func (s *Server) jwks(ctx context.Context, c *call) error {
 	if t == nil {
 		return noSuchTenant()
 	}
-	c.answer = publicKeys(set)
-	c.header.Set("Cache-Control", "public, max-age=60")
-	c.header.Set("Access-Control-Allow-Origin", "*")
+	var ids []store.SigningKey
+	if s.cfg.Registry != nil {
+		if ids, err = s.cfg.Registry.SigningKeys(ctx, t); err != nil {
+			return err
+		}
+	}
+	c.answer = publicKeys(set, ids)
+	c.public()
 	return nil
 }
