@@ -3,12 +3,16 @@ package control
 import (
 	"context"
 	"crypto/ecdsa"
+	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/go-jose/go-jose/v4"
 
@@ -19,14 +23,23 @@ import (
 // clientBody is a client as the API takes and shows it.
 // https://hl7.org/fhir/smart-app-launch/client-confidential-asymmetric.html
 type clientBody struct {
-	ID       string          `json:"id"`
-	Name     string          `json:"name"`
-	JWKS     json.RawMessage `json:"jwks"`
-	Scopes   []string        `json:"scopes"`
-	User     string          `json:"user,omitempty"`
-	Patient  string          `json:"patient,omitempty"`
-	Purpose  string          `json:"purpose,omitempty"`
-	Disabled bool            `json:"disabled,omitempty"`
+	ID     string          `json:"id"`
+	Name   string          `json:"name"`
+	JWKS   json.RawMessage `json:"jwks,omitempty"`
+	Scopes []string        `json:"scopes"`
+
+	// Method is private_key_jwt, client_secret or none; the first is the default.
+	Method       string   `json:"method,omitempty"`
+	RedirectURIs []string `json:"redirect_uris,omitempty"`
+	LaunchURL    string   `json:"launch_url,omitempty"`
+	// Secret is in the answer that a client with one is registered by, and
+	// nowhere else.
+	Secret string `json:"secret,omitempty"`
+
+	User     string `json:"user,omitempty"`
+	Patient  string `json:"patient,omitempty"`
+	Purpose  string `json:"purpose,omitempty"`
+	Disabled bool   `json:"disabled,omitempty"`
 	// Encounter and Person are for the access policy to decide by.
 	Encounter string       `json:"encounter,omitempty"`
 	Person    smart.Person `json:"person,omitzero"`
@@ -43,7 +56,10 @@ func (a *api) listClients(ctx context.Context, c call) (answer, error) {
 	}
 	list := make([]clientBody, 0, len(clients))
 	for _, cl := range clients {
-		list = append(list, clientBody{cl.ID, cl.Name, cl.JWKS, cl.Scopes, cl.User, cl.Patient, cl.Purpose, cl.Disabled, cl.Encounter, cl.Person})
+		list = append(list, clientBody{
+			ID: cl.ID, Name: cl.Name, JWKS: cl.JWKS, Scopes: cl.Scopes, User: cl.User, Patient: cl.Patient, Purpose: cl.Purpose, Disabled: cl.Disabled,
+			Method: cl.Method, RedirectURIs: cl.RedirectURIs, LaunchURL: cl.LaunchURL, Encounter: cl.Encounter, Person: cl.Person,
+		})
 	}
 	return answer{http.StatusOK, list, "listed the clients of tenant " + c.slug}, nil
 }
@@ -61,10 +77,11 @@ func (a *api) putClient(ctx context.Context, c call) (answer, error) {
 	if err := b.check(); err != nil {
 		return answer{}, err
 	}
-	if b.JWKS, err = publicKeys(b.JWKS); err != nil {
+	client, err := b.client()
+	if err != nil {
 		return answer{}, err
 	}
-	created, err := a.Registry.PutClient(ctx, t, b.client())
+	created, err := a.Registry.PutClient(ctx, t, client)
 	if err != nil {
 		return answer{}, err
 	}
@@ -74,12 +91,27 @@ func (a *api) putClient(ctx context.Context, c call) (answer, error) {
 	return answer{http.StatusOK, b, "replaced client " + b.ID + " of tenant " + c.slug}, nil
 }
 
-func (b clientBody) client() smart.Client {
-	return smart.Client{
-		ID: b.ID, Name: b.Name, JWKS: b.JWKS, Scopes: b.Scopes,
-		User: b.User, Patient: b.Patient, Purpose: b.Purpose, Disabled: b.Disabled,
+// client returns the client to store. One with a secret gets a new one.
+func (b *clientBody) client() (smart.Client, error) {
+	c := smart.Client{
+		ID: b.ID, Name: b.Name, Scopes: b.Scopes, User: b.User, Patient: b.Patient, Purpose: b.Purpose, Disabled: b.Disabled,
+		Method: b.Method, RedirectURIs: b.RedirectURIs, LaunchURL: b.LaunchURL, JWKS: []byte{},
 		Encounter: b.Encounter, Person: b.Person,
 	}
+	switch b.Method {
+	case smart.PublicClient:
+	case smart.ClientSecret:
+		b.Secret = rand.Text() + rand.Text()
+		sum := sha256.Sum256([]byte(b.Secret))
+		c.Secret = sum[:]
+	default:
+		set, err := publicKeys(b.JWKS)
+		if err != nil {
+			return c, err
+		}
+		b.JWKS, c.JWKS = set, set
+	}
+	return c, nil
 }
 
 var (
@@ -103,9 +135,12 @@ func (b clientBody) check() error {
 		return fhir.Errorf(fhir.Invalid, "scopes has to be a list of 1 to 256 SMART scopes")
 	}
 	for _, s := range b.Scopes {
-		if _, err := smart.ParseScope(s); err != nil {
+		if _, err := smart.ParseScope(s); err != nil && !smart.IsWord(s) {
 			return fhir.Errorf(fhir.Invalid, "scopes holds what is not a SMART scope")
 		}
+	}
+	if err := b.checkApp(); err != nil {
+		return err
 	}
 	if b.User != "" {
 		ref, err := fhir.ParseRef(b.User)
@@ -126,6 +161,63 @@ func (b clientBody) check() error {
 		return fhir.Errorf(fhir.Invalid, "purpose has to be a code of v3-ActReason")
 	}
 	return nil
+}
+
+// checkApp holds to the standard how a client proves itself and where its users
+// come back.
+func (b clientBody) checkApp() error {
+	switch b.Method {
+	case "", smart.PrivateKeyJWT:
+	case smart.ClientSecret, smart.PublicClient:
+		if len(b.JWKS) > 0 && string(b.JWKS) != "null" {
+			return fhir.Errorf(fhir.Invalid, "jwks is for the method private_key_jwt")
+		}
+		if b.User != "" || b.Patient != "" {
+			return fhir.Errorf(fhir.Invalid, "user and patient are for the method private_key_jwt")
+		}
+		ehr := b.Method == smart.ClientSecret && slices.Contains(b.Scopes, smart.OpenLaunchWord)
+		if len(b.RedirectURIs) == 0 && !ehr {
+			return fhir.Errorf(fhir.Invalid, "the method needs redirect_uris: without its users the client can do nothing")
+		}
+	default:
+		return fhir.Errorf(fhir.Invalid, "method has to be private_key_jwt, client_secret or none")
+	}
+	if b.Secret != "" {
+		return fhir.Errorf(fhir.Invalid, "a secret is made here, not chosen")
+	}
+	if len(b.RedirectURIs) > 20 {
+		return fhir.Errorf(fhir.Invalid, "redirect_uris has at most 20 entries")
+	}
+	for _, u := range b.RedirectURIs {
+		if !redirectURI(u) {
+			return fhir.Errorf(fhir.Invalid, "redirect_uris has to be absolute URLs: https, http on this machine, or a scheme of the app's own with a dot; without user and fragment")
+		}
+	}
+	if b.LaunchURL != "" && !webURL(b.LaunchURL) {
+		return fhir.Errorf(fhir.Invalid, "launch_url has to be an https URL, or http on this machine")
+	}
+	return nil
+}
+
+// redirectURI reports whether users may be sent to the address with a code.
+// https://www.rfc-editor.org/rfc/rfc8252#section-7
+func redirectURI(text string) bool {
+	u, err := url.Parse(text)
+	if err != nil || len(text) > 512 || u.Fragment != "" || strings.ContainsAny(text, "# \"'<>;,\\") || u.User != nil {
+		return false
+	}
+	private := strings.Contains(u.Scheme, ".") && u.Opaque == ""
+	return private || webURL(text)
+}
+
+// webURL reports whether text is an https URL, or http of this very machine.
+func webURL(text string) bool {
+	u, err := url.Parse(text)
+	if err != nil || len(text) > 512 || u.User != nil || u.Fragment != "" {
+		return false
+	}
+	local := u.Hostname() == "127.0.0.1" || u.Hostname() == "::1" || u.Hostname() == "localhost"
+	return u.Host != "" && (u.Scheme == "https" || u.Scheme == "http" && local)
 }
 
 // publicKeys holds the keys to what the token endpoint will accept: public, for

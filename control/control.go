@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/tenant"
 )
@@ -61,7 +62,7 @@ type api struct {
 // A call is one request of an operator who has proved to be one.
 type call struct {
 	slug string // what stands for {slug} in the path; a slug, if the route has one
-	item string // what stands for {package} in the path
+	item string // what stands for {package} or {login} in the path
 	// number is what stands for {number} in the path.
 	number int64
 	// operator is who asks.
@@ -94,6 +95,11 @@ var routes = []route{
 	{method: http.MethodPost, path: "/tenants/{slug}/resume", do: (*api).resume},
 	{method: http.MethodGet, path: "/tenants/{slug}/clients", do: (*api).listClients},
 	{method: http.MethodPost, path: "/tenants/{slug}/clients", do: (*api).putClient},
+	{method: http.MethodGet, path: "/tenants/{slug}/users", do: (*api).listUsers},
+	{method: http.MethodPost, path: "/tenants/{slug}/users", do: (*api).addUser},
+	{method: http.MethodPost, path: "/tenants/{slug}/users/{login}/password", do: (*api).setPassword},
+	{method: http.MethodPost, path: "/tenants/{slug}/users/{login}/disable", do: (*api).disableUser},
+	{method: http.MethodPost, path: "/tenants/{slug}/users/{login}/enable", do: (*api).enableUser},
 	{method: http.MethodGet, path: "/tenants/{slug}/settings", do: (*api).showSettings},
 	{method: http.MethodPut, path: "/tenants/{slug}/settings", do: (*api).putSettings},
 	{method: http.MethodGet, path: "/tenants/{slug}/packages", do: (*api).listPackages},
@@ -146,6 +152,11 @@ func (r route) match(path string) (c call, ok bool) {
 				return call{}, false
 			}
 			c.slug = got[i]
+		case want[i] == "{login}":
+			if !smart.ValidLogin(got[i]) {
+				return call{}, false
+			}
+			c.item = got[i]
 		case want[i] == "{package}":
 			if !packageID.MatchString(got[i]) {
 				return call{}, false

@@ -105,14 +105,19 @@ func (a *controlAPI) setStatus(ctx context.Context, slug, verb string) error {
 
 // clientRow is a client as the control API takes and shows it.
 type clientRow struct {
-	ID       string             `json:"id"`
-	Name     string             `json:"name,omitempty"`
-	JWKS     jose.JSONWebKeySet `json:"jwks"`
-	Scopes   []string           `json:"scopes"`
-	User     string             `json:"user,omitempty"`
-	Patient  string             `json:"patient,omitempty"`
-	Purpose  string             `json:"purpose,omitempty"`
-	Disabled bool               `json:"disabled,omitempty"`
+	ID       string              `json:"id"`
+	Name     string              `json:"name,omitempty"`
+	JWKS     *jose.JSONWebKeySet `json:"jwks,omitempty"`
+	Scopes   []string            `json:"scopes"`
+	User     string              `json:"user,omitempty"`
+	Patient  string              `json:"patient,omitempty"`
+	Purpose  string              `json:"purpose,omitempty"`
+	Disabled bool                `json:"disabled,omitempty"`
+
+	Method       string   `json:"method,omitempty"`
+	RedirectURIs []string `json:"redirect_uris,omitempty"`
+	LaunchURL    string   `json:"launch_url,omitempty"`
+	Secret       string   `json:"secret,omitempty"` // in the answer
 
 	Encounter string       `json:"encounter,omitempty"`
 	Person    smart.Person `json:"person,omitzero"`
@@ -124,12 +129,22 @@ func (a *controlAPI) clients(ctx context.Context, slug string) (list []clientRow
 	return list, err
 }
 
-// putClient registers the client with the public half of key.
-func (a *controlAPI) putClient(ctx context.Context, slug string, c devClient, key *jose.JSONWebKey) error {
-	return a.do(ctx, http.MethodPost, "/tenants/"+url.PathEscape(slug)+"/clients", clientRow{
-		ID: c.ID, JWKS: jose.JSONWebKeySet{Keys: []jose.JSONWebKey{key.Public()}}, Scopes: c.Scopes, User: c.User, Patient: c.Patient,
+// putClient registers the client, with the public half of key if it has one,
+// and returns its secret, if it has that.
+func (a *controlAPI) putClient(ctx context.Context, slug string, c devClient, key *jose.JSONWebKey) (secret string, err error) {
+	row := clientRow{
+		ID: c.ID, Name: c.Name, Scopes: c.Scopes, User: c.User, Patient: c.Patient, Method: c.Method, LaunchURL: c.LaunchURL,
 		Encounter: c.Encounter, Person: c.Person,
-	}, nil)
+	}
+	if key != nil {
+		row.JWKS = &jose.JSONWebKeySet{Keys: []jose.JSONWebKey{key.Public()}}
+	}
+	if c.RedirectURI != "" {
+		row.RedirectURIs = strings.Fields(c.RedirectURI)
+	}
+	var made clientRow
+	err = a.do(ctx, http.MethodPost, "/tenants/"+url.PathEscape(slug)+"/clients", row, &made)
+	return made.Secret, err
 }
 
 // do sends a request with a token made for it, and decodes the answer into
@@ -303,6 +318,11 @@ type clientAddCommand struct {
 	Shift         time.Duration `placeholder:"DURATION" help:"For how long the user is on shift, from now on: 8h."`
 
 	Key string `placeholder:"FILE" help:"JWK of the client, private or public; only its public half is sent. Default: one is made and kept in DIR/clients."`
+
+	Name        string   `help:"Name that users see."`
+	Method      string   `enum:"private_key_jwt,client_secret,none" default:"private_key_jwt" help:"How it proves who it is: private_key_jwt, client_secret (one is made and printed) or none, for an app that runs where its users are."`
+	RedirectURI []string `sep:" " placeholder:"URL" help:"Where its users come back to."`
+	LaunchURL   string   `placeholder:"URL" help:"Where an EHR opens it."`
 }
 
 func (a *clientAddCommand) Run(ctx context.Context, c console) error {
@@ -310,19 +330,31 @@ func (a *clientAddCommand) Run(ctx context.Context, c console) error {
 	if err != nil {
 		return err
 	}
-	client := devClient{ID: a.ID, Scopes: a.Scopes, User: a.User, Patient: a.Patient, Encounter: a.Encounter, Person: a.person(time.Now()), KeyFile: a.Key}
+	client := devClient{
+		ID: a.ID, Name: a.Name, Scopes: a.Scopes, User: a.User, Patient: a.Patient, KeyFile: a.Key,
+		Encounter: a.Encounter, Person: a.person(time.Now()),
+		Method: a.Method, RedirectURI: strings.Join(a.RedirectURI, " "), LaunchURL: a.LaunchURL,
+	}
+	if a.Method != smart.PrivateKeyJWT {
+		secret, err := api.putClient(ctx, a.Tenant, client, nil)
+		if err == nil && secret != "" {
+			_, err = fmt.Fprintln(c.out, secret)
+		}
+		return err
+	}
 	if a.Key != "" {
 		key, err := readJWK(a.Key)
 		if err != nil {
 			return err
 		}
-		return api.putClient(ctx, a.Tenant, client, key)
+		_, err = api.putClient(ctx, a.Tenant, client, key)
+		return err
 	}
 	key, err := newKey()
 	if err != nil {
 		return err
 	}
-	if err := api.putClient(ctx, a.Tenant, client, key); err != nil {
+	if _, err := api.putClient(ctx, a.Tenant, client, key); err != nil {
 		return err
 	}
 	client, err = a.Dir.keep(a.Tenant, client, key)

@@ -246,6 +246,34 @@ func TestDev(t *testing.T) {
 			t.Errorf("as a clinician: got %d %.300s", code, body)
 		}
 	})
+	t.Run("users log in and agree, and their token reaches what they may see", func(t *testing.T) {
+		for _, tn := range p.Tenants {
+			if len(tn.Users) != len(demoUsers) {
+				t.Fatalf("%s has %d users", tn.Slug, len(tn.Users))
+			}
+			for login, want := range map[string]int{"doctor": 200, "patient": 404} {
+				token := p.cordon(t, "token", "--tenant", tn.Slug, "--scope", "openid user/*.rs", "--user", login)
+				if code, body := p.do(t, "GET", tn.FHIRBase+"/Patient/p2", token, ""); code != want {
+					t.Errorf("%s at %s: got %d %.300s, want %d", login, tn.Slug, code, body, want)
+				}
+			}
+		}
+	})
+	t.Run("a user is added, listed, disabled and enabled", func(t *testing.T) {
+		made := p.cordon(t, "user", "add", "--tenant", "summit", "carol", "--user", "Practitioner/dr2", "--role", "doctor", "--codes")
+		if lines := strings.Split(made, "\n"); len(lines) != 2 || len(lines[0]) != 26 || !strings.HasPrefix(lines[1], "otpauth://totp/Summit%20Regional%20Hospital:carol?") {
+			t.Errorf("adding prints\n%s", made)
+		}
+		for verb, want := range map[string]string{"disable": "disabled", "enable": "active"} {
+			p.cordon(t, "user", verb, "--tenant", "summit", "carol")
+			if list := p.cordon(t, "user", "list", "--tenant", "summit"); !strings.Contains(list, "carol    Practitioner/dr2       doctor   yes    "+want) {
+				t.Errorf("%s: %s", verb, list)
+			}
+		}
+		if got := p.cordon(t, "user", "password", "--tenant", "summit", "carol"); len(got) != 26 {
+			t.Errorf("a new password: %q", got)
+		}
+	})
 	t.Run("a client that is disabled loses the token that it has", func(t *testing.T) { // T034
 		api, err := p.control()
 		if err != nil {

@@ -11,7 +11,10 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/go-jose/go-jose/v4"
+
 	"github.com/cordon-fhir/cordon/cmd/cordon/demo"
+	"github.com/cordon-fhir/cordon/smart"
 )
 
 // demoTenants are the tenants of `cordon dev --demo`: every partition mode,
@@ -32,6 +35,28 @@ var demoClients = []devClient{
 	{ID: "clinician", Scopes: []string{"user/*.cruds"}, User: "Practitioner/dr1"},
 	{ID: "patient-app", Scopes: []string{"patient/*.rs"}, User: "Patient/p1", Patient: "p1"},
 	{ID: "auditor", Scopes: []string{"system/AuditEvent.rs"}},
+	demoApp,
+}
+
+// demoApp is the app of each demo tenant that users log in to. It is public, as
+// an app in a browser is; nothing listens at its address.
+var demoApp = devClient{
+	ID: "demo-app", Name: "Demo app", Method: smart.PublicClient,
+	RedirectURI: "http://127.0.0.1:8083/callback", LaunchURL: "http://127.0.0.1:8083/launch",
+	Scopes: append(slices.Clone(smart.LaunchWords), "patient/*.cruds", "user/*.cruds"),
+}
+
+// demoUsers can log in at each demo tenant.
+var demoUsers = []devUser{
+	{Login: "doctor", User: "Practitioner/dr1", Person: demoStaff("doctor")},
+	{Login: "nurse", User: "Practitioner/dr4", Person: demoStaff("nurse")},
+	{Login: "billing", User: "Practitioner/billing1", Person: demoStaff("billing")},
+	{Login: "patient", User: "Patient/p1", Person: smart.Person{Roles: []string{"patient"}}},
+}
+
+// demoStaff is who works in the role at the demo's clinic.
+func demoStaff(role string) smart.Person {
+	return smart.Person{Roles: []string{role}, Organizations: []string{"org1"}, Facilities: []string{"loc1"}, Location: "loc1"}
 }
 
 // demoOrder says where a client stands among the demo's; one that is not of
@@ -91,20 +116,12 @@ func (d *devCommand) prepareTenant(ctx context.Context, server *devServer, api *
 		return err
 	}
 	for _, c := range demoClients {
-		_, err := readKey(d.Dir.path("clients", t.Slug, c.ID+".jwk"))
-		if err == nil && slices.ContainsFunc(registered, func(r clientRow) bool { return r.ID == c.ID }) {
-			continue
-		}
-		key, err := newKey()
-		if err != nil {
+		if err := d.prepareClient(ctx, api, t.Slug, c, registered); err != nil {
 			return err
 		}
-		if err := api.putClient(ctx, t.Slug, c, key); err != nil {
-			return err
-		}
-		if _, err := d.Dir.keep(t.Slug, c, key); err != nil {
-			return err
-		}
+	}
+	if err := d.prepareUsers(ctx, api, t.Slug); err != nil {
+		return err
 	}
 	tenant, err := d.Dir.tenant(server, t.Slug)
 	if err != nil {
@@ -115,11 +132,11 @@ func (d *devCommand) prepareTenant(ctx context.Context, server *devServer, api *
 		return err
 	}
 	defer loader.http.CloseIdleConnections()
-	bundles := slices.Collect(demo.Bundles(demoSeed, d.Patients))
+	bundles := append([][]byte{demo.Staff()}, slices.Collect(demo.Bundles(demoSeed, d.Patients))...)
 	// The last patient is sent when all the others are there, so its presence
 	// says that nothing is missing.
 	last := len(bundles) - 1
-	there, err := loader.has(ctx, "Patient/"+demo.PatientID(last))
+	there, err := loader.has(ctx, "Patient/"+demo.PatientID(d.Patients))
 	if err != nil || there {
 		return err
 	}
@@ -131,6 +148,54 @@ func (d *devCommand) prepareTenant(ctx context.Context, server *devServer, api *
 		}
 		if len(report.faults) > 0 {
 			return fmt.Errorf("the server refused demo records: %s", report.faults[0])
+		}
+	}
+	return nil
+}
+
+// prepareClient registers a client, unless it is there and its key is here.
+func (d *devCommand) prepareClient(ctx context.Context, api *controlAPI, slug string, c devClient, registered []clientRow) error {
+	file := d.Dir.path("clients", slug, c.ID)
+	kept := readJSON(file+".json", new(devClient))
+	if kept == nil && c.Method == "" {
+		_, kept = readKey(file + ".jwk")
+	}
+	if kept == nil && slices.ContainsFunc(registered, func(r clientRow) bool { return r.ID == c.ID }) {
+		return nil
+	}
+	var key *jose.JSONWebKey
+	if c.Method == "" {
+		var err error
+		if key, err = newKey(); err != nil {
+			return err
+		}
+	}
+	if _, err := api.putClient(ctx, slug, c, key); err != nil {
+		return err
+	}
+	_, err := d.Dir.keep(slug, c, key)
+	return err
+}
+
+// prepareUsers adds the demo's users, unless they are there and their passwords
+// are here.
+func (d *devCommand) prepareUsers(ctx context.Context, api *controlAPI, slug string) error {
+	there, err := api.users(ctx, slug)
+	if err != nil {
+		return err
+	}
+	for _, u := range demoUsers {
+		kept := readJSON(d.Dir.path("users", slug, u.Login+".json"), new(devUser))
+		if kept == nil && slices.ContainsFunc(there, func(r userRow) bool { return r.Login == u.Login }) {
+			continue
+		}
+		added, err := api.addUser(ctx, slug, userRow{Login: u.Login, User: u.User, Person: u.Person})
+		if err != nil {
+			return err
+		}
+		u.Password = added.Password
+		if err := d.Dir.keepUser(slug, u); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -190,6 +255,10 @@ func (d *devCommand) welcome(w io.Writer, s *devServer) error {
 		fmt.Sprintf(`curl -H "Authorization: Bearer $TOKEN" %s/Patient/p1`, base),
 		fmt.Sprintf(`curl -H "Authorization: Bearer $TOKEN" '%s/Observation?patient=p1&code=http://loinc.org|4548-4&_sort=-date&_count=3'`, base),
 		fmt.Sprintf(`curl -H "Authorization: Bearer $TOKEN" '%s/AuditEvent?patient=Patient/p1&_count=3'`, base),
+	}
+	if d.Demo {
+		lines = append(lines, fmt.Sprintf(`%s token --dir %s --tenant %s --scope 'user/*.rs' --user %s   # by a login`,
+			program(), d.Dir, s.Tenants[0].Slug, demoUsers[0].Login))
 	}
 	if len(s.Tenants) > 1 {
 		lines = append(lines, fmt.Sprintf(`curl -i -H "Authorization: Bearer $TOKEN" %s/Patient/p1   # the tenant next door: 403`, s.Tenants[1].FHIRBase))

@@ -24,6 +24,7 @@ import (
 //	operator.jwk   private key of the operator of the control plane
 //	reviewer.jwk   the same of the second one, who approves what the first proposes
 //	clients/T/     registered clients of tenant T: ID.json, and ID.jwk, the key
+//	users/T/       users of tenant T: LOGIN.json, with the password
 //	kek/           key-encryption keys
 //	pg/            the database, unless another is used
 //	cordon.log     one line per request
@@ -51,19 +52,31 @@ type devTenant struct {
 	FHIRBase string      `json:"fhir_base"`
 	TokenURL string      `json:"token_url"`
 	Clients  []devClient `json:"clients"`
-	Users    []string    `json:"users"` // logins; none before there is a login page
+	Users    []devUser   `json:"users"`
+}
+
+// A devUser is a user who can log in, by a password that is in the directory.
+type devUser struct {
+	Login    string       `json:"login"`
+	Password string       `json:"password"`
+	User     string       `json:"user,omitempty"` // fhirUser
+	Person   smart.Person `json:"person,omitzero"`
 }
 
 // A devClient is a registered client and the file that holds its private JWK.
 type devClient struct {
 	ID      string   `json:"id"`
-	KeyFile string   `json:"key_file"`
+	KeyFile string   `json:"key_file,omitempty"` // of one that signs
 	Scopes  []string `json:"scopes"`
 	User    string   `json:"user,omitempty"`    // fhirUser that it acts for
 	Patient string   `json:"patient,omitempty"` // id of the patient in its context
 
-	Encounter string       `json:"encounter,omitempty"` // the same of the encounter
-	Person    smart.Person `json:"person,omitzero"`     // what the access policy decides by
+	Encounter   string       `json:"encounter,omitempty"` // the same of the encounter
+	Person      smart.Person `json:"person,omitzero"`     // what the access policy decides by
+	Method      string       `json:"method,omitempty"`
+	RedirectURI string       `json:"redirect_uri,omitempty"` // of an app of users
+	LaunchURL   string       `json:"launch_url,omitempty"`
+	Name        string       `json:"name,omitempty"`
 }
 
 // server reads dev.json.
@@ -82,10 +95,35 @@ func (d devDir) server() (*devServer, error) {
 // tenant returns the tenant with the slug, and the clients of it that are in
 // the directory now.
 func (d devDir) tenant(s *devServer, slug string) (*devTenant, error) {
-	t := &devTenant{Slug: slug, FHIRBase: s.FHIR + "/" + slug, TokenURL: s.Auth + "/" + slug + "/token", Users: []string{}}
+	t := &devTenant{Slug: slug, FHIRBase: s.FHIR + "/" + slug, TokenURL: s.Auth + "/" + slug + "/token"}
 	var err error
-	t.Clients, err = d.clients(slug)
+	if t.Clients, err = d.clients(slug); err == nil {
+		t.Users, err = d.users(slug)
+	}
 	return t, err
+}
+
+// users returns the users of the tenant whose passwords are in the directory,
+// by login.
+func (d devDir) users(slug string) ([]devUser, error) {
+	files, err := filepath.Glob(d.path("users", slug, "*.json"))
+	if err != nil {
+		return nil, fmt.Errorf("listing users: %w", err)
+	}
+	list := []devUser{}
+	for _, file := range files {
+		var u devUser
+		if err := readJSON(file, &u); err != nil {
+			return nil, err
+		}
+		list = append(list, u)
+	}
+	return list, nil
+}
+
+// keepUser stores a user who has been added, with the password.
+func (d devDir) keepUser(slug string, u devUser) error {
+	return writeJSON(d.path("users", slug, u.Login+".json"), u)
 }
 
 // clients returns the clients of the tenant whose keys are in the directory:
@@ -107,16 +145,19 @@ func (d devDir) clients(slug string) ([]devClient, error) {
 	return list, nil
 }
 
-// keep stores a client that has been registered, with its key.
+// keep stores a client that has been registered, with its key if it has one.
 func (d devDir) keep(slug string, c devClient, key *jose.JSONWebKey) (devClient, error) {
 	if name := slug + "/" + c.ID + ".jwk"; strings.Count(name, "/") != 1 || !filepath.IsLocal(name) {
 		return c, errors.New("the client's id cannot be the name of a file")
 	}
-	c.KeyFile = d.path("clients", slug, c.ID+".jwk")
-	if err := writeJSON(c.KeyFile, key); err != nil {
-		return c, err
+	file := d.path("clients", slug, c.ID)
+	if key != nil {
+		c.KeyFile = file + ".jwk"
+		if err := writeJSON(c.KeyFile, key); err != nil {
+			return c, err
+		}
 	}
-	return c, writeJSON(strings.TrimSuffix(c.KeyFile, ".jwk")+".json", c)
+	return c, writeJSON(file+".json", c)
 }
 
 // devSecrets are what the server must have the same at each start.

@@ -6,6 +6,7 @@
 //	cordon migrate    the databases, as their owner
 //	cordon tenant     make, list, show, set, suspend and resume tenants
 //	cordon client     register and list clients of a tenant
+//	cordon user       let users of a tenant log in
 //	cordon package    install, list and remove packages of definitions
 //	cordon token      earn an access token
 //	cordon load       send Bundles and NDJSON
@@ -41,6 +42,7 @@ type commands struct {
 	Tenant      tenantCommand      `cmd:"" help:"Make, list, show, set, suspend and resume tenants."`
 	Client      clientCommand      `cmd:"" help:"Register and list clients of a tenant."`
 	Policy      policyCommand      `cmd:"" help:"Show, check, propose, approve and compare access policies."`
+	User        userCommand        `cmd:"" help:"Add, list, disable and enable users of a tenant, and change passwords."`
 	Index       indexCommand       `cmd:"" help:"Show and make again the search index of a tenant."`
 	Package     packageCommand     `cmd:"" help:"Install, list and remove packages of definitions of a tenant."`
 	Token       tokenCommand       `cmd:"" help:"Print an access token, earned at the token endpoint."`

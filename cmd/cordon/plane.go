@@ -72,7 +72,7 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 	}
 	verifier, err := smart.NewVerifier(smart.Config{
 		Tenants: tenants, Keys: keyring, Base: cfg.public.fhir, Issuer: cfg.public.issuer,
-		Policies: registry, Clients: registry, IsAdmin: control.IsOperatorToken, Alert: cfg.ops.alert,
+		Policies: registry, Clients: registry, Revocations: registry, IsAdmin: control.IsOperatorToken, Alert: cfg.ops.alert,
 	})
 	if err != nil {
 		p.close()
@@ -82,7 +82,8 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 	address := func(r *http.Request) string { return rest.Address(cfg.proxies, r) }
 	auth, err := launch.New(launch.Config{
 		Clients: registry, Tenants: tenants, Keys: keyring, Limit: limiter, Address: address,
-		Base: cfg.public.fhir, Issuer: cfg.public.issuer, Record: p.db.Record, Log: cfg.log,
+		Base: cfg.public.fhir, Issuer: cfg.public.issuer, Record: p.db.Record, Log: cfg.log, Alert: cfg.ops.alert,
+		Registry: registry, DB: p.db, Verifier: verifier,
 	})
 	if err != nil {
 		p.close()

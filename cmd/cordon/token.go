@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -15,7 +16,7 @@ type tokenCommand struct {
 	Tenant  string `required:"" help:"Slug of the tenant."`
 	Scope   string `required:"" help:"SMART scopes, separated by spaces: 'system/Patient.rs'."`
 	Client  string `help:"Client to act as. Default: a demo client that may have the scopes."`
-	User    string `placeholder:"REF" help:"fhirUser to act for, with user/ scopes: 'Practitioner/dr2'."`
+	User    string `placeholder:"LOGIN" help:"User to log in as: 'doctor'. Or a reference, 'Practitioner/dr2', for a client that acts for it without a login."`
 	Patient string `placeholder:"ID" help:"Patient in context, with patient/ scopes: 'p2'."`
 }
 
@@ -29,6 +30,9 @@ func (t *tokenCommand) Run(ctx context.Context, c console) error {
 	if err != nil {
 		return err
 	}
+	if t.User != "" && !strings.Contains(t.User, "/") {
+		return t.logIn(ctx, c, tenant)
+	}
 	client, err := t.client(ctx, server, tenant)
 	if err != nil {
 		return err
@@ -38,6 +42,34 @@ func (t *tokenCommand) Run(ctx context.Context, c console) error {
 		return err
 	}
 	token, err := l.Token(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(c.out, token)
+	return err
+}
+
+// logIn gets the token by a login with the browser's pages.
+func (t *tokenCommand) logIn(ctx context.Context, c console, tenant *devTenant) error {
+	f := codeFlow{tenant: tenant, scope: t.Scope, patient: t.Patient}
+	app := cmp.Or(t.Client, demoApp.ID)
+	for _, one := range tenant.Clients {
+		if one.ID == app && one.RedirectURI != "" {
+			f.app = one
+		}
+	}
+	for _, u := range tenant.Users {
+		if u.Login == t.User {
+			f.user = u
+		}
+	}
+	switch {
+	case f.app.ID == "":
+		return fmt.Errorf("%s has no app %q that users log in to", tenant.Slug, app)
+	case f.user.Login == "":
+		return fmt.Errorf("the password of %q is not in %s", t.User, t.Dir)
+	}
+	token, err := f.token(ctx)
 	if err != nil {
 		return err
 	}
@@ -58,7 +90,7 @@ func (t *tokenCommand) client(ctx context.Context, server *devServer, tenant *de
 		if t.Client != "" && c.ID == t.Client {
 			return c, nil
 		}
-		serves := slices.ContainsFunc(c.Scopes, func(s string) bool { return strings.HasPrefix(s, whose) })
+		serves := c.KeyFile != "" && slices.ContainsFunc(c.Scopes, func(s string) bool { return strings.HasPrefix(s, whose) })
 		if t.Client == "" && serves && (t.Patient == "" || t.Patient == c.Patient) && (t.User == "" || t.User == c.User) {
 			return c, nil
 		}
@@ -92,7 +124,7 @@ func (t *tokenCommand) register(ctx context.Context, server *devServer, tenant *
 	if err != nil {
 		return c, err
 	}
-	if err := api.putClient(ctx, tenant.Slug, c, key); err != nil {
+	if _, err := api.putClient(ctx, tenant.Slug, c, key); err != nil {
 		return c, err
 	}
 	return t.Dir.keep(tenant.Slug, c, key)

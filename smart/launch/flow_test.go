@@ -48,7 +48,8 @@ func newSite(t testing.TB) *site {
 	}
 	for range 2 {
 		v, err := smart.NewVerifier(smart.Config{
-			Tenants: s.Tenants, Keys: s.Keyring, Base: storetest.Base, Issuer: storetest.Issuer, Clients: s.Registry, Revocations: s.Registry,
+			Tenants: s.Tenants, Keys: s.Keyring, Base: storetest.Base, Issuer: storetest.Issuer, Policies: s.Registry,
+			Clients: s.Registry, Revocations: s.Registry,
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -43,6 +43,12 @@ func Bundles(seed uint64, patients int) iter.Seq[[]byte] {
 	}
 }
 
+// Staff returns a Bundle of those who work at the clinic and treat nobody.
+func Staff() []byte {
+	biller := practitioner{"billing1", "Priya", "Vance", "female", "9914005001", code{nucc, "171M00000X", "Case Manager/Care Coordinator"}}
+	return transaction([]object{biller.resource()})
+}
+
 // PatientID returns the id of the i-th patient, counted from 1.
 func PatientID(i int) string { return "p" + strconv.Itoa(i) }
 
