@@ -273,6 +273,36 @@ func TestEverythingOfAllPatientsIsPaged(t *testing.T) {
 	same(t, "by the patient", got, []string{"Patient/" + id, "Observation/" + id})
 }
 
+// Each page has its place in the audit trail of the patients whom it shows; the
+// encounter is one of two.
+func TestEveryPageOfARecordIsAuditedUnderThePatient(t *testing.T) {
+	a := newAPI(t)
+	for _, slug := range storetest.Slugs[:3] {
+		r := aRecord()
+		c := a.client(t, slug, all)
+		r.fill(c)
+		for _, first := range []string{"/Patient/" + r.p + "/$everything?_count=3", "/Encounter/" + r.encounter + "/$everything?_count=6"} {
+			var requests []string
+			for path := first; path != ""; {
+				requests = append(requests, fmt.Sprint(r.p, "-", fresh()))
+				path = c.next(c.must(200, "GET", path, "", "X-Request-Id", requests[len(requests)-1]))
+			}
+			if len(requests) < 3 {
+				t.Fatalf("%d pages", len(requests))
+			}
+			trail := ""
+			for _, p := range map[bool][]string{true: {r.p}, false: {r.p, r.other}}[strings.HasPrefix(first, "/Patient")] {
+				trail += c.must(200, "GET", "/AuditEvent?_count=100&patient="+url.QueryEscape("Patient/"+p), "").Body.String()
+			}
+			for page, id := range requests {
+				if !strings.Contains(trail, id) {
+					t.Errorf("%s: page %d is not in the trail of the patient", slug, page+1)
+				}
+			}
+		}
+	}
+}
+
 // Everything that leaves is in the audit trail, under the operation.
 func TestEverythingIsAudited(t *testing.T) {
 	a := newAPI(t)
