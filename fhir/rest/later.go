@@ -25,7 +25,7 @@ const (
 	// it may be what ends the processes.
 	maxTurns = 3
 	// lookEvery is how often each tenant is looked at.
-	lookEvery = 5 * time.Second
+	lookEvery = 10 * time.Second
 	// lastGrace bounds how long a server that stops waits for work that writes.
 	lastGrace = 15 * time.Second
 )

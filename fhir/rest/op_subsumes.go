@@ -25,10 +25,22 @@ var subsumesOperations = []operation{{
 func subsumes(_ context.Context, s *terminology.Service, a *asked) (*response, error) {
 	x, y := a.coding("codeA", "codingA"), a.coding("codeB", "codingB")
 	if a.resource != nil {
-		x.System, x.Version = text(member(a.resource, "url")), text(member(a.resource, "version"))
-		y.System, y.Version = x.System, x.Version
+		system, version := text(member(a.resource, "url")), text(member(a.resource, "version"))
+		for _, c := range []*terminology.Coding{&x, &y} {
+			if c.System != "" && c.System != system || c.Version != "" && c.Version != version {
+				return nil, fhir.Errorf(fhir.Invalid, "the operation is called on one code system, and a code of another is given")
+			}
+			c.System, c.Version = system, version
+		}
+	}
+	if a.in.has("codingA") && a.in.has("codingB") {
+		if err := a.goWith("codeA", "system", "version"); err != nil {
+			return nil, err
+		}
 	}
 	switch {
+	case a.in.has("codeA") && a.in.has("codingA"), a.in.has("codeB") && a.in.has("codingB"):
+		return nil, fhir.Errorf(fhir.Invalid, "a code is given twice, by itself and as a coding")
 	case x.Code == "" || y.Code == "" || x.System == "" || y.System == "":
 		return nil, fhir.Errorf(fhir.Invalid, "codeA and codeB are to be given with system, or else codingA and codingB")
 	case x.System != y.System || x.Version != y.Version:

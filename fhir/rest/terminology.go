@@ -74,11 +74,16 @@ func mayReadTerminology(g *smart.Grant) error {
 // on, the one that was given, or the one with the URL.
 func (a *asked) source(url, given, version string) (terminology.Source, error) {
 	src := terminology.Source{URL: a.in.text(url), Version: a.in.text(version), Resource: a.in.json(given)}
-	if a.resource != nil {
-		if src.URL != "" || src.Resource != nil {
-			return src, fhir.Errorf(fhir.Invalid, "the operation is called on one resource, and another is given")
-		}
+	switch {
+	case a.resource != nil && (src.URL != "" || src.Resource != nil):
+		return src, fhir.Errorf(fhir.Invalid, "the operation is called on one resource, and another is given")
+	case a.resource != nil:
 		src.Resource = a.resource
+	case src.Resource != nil && src.URL != "" && src.URL != text(member(src.Resource, "url")):
+		return src, fhir.Errorf(fhir.Invalid, "parameters %s and %s name two definitions", url, given)
+	}
+	if src.Resource != nil && src.Version != "" && src.Version != text(member(src.Resource, "version")) {
+		return src, fhir.Errorf(fhir.Invalid, "parameter %s is not the version of the definition", version)
 	}
 	return src, nil
 }
@@ -104,7 +109,18 @@ func (a *asked) codings(code, system, version string) ([]terminology.Coding, err
 	if ways != 1 {
 		return nil, fhir.Errorf(fhir.Invalid, "exactly one of %s, coding and codeableConcept is to be given", code)
 	}
-	return all, nil
+	return all, a.goWith(code, system, version, "display")
+}
+
+// goWith refuses the parameters that say more of a code when the code is given
+// in another way: they would have no effect.
+func (a *asked) goWith(code string, names ...string) error {
+	for _, name := range names {
+		if name != "" && a.in.has(name) && !a.in.has(code) {
+			return fhir.Errorf(fhir.Invalid, "parameter %s is for a code that is given as %s", name, code)
+		}
+	}
+	return nil
 }
 
 func codingOf(b []byte) terminology.Coding {

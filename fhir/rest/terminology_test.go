@@ -76,6 +76,7 @@ func TestTerminologyOperationsAnswerAsTheStandardSays(t *testing.T) {
 
 		{"$subsumes relates two codes", "GET", "/CodeSystem/$subsumes?codeA=_ActAccountCode&codeB=ACCTRECEIVABLE&" + actCode, "", 200, `{"name":"outcome","valueCode":"subsumes"}`},
 		{"given as codings", "POST", "/CodeSystem/$subsumes", parametersOf(`codingA:Coding={"system":"http://hl7.org/fhir/administrative-gender","code":"male"}`, `codingB:Coding={"system":"http://hl7.org/fhir/administrative-gender","code":"male"}`), 200, `"equivalent"`},
+		{"or given twice", "POST", "/CodeSystem/$subsumes", parametersOf(`codeA:Code="male"`, `codingA:Coding={"system":"http://hl7.org/fhir/administrative-gender","code":"female"}`, `codeB:Code="male"`, `system:Uri="http://hl7.org/fhir/administrative-gender"`), 400, "given twice"},
 		{"of different systems", "POST", "/CodeSystem/$subsumes", parametersOf(`codingA:Coding={"system":"a","code":"male"}`, `codingB:Coding={"system":"b","code":"male"}`), 400, "different code systems"},
 
 		{"$translate finds what says the same", "GET", "/ConceptMap/$translate?url=http://hl7.org/fhir/ConceptMap/cm-administrative-gender-v3&system=http://hl7.org/fhir/administrative-gender&code=male", "", 200, `{"name":"result","valueBoolean":true},{"name":"match","part":[{"name":"equivalence","valueCode":"`},
@@ -86,6 +87,20 @@ func TestTerminologyOperationsAnswerAsTheStandardSays(t *testing.T) {
 		w := c.do(tt.method, tt.path, tt.body)
 		if w.Code != tt.want || !strings.Contains(w.Body.String(), tt.says) {
 			t.Errorf("%s: got %d %s, want %d and %s", tt.claim, w.Code, w.Body, tt.want, tt.says)
+		}
+	}
+	// What would have no effect is refused by its name.
+	for _, tt := range []struct{ path, body, says string }{
+		{"/ValueSet/$expand", parametersOf("valueSet:resource="+inline, `url:Uri="`+genders+`"`), "url and valueSet"},
+		{"/ValueSet/$expand", parametersOf("valueSet:resource="+inline, `valueSetVersion:String="9"`), "parameter valueSetVersion"},
+		{"/ValueSet/$validate-code", parametersOf(`url:Uri="`+genders+`"`, `coding:Coding={"code":"male"}`, `system:Uri="x"`), "parameter system"},
+		{"/ValueSet/$validate-code", parametersOf(`url:Uri="`+genders+`"`, `coding:Coding={"code":"male"}`, `display:String="x"`), "parameter display"},
+		{"/CodeSystem/$lookup", parametersOf(`coding:Coding={"system":"http://hl7.org/fhir/administrative-gender","code":"male"}`, `version:String="9"`), "parameter version"},
+		{"/CodeSystem/$subsumes", parametersOf(`codingA:Coding={"system":"a","code":"x"}`, `codingB:Coding={"system":"a","code":"x"}`, `system:Uri="b"`), "parameter system"},
+		{"/ConceptMap/$translate", parametersOf(`coding:Coding={"system":"a","code":"x"}`, `system:Uri="b"`), "parameter system"},
+	} {
+		if w := c.must(400, "POST", tt.path, tt.body); !strings.Contains(w.Body.String(), tt.says) {
+			t.Errorf("%s: %s", tt.path, w.Body)
 		}
 	}
 	w := c.must(200, "POST", "", `{"resourceType":"Bundle","type":"batch","entry":[{"request":{"method":"GET","url":"ValueSet/$expand?`+gender+`"}}]}`)
@@ -241,4 +256,63 @@ func TestTheTerminologyIsDescribed(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A definition answers the same however it is named: by its URL, as the resource
+// that the operation is called on, or by itself in the request; by GET and by POST.
+func TestADefinitionAnswersTheSameHoweverItIsNamed(t *testing.T) {
+	c := newAPI(t).client(t, storetest.D1, all)
+	url := "http://example.org/" + fresh()
+	codes := `{"resourceType":"CodeSystem","id":"ID","url":"` + url + `/cs","version":"3","status":"active","hierarchyMeaning":"is-a","content":"complete","concept":[{"code":"a","display":"A","concept":[{"code":"b","display":"B"}]}]}`
+	set := `{"resourceType":"ValueSet","id":"ID","url":"` + url + `/vs","version":"3","status":"active","compose":{"include":[{"system":"` + url + `/cs","version":"3"}]}}`
+	table := `{"resourceType":"ConceptMap","id":"ID","url":"` + url + `/cm","version":"3","status":"active","group":[{"source":"` + url + `/cs","target":"http://x.test","element":[{"code":"a","target":[{"code":"z","equivalence":"equal"}]}]}]}`
+	id := fresh()
+	for typ, body := range map[string]string{"CodeSystem": codes, "ValueSet": set, "ConceptMap": table} {
+		c.must(201, "PUT", "/"+typ+"/"+id, strings.Replace(body, "ID", id, 1))
+	}
+	for _, tt := range []struct{ op, typ, at, given, definition, rest, says string }{
+		{"$expand", "ValueSet", "/vs", "valueSet", set, "", `"total":2`},
+		{"$validate-code", "ValueSet", "/vs", "valueSet", set, "code=b&system=" + url + "/cs", `"valueBoolean":true`},
+		{"$validate-code", "CodeSystem", "/cs", "codeSystem", codes, "code=b", `"valueBoolean":true`},
+		{"$subsumes", "CodeSystem", "/cs", "", codes, "codeA=a&codeB=b", `"valueCode":"subsumes"`},
+		{"$translate", "ConceptMap", "/cm", "conceptMap", table, "code=a&system=" + url + "/cs", `"code":"z"`},
+	} {
+		named := "url=" + url + tt.at
+		if tt.op == "$subsumes" {
+			named = "system=" + url + tt.at
+		}
+		var body []string
+		for p := range strings.SplitSeq(tt.rest, "&") {
+			if name, value, ok := strings.Cut(p, "="); ok {
+				typ := "Code"
+				if name == "system" {
+					typ = "Uri"
+				}
+				body = append(body, fmt.Sprintf("%s:%s=%q", name, typ, value))
+			}
+		}
+		posted := ""
+		if len(body) > 0 {
+			posted = parametersOf(body...)
+		}
+		ways := map[string][3]string{
+			"by URL, GET":       {"GET", "/" + tt.typ + "/" + tt.op + "?" + named + "&" + tt.rest, ""},
+			"by URL, POST":      {"POST", "/" + tt.typ + "/" + tt.op + "?" + named, posted},
+			"on instance, GET":  {"GET", "/" + tt.typ + "/" + id + "/" + tt.op + "?" + tt.rest, ""},
+			"on instance, POST": {"POST", "/" + tt.typ + "/" + id + "/" + tt.op, posted},
+		}
+		if tt.given != "" {
+			ways["in the request"] = [3]string{"POST", "/" + tt.typ + "/" + tt.op, parametersOf(append(body, tt.given+":resource="+strings.Replace(tt.definition, `"id":"ID",`, "", 1))...)}
+		}
+		for how, w := range ways {
+			if got := c.must(200, w[0], w[1], w[2]).Body.String(); !strings.Contains(got, tt.says) {
+				t.Errorf("%s %s: %s", tt.op, how, got)
+			}
+		}
+		if tt.op != "$expand" && tt.op != "$subsumes" {
+			c.must(400, "GET", "/"+tt.typ+"/"+id+"/"+tt.op+"?url=http://other.test&"+tt.rest, "")
+		}
+	}
+	c.must(400, "GET", "/CodeSystem/"+id+"/$subsumes?codeA=a&codeB=b&system=http://other.test", "")
+	c.must(400, "GET", "/ValueSet/"+id+"/$expand?valueSetVersion=9", "")
 }
