@@ -35,7 +35,7 @@ func other(t testing.TB, change ...func(*Config)) (*api, *server) {
 	return a, a.handler.(*server)
 }
 
-// took takes up the next request as a process does that dies then.
+// took takes up the next request and does nothing about it.
 func took(t testing.TB, s *server, on *tenant.Tenant) store.Work {
 	t.Helper()
 	w, found, err := s.DB.TakeUp(t.Context(), on)
@@ -48,14 +48,21 @@ func took(t testing.TB, s *server, on *tenant.Tenant) store.Work {
 // the client c, as it calls another process.
 func (c *client) at(a *api) *client { return &client{a, c.t, c.slug, c.bearer} }
 
+// lastsShort is the lease of a process that dies.
 const lastsShort = 50 * time.Millisecond
+
+func dies(t testing.TB) *server {
+	_, s := other(t, func(c *Config) { c.DB.Lease = lastsShort })
+	return s
+}
 
 // H-54: what a process has accepted and not done, another does, in every mode,
 // under the rights that were there when it was asked.
 func TestAnotherProcessTakesUpWhatOneLeaves(t *testing.T) {
 	first := newAPI(t)
 	first.busy(t)
-	second, s := other(t, func(c *Config) { c.DB.Lease = lastsShort })
+	dying := dies(t)
+	second, s := other(t)
 	r := aRecord()
 	for _, slug := range storetest.Slugs {
 		t.Run(slug, func(t *testing.T) {
@@ -67,7 +74,7 @@ func TestAnotherProcessTakesUpWhatOneLeaves(t *testing.T) {
 			hidden := mine.ask("GET", "/Patient/"+r.other+"/$everything", "")
 			batch := c.ask("POST", "", `{"resourceType":"Bundle","type":"batch","entry":[{"request":{"method":"PUT","url":"Patient/`+r.p+`-taken"},"resource":`+patient(r.p+"-taken", "x")+`}]}`)
 			mine.must(202, "GET", search, "")
-			took(t, s, first.Tenant(t, slug)) // and dies
+			took(t, dying, first.Tenant(t, slug))
 			time.Sleep(2 * lastsShort)
 			if err := s.tend(t.Context(), first.Tenant(t, slug)); err != nil {
 				t.Fatal(err)
@@ -94,7 +101,8 @@ func TestAnotherProcessTakesUpWhatOneLeaves(t *testing.T) {
 func TestABatchThatWasBegunIsNotDoneAgain(t *testing.T) {
 	first := newAPI(t)
 	first.busy(t)
-	second, s := other(t, func(c *Config) { c.DB.Lease = lastsShort })
+	dying := dies(t)
+	second, s := other(t)
 	on := first.Tenant(t, storetest.S1)
 	c := first.client(t, storetest.S1, all)
 	id := fresh()
@@ -113,7 +121,7 @@ func TestABatchThatWasBegunIsNotDoneAgain(t *testing.T) {
 	} {
 		where := c.ask("POST", "", tt.body)
 		for range tt.turns {
-			w := took(t, s, on)
+			w := took(t, dying, on)
 			time.Sleep(2 * lastsShort)
 			defer func() { // whoever comes back too late changes nothing
 				if kept, err := s.DB.Answer(context.Background(), first.grantOf(t, c), w, []byte(`{}`)); kept || err != nil {
