@@ -139,10 +139,11 @@ func (r *recorder) records(ctx context.Context, at position) (*position, error) 
 		return nil, err
 	}
 	all := []plan{newPlan(r.q.Of.Type, p, p.Where())}
-	found, _, err := r.indexed(ctx, all, order{by: search.ByID, asc: true}, position{ID: at.ID, RID: 1}, 0, maxRecords)
-	if err != nil {
+	some := &sheet{size: maxRecords}
+	if err := r.indexed(ctx, all, order{by: search.ByID, asc: true}, position{ID: at.ID, RID: 1}, some); err != nil {
 		return nil, err
 	}
+	found := some.found
 	for _, one := range found {
 		if len(r.page.Matches) == r.q.Count {
 			return &position{ID: one.Ref.ID}, nil

@@ -34,6 +34,7 @@ type scope struct {
 	on     fhir.Type
 	anchor gate.Row // a row with ts and rid
 	res    gate.Row // the row of resource
+	along  gate.Row // the row of an element that the order goes along
 	alone  bool     // no other condition has an index to begin with
 	few    bool     // the anchor has few rows: conditions are looked up for each
 	custom bool     // the statement is to be planned for its values

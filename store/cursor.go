@@ -39,8 +39,14 @@ type position struct {
 	Version int64    `json:"v,omitempty"`
 	Seq     int64    `json:"s,omitempty"`
 	Keys    []string `json:"k,omitempty"` // of an order that only opened bodies have
-	Total   *int     `json:"c,omitempty"`
-	Beside  []byte   `json:"b,omitempty"` // of a record: what came along before
+	// Stage is how many of the keys of the order have no value here; Low and
+	// High are the rungs in an order along an element.
+	Stage  int    `json:"g,omitempty"`
+	Low    *int64 `json:"l,omitempty"`
+	High   *int64 `json:"h,omitempty"`
+	From   bool   `json:"-"` // begins with all that are equal to it
+	Total  *int   `json:"c,omitempty"`
+	Beside []byte `json:"b,omitempty"` // of a record: what came along before
 }
 
 // cursorLife is how long a cursor opens.

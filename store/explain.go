@@ -37,19 +37,38 @@ func Explain(q *search.Query) []string {
 	if list := search.Undecided(pl.where); len(list) > 0 {
 		lines = append(lines, fmt.Sprintf("opens what the index finds, up to %d resources, to decide: %s", maxExamined, strings.Join(list, ", ")))
 	}
-	switch _, indexed := indexOrder(q); {
-	case !indexed:
-		lines = append(lines, fmt.Sprintf("orders by opening every match, up to %d", maxExamined))
-	case len(q.Sort) == 0:
-		lines = append(lines, "orders as the index does, by the main date of the type, newest first")
-	default:
-		lines = append(lines, "orders as the index does")
-	}
+	lines = append(lines, ordering(q)...)
 	if q.Summary == "count" || q.Count == 0 || q.Total == search.TotalAccurate || q.Total == search.TotalEstimate {
 		lines = append(lines, "counts every match")
 	}
 	if n := len(q.Include); n > 0 {
 		lines = append(lines, fmt.Sprintf("includes what %d includes lead to, up to %d resources a page", n, maxIncluded))
+	}
+	return lines
+}
+
+// ordering tells how the matches are sorted.
+func ordering(q *search.Query) []string {
+	if _, indexed := indexOrder(q); indexed && len(q.Sort) == 0 {
+		return []string{"orders as the index does, by the main date of the type, newest first"}
+	} else if indexed {
+		return []string{"orders as the index does"}
+	}
+	var lines []string
+	o, along := orderOf(q.Type, q.Sort[0])
+	switch {
+	case q.Type == "" || !along:
+		lines = append(lines, fmt.Sprintf("orders by opening every match, up to %d", maxExamined))
+	case o.along != "":
+		lines = append(lines, fmt.Sprintf("orders by opening up to %d matches; if there are more, goes along the index of what it is sorted by first", fewMatches))
+	default:
+		lines = append(lines, "orders as the index does by what it is sorted by first")
+	}
+	if along && len(q.Sort) > 1 {
+		lines = append(lines, fmt.Sprintf("opens the matches that are equal in the first, up to %d, to sort them by the rest", maxExamined))
+	}
+	if slices.ContainsFunc(q.Sort, func(k search.SortKey) bool { return k.Via != nil }) {
+		lines = append(lines, fmt.Sprintf("opens what the matches refer to, up to %d, to sort by it", maxExamined))
 	}
 	return lines
 }

@@ -19,6 +19,8 @@ func TestExplainTellsTheWayAndNoValue(t *testing.T) {
 		{"Observation", "patient=" + secret + "&code=http://s|" + secret, []string{"Observation.subject joined with Observation.code", "orders as the index does"}},
 		{"Patient", "name:exact=" + secret, []string{"up to 10000 resources, to decide: Patient.name.family, Patient.name.given"}},
 		{"Patient", "name=" + secret + "&_sort=family", []string{"orders by opening every match"}},
+		{"Observation", "value-quantity=gt11.25&_sort=-value-quantity,status", []string{"goes along the index", "equal in the first"}},
+		{"Observation", "_sort=-date,patient.name", []string{"orders as the index does by what", "what the matches refer to"}},
 		{"Observation", "subject:Patient.identifier=" + secret, []string{"looks up the Patient of the chain first"}},
 		{"Patient", "_has:Observation:patient:code=s|" + secret + "&_total=accurate", []string{"what of Observation refers to it", "counts every match"}},
 		{"Patient", "_content=" + secret + "&_filter=family+ne+" + secret, []string{"words of Patient"}},

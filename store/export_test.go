@@ -4,3 +4,6 @@ package store
 func NewIndexer(db *DB, requests map[int32]IndexRequest, part int) *Indexer {
 	return &Indexer{DB: db, Part: part, requests: requests}
 }
+
+// SetFew makes searches of more than n matches go along an index to sort them.
+func (db *DB) SetFew(n int) { db.few = n }

@@ -232,11 +232,12 @@ func (v *View) includingSome(ctx context.Context, on fhir.Type, where search.Exp
 	if err != nil {
 		return nil, err
 	}
-	found, more, err := v.indexed(ctx, []plan{newPlan(on, p, and(where, p.Where()))}, order{by: search.ByDate}, position{}, 0, maxIncluded)
-	if err == nil && more != nil {
+	to := &sheet{size: maxIncluded}
+	err = v.indexed(ctx, []plan{newPlan(on, p, and(where, p.Where()))}, newest, position{}, to)
+	if err == nil && to.full {
 		err = tooManyIncluded()
 	}
-	return found, err
+	return to.found, err
 }
 
 // openable runs q, which returns rid, id, version, updated and body of

@@ -68,19 +68,14 @@ func (v *View) SearchFrom(ctx context.Context, q *search.Query, c Cursor) (*Page
 	}
 	var next *position
 	if size > 0 {
-		order, indexed := indexOrder(q)
-		skip := 0
+		to := &sheet{size: size}
 		if c.Page == 1 {
-			skip = q.Offset
+			to.skip = q.Offset
 		}
-		if indexed {
-			page.Matches, next, err = v.indexed(ctx, plans, order, c.After, skip, size)
-		} else {
-			page.Matches, next, err = v.sorted(ctx, plans, q.Sort, c.After, skip, size)
-		}
-		if err != nil {
+		if err := v.fill(ctx, q, plans, c.After, to); err != nil {
 			return nil, err
 		}
+		page.Matches, next = to.found, to.next()
 	}
 	switch {
 	case c.After.Total != nil: // counted on the first page
@@ -111,6 +106,20 @@ func (v *View) SearchFrom(ctx context.Context, q *search.Query, c Cursor) (*Page
 	}
 	v.noteAll(entry, page.Matches, page.Included)
 	return page, nil
+}
+
+// fill adds to the page what comes after the position, in the order of q.
+func (v *View) fill(ctx context.Context, q *search.Query, plans []plan, after position, to *sheet) error {
+	o, indexed := indexOrder(q)
+	switch {
+	case indexed:
+		return v.indexed(ctx, plans, o, after, to)
+	case q.Type == "":
+		return v.sorted(ctx, plans, q.Sort, after, to)
+	case len(plans) == 0:
+		return nil
+	}
+	return v.ordered(ctx, plans[0], q.Sort, after, to)
 }
 
 func interaction(q *search.Query) fhir.Interaction {
@@ -162,12 +171,12 @@ func (v *View) Match(ctx context.Context, q *search.Query) ([]fhir.Ref, error) {
 	if err := v.hold(ctx, q, plans); err != nil {
 		return nil, err
 	}
-	rows, _, err := v.indexed(ctx, plans, order{by: search.ByDate}, position{}, 0, 2)
-	if err != nil {
+	two := &sheet{size: 2}
+	if err := v.indexed(ctx, plans, newest, position{}, two); err != nil {
 		return nil, err
 	}
 	refs := make([]fhir.Ref, 0, 2)
-	for _, r := range rows {
+	for _, r := range two.found {
 		refs = append(refs, r.Ref)
 	}
 	return refs, nil
@@ -184,15 +193,15 @@ func (v *View) Found(ctx context.Context, do fhir.Interaction, q *search.Query) 
 	if err := v.hold(ctx, q, plans); err != nil {
 		return fhir.Resource{}, err
 	}
-	list, _, err := v.indexed(ctx, plans, order{by: search.ByDate}, position{}, 0, 2)
-	if err != nil {
+	two := &sheet{size: 2}
+	if err := v.indexed(ctx, plans, newest, position{}, two); err != nil {
 		return fhir.Resource{}, err
 	}
-	if len(list) != 1 {
+	if len(two.found) != 1 {
 		return fhir.Resource{}, fhir.Errorf(fhir.Conflict, "the resource that meets the criteria is being changed by others, try again")
 	}
-	v.note(v.disclosed(do, list[0]))
-	return list[0], nil
+	v.note(v.disclosed(do, two.found[0]))
+	return two.found[0], nil
 }
 
 // A plan is the search of one type.
@@ -201,7 +210,8 @@ type plan struct {
 	permit smart.Permit
 	where  search.Expr // what was asked, and what the permit allows
 	exact  bool        // the index alone answers it
-	sql    *compiled
+	// sql finds it in an order of the resource, walk along an element.
+	sql, walk *compiled
 }
 
 // compiled is a plan as SQL. Making it can take searches of its own, for
@@ -249,41 +259,11 @@ func (v *View) plans(do fhir.Interaction, q *search.Query) ([]plan, error) {
 }
 
 func newPlan(on fhir.Type, p smart.Permit, where search.Expr) plan {
-	return plan{on: on, permit: p, where: where, exact: answered(where), sql: &compiled{}}
+	return plan{on: on, permit: p, where: where, exact: answered(where), sql: &compiled{}, walk: &compiled{}}
 }
 
-// An order is one that an index has.
-type order struct {
-	by  search.SortKind // ByDate stands for the main date
-	asc bool
-}
-
-// indexOrder returns the order of q if an index has it. Without _sort the
-// newest main date comes first.
-func indexOrder(q *search.Query) (order, bool) {
-	if len(q.Sort) == 0 {
-		return order{by: search.ByDate}, true
-	}
-	if len(q.Sort) > 1 || q.Type == "" {
-		return order{}, false
-	}
-	k := q.Sort[0]
-	switch k.Kind {
-	case search.ByID, search.ByUpdated:
-		return order{by: k.Kind, asc: !k.Desc}, true
-	case search.ByDate:
-		main, only := search.MainDate(q.Type)
-		return order{by: search.ByDate, asc: !k.Desc}, only && len(k.Paths) == 1 && k.Paths[0] == main
-	}
-	return order{}, false
-}
-
-// indexed returns a page in an order that an index has, passing over the first
-// skip matches. A page of large resources ends before it has size of them.
-func (v *View) indexed(ctx context.Context, plans []plan, o order, after position, skip, size int) ([]fhir.Resource, *position, error) {
-	var found []fhir.Resource
-	var last position
-	examined, bytes := 0, 0
+// indexed adds to the page the matches in an order that an index has.
+func (v *View) indexed(ctx context.Context, plans []plan, o order, after position, to *sheet) error {
 	for _, pl := range plans {
 		if after.Type > pl.on.Number() && len(plans) > 1 {
 			continue
@@ -292,46 +272,50 @@ func (v *View) indexed(ctx context.Context, plans []plan, o order, after positio
 		if after.Type == pl.on.Number() || len(plans) == 1 {
 			at = after
 		}
-		for {
-			full := false
-			want := min(skip+size+1-len(found), maxFetch)
-			if !pl.exact {
-				want = maxFetch
-			}
-			n, err := v.fetch(ctx, pl, o, at, want, func(r candidate) (bool, error) {
-				at = r.position(pl.on)
-				res, ok, err := v.holds(pl, r.row)
-				switch {
-				case err != nil || !ok:
-					return true, err
-				case skip > 0:
-					skip--
-				case len(found) == size || len(found) > 0 && bytes+len(res.Body) > maxPage:
-					full = true
-				default:
-					found, last = append(found, res), at
-					bytes += len(res.Body)
-				}
-				return !full, nil
-			})
-			if err != nil {
-				return nil, nil, err
-			}
-			if full {
-				return found, &last, nil
-			}
-			if n < want {
-				break
-			}
-			if pl.exact { // what was read was wanted
-				continue
-			}
-			if examined += n; examined > maxExamined {
-				return nil, nil, tooManyOpened(pl.where)
-			}
+		_, err := v.stream(ctx, pl, o, at, to.left, func(r fhir.Resource, c candidate) (bool, error) {
+			return to.take(r, c.position(pl.on)), nil
+		})
+		if err != nil || to.full {
+			return err
 		}
 	}
-	return found, nil, nil
+	return nil
+}
+
+// stream gives take the matches after the position, opened, in an order that an
+// index has, until it wants no more. want says how many it may still want; ended
+// says that there are no more. What is only narrowed by the index is opened up
+// to a bound.
+func (v *View) stream(ctx context.Context, pl plan, o order, after position, want func() int, take func(fhir.Resource, candidate) (more bool, err error)) (ended bool, err error) {
+	for examined := 0; ; {
+		stopped := false
+		n := min(want(), maxFetch)
+		if !pl.exact || o.repeats {
+			n = maxFetch
+		}
+		read, err := v.fetch(ctx, pl, o, after, n, func(c candidate) (bool, error) {
+			after = c.position(pl.on)
+			res, ok, err := v.holds(pl, o, c)
+			if err != nil || !ok {
+				return true, err
+			}
+			more, err := take(res, c)
+			stopped = !more
+			return more, err
+		})
+		if err != nil || stopped {
+			return false, err
+		}
+		if read < n {
+			return true, nil
+		}
+		if pl.exact { // what was read was wanted
+			continue
+		}
+		if examined += read; examined > maxExamined {
+			return false, tooManyOpened(pl.where)
+		}
+	}
 }
 
 // maxFetch bounds the candidates that one statement reads, and maxPage the
@@ -342,17 +326,21 @@ const (
 )
 
 // holds opens a candidate and checks what the index could not.
-func (v *View) holds(pl plan, r row) (fhir.Resource, bool, error) {
-	res, err := v.open(r)
+func (v *View) holds(pl plan, o order, c candidate) (fhir.Resource, bool, error) {
+	res, err := v.open(c.row)
 	if err != nil {
 		return fhir.Resource{}, false, err
 	}
-	if pl.exact {
+	if pl.exact && !o.repeats {
 		return res, true, nil
 	}
 	ok := false
 	err = fhir.Peek(res.Body, func(d *fhir.Document) error {
-		ok, err = v.check(pl.where, &res, v.schema.Index(d))
+		terms := v.schema.Index(d)
+		if o.repeats && !c.leads(o, terms) {
+			return nil
+		}
+		ok, err = v.check(pl.where, &res, terms)
 		return err
 	})
 	return res, ok, err
@@ -378,15 +366,19 @@ func (v *View) check(e search.Expr, r *fhir.Resource, t *search.Terms) (bool, er
 // candidate is a row with its place in the order.
 type candidate struct {
 	row
-	ts   time.Time
-	none bool // ts is before all time
+	ts        time.Time
+	none      bool  // ts is before all time
+	along     bool  // of an order along an element, whose row begins and ends at
+	low, high int64 // these rungs
 }
 
 func (c candidate) position(on fhir.Type) position {
 	p := position{Type: on.Number(), ID: c.ref.ID, RID: c.rid}
-	if !c.none {
-		t := c.ts
-		p.Time = &t
+	switch {
+	case c.along:
+		p.Low, p.High = &c.low, &c.high
+	case !c.none:
+		p.Time = &c.ts
 	}
 	return p
 }
@@ -595,69 +587,58 @@ func (v *View) statement(ctx context.Context, pl plan, resource bool) (from, whe
 	return from, where, s, nil
 }
 
+// compile makes the statement of the plan in the order, once.
+func (v *View) compile(ctx context.Context, pl plan, o order) (compiled, error) {
+	c := pl.sql
+	if o.along != "" {
+		c = pl.walk
+	}
+	if c.made {
+		return *c, nil
+	}
+	var err error
+	if o.along != "" {
+		c.from, c.where, c.scope, err = v.walk(ctx, pl, o)
+	} else {
+		c.from, c.where, c.scope, err = v.statement(ctx, pl, true)
+	}
+	c.made = err == nil
+	return *c, err
+}
+
 // fetch gives take up to n candidates after the position, one by one, until it
 // wants no more. It returns how many there were.
 func (v *View) fetch(ctx context.Context, pl plan, o order, after position, n int, take func(candidate) (more bool, err error)) (int, error) {
-	if !pl.sql.made {
-		var err error
-		if pl.sql.from, pl.sql.where, pl.sql.scope, err = v.statement(ctx, pl, true); err != nil {
-			return 0, err
-		}
-		pl.sql.made = true
+	sql, err := v.compile(ctx, pl, o)
+	if err != nil {
+		return 0, err
 	}
-	from, where, s := pl.sql.from, pl.sql.where, pl.sql.scope
+	cols, where := o.columns(sql.scope), sql.where
 	begun := after.RID != 0
-	var tail gate.Clause
-	undated := o.by == search.ByDate && o.asc && begun && after.Time == nil
+	dated := o.by == search.ByDate && o.along == "" && o.asc // rising, what has no date comes last
+	undated := dated && begun && after.Time == nil && after.Low == nil
 	switch {
-	case undated: // rising, what has no date comes last
-		ts, rid := s.anchor.Col("ts"), s.anchor.Col("rid")
-		where = where.With(gate.SQL(`AND`), ts, gate.SQL(`= '-infinity' AND`), rid, gate.SQL(`> ?`, after.RID))
-		tail = gate.SQL(`ORDER BY`).With(rid)
-	case o.by == search.ByDate && o.asc:
-		ts, rid := s.anchor.Col("ts"), s.anchor.Col("rid")
-		where = where.With(gate.SQL(`AND`), ts, gate.SQL(`> '-infinity'`))
-		if begun {
-			where = where.With(gate.SQL(`AND (`), ts, gate.SQL(`,`), rid, gate.SQL(`) > (?, ?)`, stamp(*after.Time), after.RID))
-		}
-		tail = gate.SQL(`ORDER BY`).With(ts, gate.SQL(`,`), rid)
+	case undated:
+		where = where.With(gate.SQL(`AND`), cols[0], gate.SQL(`= '-infinity'`))
+		cols = cols[1:]
+	case dated:
+		where = where.With(gate.SQL(`AND`), cols[0], gate.SQL(`> '-infinity'`))
+	}
+	switch {
+	case undated:
+		where = where.With(gate.SQL(`AND`), cols[0], gate.SQL(`> ?`, after.RID))
+	case begun:
+		where = where.With(gate.SQL(`AND`), o.beyond(cols, after))
+	}
+	keys := gate.SQL(`NULL::timestamptz, NULL::timestamptz`)
+	switch {
+	case o.along != "":
+		keys = cols[0].With(gate.SQL(`,`), cols[1])
 	case o.by == search.ByDate:
-		ts, rid := s.anchor.Col("ts"), s.anchor.Col("rid")
-		if begun {
-			at := time.Time{}
-			if after.Time != nil {
-				at = *after.Time
-			}
-			where = where.With(gate.SQL(`AND (`), ts, gate.SQL(`,`), rid, gate.SQL(`) < (?, ?)`, stamp(at), after.RID))
-		}
-		tail = gate.SQL(`ORDER BY`).With(ts, gate.SQL(`DESC,`), rid, gate.SQL(`DESC`))
-	case o.by == search.ByUpdated && o.asc:
-		if begun {
-			where = where.With(gate.SQL(`AND (r.updated, r.rid) > (?, ?)`, *after.Time, after.RID))
-		}
-		tail = gate.SQL(`ORDER BY r.updated, r.rid`)
-	case o.by == search.ByUpdated:
-		if begun {
-			where = where.With(gate.SQL(`AND (r.updated, r.rid) < (?, ?)`, *after.Time, after.RID))
-		}
-		tail = gate.SQL(`ORDER BY r.updated DESC, r.rid DESC`)
-	case o.asc:
-		if begun {
-			where = where.With(gate.SQL(`AND r.id > ?`, after.ID))
-		}
-		tail = gate.SQL(`ORDER BY r.id`)
-	default:
-		if begun {
-			where = where.With(gate.SQL(`AND r.id < ?`, after.ID))
-		}
-		tail = gate.SQL(`ORDER BY r.id DESC`)
+		keys = sql.scope.anchor.Col("ts").With(gate.SQL(`, NULL::timestamptz`))
 	}
-	key := gate.SQL(`r.updated`)
-	if o.by == search.ByDate {
-		key = s.anchor.Col("ts")
-	}
-	stmt := gate.SQL(`SELECT r.rid, r.id, r.version, r.updated, r.body, nullif(`).With(key, gate.SQL(`, '-infinity') FROM`), from,
-		gate.SQL(`WHERE`), where, tail, gate.SQL(`LIMIT ?`, n)).Custom(s.custom)
+	stmt := gate.SQL(`SELECT r.rid, r.id, r.version, r.updated, r.body,`).With(keys, gate.SQL(`FROM`), sql.from,
+		gate.SQL(`WHERE`), where, o.clause(cols), gate.SQL(`LIMIT ?`, n)).Custom(sql.scope.custom)
 	rows, err := v.query(ctx, pl.permit, stmt)
 	if err != nil {
 		return 0, fmt.Errorf("searching %s: %w", pl.on, err)
@@ -666,13 +647,9 @@ func (v *View) fetch(ctx context.Context, pl plan, o order, after position, n in
 	read := 0
 	for rows.Next() {
 		read++
-		c := candidate{row: row{ref: fhir.Ref{Type: pl.on}}}
-		var ts *time.Time
-		if err := rows.Scan(&c.rid, &c.ref.ID, &c.version, &c.updated, &c.body, &ts); err != nil {
+		c, err := o.scan(rows, pl.on)
+		if err != nil {
 			return read, fmt.Errorf("searching %s: %w", pl.on, err)
-		}
-		if c.none = ts == nil; !c.none {
-			c.ts = ts.UTC()
 		}
 		if more, err := take(c); err != nil || !more {
 			return read, err
@@ -681,7 +658,7 @@ func (v *View) fetch(ctx context.Context, pl plan, o order, after position, n in
 	if rows.Close(); rows.Err() != nil {
 		return read, fmt.Errorf("searching %s: %w", pl.on, rows.Err())
 	}
-	if read < n && o.by == search.ByDate && o.asc && !undated {
+	if read < n && dated && !undated {
 		more, err := v.fetch(ctx, pl, o, position{RID: math.MinInt64}, n-read, take)
 		return read + more, err
 	}
@@ -726,9 +703,9 @@ func (v *View) scan(ctx context.Context, p smart.Permit, on fhir.Type, where sea
 	pl := newPlan(on, p, where)
 	at := position{}
 	for examined := 0; ; {
-		n, err := v.fetch(ctx, pl, order{by: search.ByDate}, at, maxFetch, func(r candidate) (bool, error) {
+		n, err := v.fetch(ctx, pl, newest, at, maxFetch, func(r candidate) (bool, error) {
 			at = r.position(on)
-			res, ok, err := v.holds(pl, r.row)
+			res, ok, err := v.holds(pl, newest, r)
 			if err != nil || !ok {
 				return true, err
 			}
@@ -769,117 +746,4 @@ func (v *View) targets(ctx context.Context, p smart.Permit, on fhir.Type, where 
 		return nil, false, fmt.Errorf("following a chain to %s: %w", on, err)
 	}
 	return keys, len(keys) <= maxTargets, nil
-}
-
-// sorted returns a page in an order that only opened bodies have. It reads all
-// matches, up to the bound.
-func (v *View) sorted(ctx context.Context, plans []plan, sort []search.SortKey, after position, skip, size int) ([]fhir.Resource, *position, error) {
-	type item struct {
-		row  row // closed, for all of them open would be too much
-		keys []string
-	}
-	var items []item
-	for _, pl := range plans {
-		err := v.scan(ctx, pl.permit, pl.on, pl.where, func(r row, res fhir.Resource) error {
-			d, err := fhir.Reopen(res.Body)
-			if err != nil {
-				return err
-			}
-			terms := v.schema.Index(d)
-			it := item{r, make([]string, len(sort))}
-			for i, k := range sort {
-				it.keys[i] = sortText(&res, terms, k)
-			}
-			items = append(items, it)
-			if len(items) > maxExamined {
-				return fhir.Errorf(fhir.TooCostly, "no index has the order that is asked for, and more than %d matches would be opened for it; narrow the search, or sort by _lastUpdated or _id", maxExamined)
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, nil, err
-		}
-	}
-	before := func(a []string, arid int64, b []string, brid int64) int {
-		for i, k := range sort {
-			if c := compareText(a[i], b[i], k.Desc); c != 0 {
-				return c
-			}
-		}
-		return cmp.Compare(arid, brid)
-	}
-	slices.SortFunc(items, func(a, b item) int { return before(a.keys, a.row.rid, b.keys, b.row.rid) })
-	var found []fhir.Resource
-	var last position
-	bytes := 0
-	for _, it := range items {
-		if after.RID != 0 && len(after.Keys) == len(sort) && before(it.keys, it.row.rid, after.Keys, after.RID) <= 0 {
-			continue
-		}
-		if skip > 0 {
-			skip--
-			continue
-		}
-		if len(found) == size {
-			return found, &last, nil
-		}
-		res, err := v.open(it.row)
-		if err != nil {
-			return nil, nil, err
-		}
-		if bytes += len(res.Body); len(found) > 0 && bytes > maxPage {
-			return found, &last, nil
-		}
-		found = append(found, res)
-		last = position{RID: it.row.rid, Keys: it.keys}
-	}
-	return found, nil, nil
-}
-
-// sortText is what a key orders by, as text that compares in the same order;
-// "" if it is missing.
-func sortText(r *fhir.Resource, t *search.Terms, k search.SortKey) string {
-	switch k.Kind {
-	case search.ByID:
-		return r.Ref.ID
-	case search.ByUpdated:
-		return timeText(r.Updated)
-	case search.ByDate:
-		if at, ok := search.SortTime(t, k); ok {
-			return timeText(at)
-		}
-	case search.ByNumber:
-		if v, ok := search.SortNumber(t, k); ok {
-			bits := math.Float64bits(v)
-			if v < 0 { // more negative is less
-				bits = ^bits
-			} else {
-				bits |= 1 << 63
-			}
-			return fmt.Sprintf("%016x", bits)
-		}
-	case search.ByText:
-		if s, ok := search.SortText(t, k); ok {
-			return s
-		}
-	}
-	return ""
-}
-
-func timeText(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000000") }
-
-// compareText orders two sort texts; "" is a missing value and comes last
-// either way.
-func compareText(a, b string, desc bool) int {
-	switch {
-	case a == b:
-		return 0
-	case a == "":
-		return 1
-	case b == "":
-		return -1
-	case desc:
-		return strings.Compare(b, a)
-	}
-	return strings.Compare(a, b)
 }

@@ -122,58 +122,6 @@ func (r *reader) elements(p Param) error {
 	return nil
 }
 
-// sort reads _sort.
-// https://hl7.org/fhir/R4/search.html#sort
-func (r *reader) sort(p Param) error {
-	for code := range strings.SplitSeq(p.Value, ",") {
-		code, desc := strings.CutPrefix(strings.TrimSpace(code), "-")
-		key := SortKey{Desc: desc}
-		for _, t := range r.types {
-			kind, paths, ok := sortable(r.o.Custom.table(t), code)
-			if !ok {
-				return unsupported(p.Name, "names what is no search parameter here, or one without an order")
-			}
-			if err := r.o.use(r.o.Custom.table(t).byCode[code]); err != nil {
-				return err
-			}
-			key.Kind = kind
-			key.Paths = append(key.Paths, paths...)
-		}
-		if len(r.query.Sort) == maxSorts {
-			return fhir.Errorf(fhir.TooCostly, "a search is sorted by at most %d parameters", maxSorts)
-		}
-		r.query.Sort = append(r.query.Sort, key)
-	}
-	return nil
-}
-
-func sortable(tb *table, code string) (kind SortKind, paths []Path, ok bool) {
-	p := tb.byCode[code]
-	if p == nil {
-		return 0, nil, false
-	}
-	for _, e := range p.elements {
-		paths = append(paths, e.path)
-	}
-	switch p.Type {
-	case "composite", "special":
-		return 0, nil, false
-	case "date":
-		kind = ByDate
-	case "number", "quantity":
-		kind = ByNumber
-	default:
-		kind = ByText
-	}
-	switch code {
-	case "_id":
-		return ByID, nil, true
-	case "_lastUpdated":
-		return ByUpdated, nil, true
-	}
-	return kind, paths, true
-}
-
 // include reads _include and _revinclude: Type:parameter, Type:parameter:Target,
 // Type:* and *, with the modifier :iterate, formerly :recurse.
 // https://hl7.org/fhir/R4/search.html#include

@@ -1,6 +1,7 @@
 package search
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"time"
@@ -146,36 +147,49 @@ func Exact(e Expr) bool {
 // Sort values: of several, the earliest counts in ascending and the latest in
 // descending order. ok is false if there is no value; such resources are last.
 
-// SortTime returns the time by which k, a key of kind ByDate, orders: when the
-// element begins, in either order, as an index has it. Without a beginning it
-// has no value.
-func SortTime(t *Terms, k SortKey) (at time.Time, ok bool) {
+// SortTime returns the range by whose beginning k, a key of kind ByDate, orders,
+// in either direction, as an index has it. Without a beginning it has no value.
+func SortTime(t *Terms, k SortKey) (r DateRange, ok bool) {
 	for _, d := range t.Dates {
 		if d.Lo.IsZero() || !slices.Contains(k.Paths, d.Path) {
 			continue
 		}
-		if !ok || d.Lo.Before(at) != k.Desc {
-			at, ok = d.Lo, true
+		if order := cmp.Or(d.Lo.Compare(r.Lo), d.Hi.Compare(r.Hi)); !ok || order < 0 != k.Desc {
+			r, ok = d, true
 		}
 	}
-	return at, ok
+	return r, ok
 }
 
-// SortNumber returns the number by which k, a key of kind ByNumber, orders.
-func SortNumber(t *Terms, k SortKey) (v float64, ok bool) {
+// SortNumber returns the range by whose beginning k, a key of kind ByNumber,
+// orders, in either direction.
+func SortNumber(t *Terms, k SortKey) (r NumberRange, ok bool) {
 	for _, n := range t.Numbers {
 		if n.Unit != "" || !slices.Contains(k.Paths, n.Path) {
 			continue
 		}
-		end := n.Lo
-		if k.Desc {
-			end = n.Hi
-		}
-		if !ok || (end < v) != k.Desc {
-			v, ok = end, true
+		if order := cmp.Or(cmp.Compare(n.Lo, r.Lo), cmp.Compare(n.Hi, r.Hi)); !ok || order < 0 != k.Desc {
+			r, ok = n, true
 		}
 	}
-	return v, ok
+	return r, ok
+}
+
+// Valued returns the conditions of the resources that have a value to be sorted
+// by, and of those that lack one; nil where all have, or no index has the order.
+func (k SortKey) Valued() (has, lacks Expr) {
+	if k.Via != nil || len(k.Paths) != 1 || k.Present == nil {
+		return nil, nil
+	}
+	if k.Kind == ByNumber {
+		return k.Present, Not{k.Present}
+	}
+	var open Expr = InDate{k.Paths[0], []DateBound{{Lo, EQ, time.Time{}}}}
+	has = InDate{k.Paths[0], []DateBound{{Lo, GT, time.Time{}}}}
+	if !IsSingle(k.Paths[0]) {
+		open = And{open, Not{has}}
+	}
+	return has, Or{Not{k.Present}, open}
 }
 
 // SortText returns the text by which k, a key of kind ByText, orders: for each

@@ -263,21 +263,25 @@ func (p *parameter) missing(name, value string) (Expr, error) {
 	if value != "true" && value != "false" {
 		return nil, invalid(name, "must be true or false")
 	}
-	var present Expr
-	switch {
-	case p.Type == "composite":
+	if p.Type == "composite" {
 		return nil, unsupported(name, "is not for composites")
-	case p.custom != nil:
-		present = HasToken{p.custom.present(p.of()), "true"}
-	case direct[p.Code], p.elements[0].has("exists"):
-		present = And{} // there always is a value
-	default:
-		present = Present{p.of(), p.bit}
 	}
+	present := p.present()
 	if value == "true" {
 		return Not{present}, nil
 	}
 	return present, nil
+}
+
+// present is the condition that p, which is no composite, has a value.
+func (p *parameter) present() Expr {
+	switch {
+	case p.custom != nil:
+		return HasToken{p.custom.present(p.of()), "true"}
+	case direct[p.Code], p.elements[0].has("exists"):
+		return And{} // there always is a value
+	}
+	return Present{p.of(), p.bit}
 }
 
 // of returns the type that p is a parameter of.

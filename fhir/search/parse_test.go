@@ -152,11 +152,11 @@ func TestControlParameters(t *testing.T) { // S-40, S-41, S-30
 		Type:  "Observation",
 		Where: search.And{},
 		Sort: []search.SortKey{
-			{Kind: search.ByDate, Paths: []search.Path{"Observation.effective"}, Desc: true},
+			{Kind: search.ByDate, Paths: []search.Path{"Observation.effective"}, Desc: true, Present: search.Present{Type: "Observation", Bit: 17}},
 			{Kind: search.ByText, Paths: []search.Path{"Observation.status"}},
 			{Kind: search.ByID},
 			{Kind: search.ByUpdated, Desc: true},
-			{Kind: search.ByNumber, Paths: []search.Path{"Observation.value"}},
+			{Kind: search.ByNumber, Paths: []search.Path{"Observation.value"}, Present: search.Present{Type: "Observation", Bit: 37}},
 		},
 		Total: search.TotalAccurate, Summary: "data", Elements: []string{"code", "value"},
 		Include: []search.Include{
@@ -381,7 +381,7 @@ func TestSortValues(t *testing.T) { // S-40
 			got = append(got, strings.ReplaceAll(s, "\x00", "/"))
 		case search.ByDate:
 			at, _ := search.SortTime(terms, k)
-			got = append(got, at.Format("2006-01-02"))
+			got = append(got, at.Lo.Format("2006-01-02"))
 		}
 	}
 	if diff := cmp.Diff([]string{"abel/", "zorn/", "abel/emile/", "1990-01-01", ""}, got); diff != "" {

@@ -51,6 +51,18 @@ type SortKey struct {
 	Kind  SortKind
 	Paths []Path // for the kinds that read an element
 	Desc  bool
+	// Via is set if the key is one of what the resource refers to.
+	Via *Via
+
+	// Present is that there is a value, for ByDate and ByNumber in a search of
+	// one type.
+	Present Expr
+}
+
+// A Via is a reference to resources of a type, by one of the Paths.
+type Via struct {
+	Paths []Path
+	Type  fhir.Type
 }
 
 // A SortKind says what a SortKey orders by. ByID and ByUpdated are in the
