@@ -373,6 +373,9 @@ func (x *indexer) evaluate(d dynamic, doc *fhir.Document) {
 			if v, datatype = computed(n.Value()), computedAs[d.kind][datatype]; v == nil {
 				continue
 			}
+			if datatype == "Reference" {
+				v = referring(v)
+			}
 		}
 		for _, c := range d.tree.children {
 			if c.Name == datatype {
@@ -402,6 +405,8 @@ var computedAs = map[string]map[string]string{
 	"number":   {"System.Integer": "integer", "System.Decimal": "decimal"},
 	"date":     {"System.Date": "date", "System.DateTime": "dateTime"},
 	"quantity": {"System.Quantity": "Quantity"},
+
+	"reference": {"System.String": "Reference"},
 }
 
 // computed returns a value that is no element as JSON has it, nil if it is none.
@@ -433,6 +438,14 @@ func computed(value any) *fastjson.Value {
 		return q
 	}
 	return nil
+}
+
+// referring returns a Reference with the text.
+func referring(text *fastjson.Value) *fastjson.Value {
+	var a fastjson.Arena
+	o := a.NewObject()
+	o.Set("reference", text)
+	return o
 }
 
 // resolveType returns nothing of a resource but its type, which the reference

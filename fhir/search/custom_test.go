@@ -35,7 +35,8 @@ func custom(t testing.TB, state search.CustomState, definitions ...[]byte) *sear
 	return search.NewCustom(1, list, states)
 }
 
-const person = `{"resourceType":"Patient","id":"1","active":true,"extension":[{"url":"http://x.org/race","extension":[
+const person = `{"resourceType":"Patient","id":"1","active":true,"contained":[{"resourceType":"Practitioner","id":"p","birthDate":"1960-02-03","name":[{"family":"White"}],
+	"identifier":[{"system":"urn:npi","value":"77"}]},{"resourceType":"Organization","id":"o","name":"Planet"}],"extension":[{"url":"http://x.org/race","extension":[
 	{"url":"ombCategory","valueCoding":{"system":"urn:oid:2.16.840.1.113883.6.238","code":"2106-3","display":"White"}},{"url":"text","valueString":"White"}]},
 	{"url":"http://x.org/seen","valueDateTime":"2020-05-01"},{"url":"http://x.org/dose","valueQuantity":{"value":5.4,"system":"http://unitsofmeasure.org","code":"g"}}],
 	"name":[{"use":"official","family":"Kent","given":["Clark"]},{"use":"nickname","given":["Superman"]}],
@@ -58,12 +59,19 @@ var definitions = [][]byte{
 	definition("more", "quantity", "Patient.extension('http://x.org/dose').value + 1 'g'", "Patient"),
 	definition("term", "quantity", "iif(Patient.active, 2 years, 1 year)", "Patient"),
 	definition("page", "uri", "'http://x.org/p/' + Patient.id", "Patient"),
+	definition("twin", "reference", "'Person/' + Patient.id", "Patient"),
+	definition("desk", "reference", "'http://cordon.test/fhir/x/Organization/' + Patient.id | '#o' | 'nonsense'", "Patient"),
+	definition("editor", "string", "Patient.contained.ofType(Practitioner).name.family", "Patient"),
+	definition("edited", "date", "Patient.contained.where($this is Practitioner).birthDate", "Patient"),
+	definition("npi", "token", "(Patient.contained as Practitioner).identifier", "Patient"),
+	definition("known", "string", "Patient.descendants().ofType(HumanName).family", "Patient"),
+	definition("press", "string", "Patient.contained.name", "Patient"),
 }
 
 func TestAParameterOfATenantIsSearched(t *testing.T) { // S-18
 	d := document(t, person)
 	c := custom(t, search.CustomReady, definitions...)
-	terms := search.Schema{Custom: c}.Index(d)
+	terms := search.Schema{Base: "http://cordon.test/fhir/x", Custom: c}.Index(d)
 	finds := func(query string) bool {
 		t.Helper()
 		params, err := search.ParseQuery(query)
@@ -88,13 +96,15 @@ func TestAParameterOfATenantIsSearched(t *testing.T) { // S-18
 		"employer=Organization/8", "keeper=Organization/7", "keeper=8", "full=clark%20kent", "names=2", "race:not=x", "official:missing=false", "nick:missing=false", "_sort=seen&race=2106-3",
 		"share=0.25", "share=gt0.2", "again=2020-06-01", "again=ge2020-06", "again:missing=false", "from=2001-02-03", "from=2001", "moment=2001-02-03T04:05:06.7Z", "moment=sa2001-02-03T04:05:06.6Z",
 		"more=6400||mg", "more=gt6", "term=2", "term=2||years", "page=http://x.org/p/1", "page:below=http://x.org/p",
+		"twin=Person/1", "twin:Person=1", "twin:missing=false", "desk=Organization/1", "editor=white", "edited=1960-02", "npi=urn:npi|77", "known=lane", "known=white", "press=planet",
 	} {
 		if !finds(query) {
 			t.Errorf("%s does not find it", query)
 		}
 	}
 	for _, query := range []string{"race=2106-4", "race:missing=true", "seen=2021", "dose=5401||mg", "official=superman", "nick=clark", "nick:missing=true", "employer=Organization/7", "names=1", "full=lane",
-		"share=0.5", "again=2020-05-01", "from=2002", "moment=2001-02-04", "more=5400||mg", "term=1", "page=http://x.org/p/2", "page:missing=true"} {
+		"share=0.5", "again=2020-05-01", "from=2002", "moment=2001-02-04", "more=5400||mg", "term=1", "page=http://x.org/p/2", "page:missing=true",
+		"twin=Person/2", "desk=Organization/o", "editor=kent", "edited=1961", "npi=urn:npi|78", "press=kent"} {
 		if finds(query) {
 			t.Errorf("%s finds it", query)
 		}

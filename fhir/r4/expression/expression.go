@@ -261,8 +261,11 @@ func (c *Compiler) branches(ops []op, skip int, kind string, targets map[string]
 		path, only = path+"."+o.label(), cmp.Or(o.only, only)
 		var next []place
 		for _, p := range places {
+			if entersResource(p.at, o) {
+				return nil, ErrBeyond // what is there depends on the resource
+			}
 			for _, e := range elementsOf(p.at, o) {
-				if e.Complex() == nil || len(elementsOf(e.Type(), ops[i+2])) == 0 && e.Type() != "Resource" {
+				if e.Complex() == nil || len(elementsOf(e.Type(), ops[i+2])) == 0 {
 					continue
 				}
 				steps := p.steps
@@ -281,6 +284,9 @@ func (c *Compiler) branches(ops []op, skip int, kind string, targets map[string]
 	var list []r4.SearchBranch
 	found := false
 	for _, p := range places {
+		if o.as != "" && entersResource(p.at, o) {
+			return nil, ErrBeyond
+		}
 		b := r4.SearchBranch{Path: path + "." + o.label(), Steps: p.steps, Only: only}
 		for _, e := range elementsOf(p.at, o) {
 			found = true
@@ -335,6 +341,12 @@ func (c *Compiler) leaf(at string, e *r4.Element, o op, kind string) (r4.SearchL
 		leaf.Systems = e.ValueSet().Systems()
 	}
 	return leaf, true
+}
+
+// entersResource reports whether o leads from the type at into a resource that
+// is a part of another.
+func entersResource(at string, o op) bool {
+	return slices.ContainsFunc(elementsOf(at, op{name: o.name}), func(e *r4.Element) bool { return e.Type() == "Resource" })
 }
 
 // elementsOf returns the elements of the type at that o is about.
