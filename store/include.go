@@ -233,7 +233,7 @@ func (v *View) includingSome(ctx context.Context, on fhir.Type, where search.Exp
 		return nil, err
 	}
 	to := &sheet{size: maxIncluded}
-	err = v.indexed(ctx, []plan{newPlan(on, p, and(where, p.Where()))}, newest, position{}, to)
+	err = v.indexed(ctx, []plan{newPlan(on, p, search.Simplify(and(where, p.Where())))}, newest, position{}, to)
 	if err == nil && to.full {
 		err = tooManyIncluded()
 	}
