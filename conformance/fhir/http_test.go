@@ -1,6 +1,7 @@
 package fhirconf
 
 import (
+	"bytes"
 	"compress/gzip"
 	"encoding/json"
 	"fmt"
@@ -574,6 +575,12 @@ func TestPagesAreLinkedAndComplete(t *testing.T) { // H-50 H-51
 	for i := range 7 {
 		if ref := fmt.Sprintf("Basic/page%d", i); seen[ref] != 1 {
 			t.Errorf("%s comes %d times", ref, seen[ref])
+		}
+	}
+	pretty := c.must(200, "GET", "/Basic?_tag=paged&_count=3&_format=json&_pretty=true", "")
+	for _, relation := range []string{"self", "first", "next"} {
+		if link := pretty.link(relation); !strings.HasSuffix(link, "&_format=json&_pretty=true") || !bytes.Contains(c.must(200, "GET", link, "", "Accept", "application/fhir+xml").body, []byte("{\n")) {
+			t.Errorf("the link %s is not to the format that was asked for: %s", relation, link)
 		}
 	}
 	c.refused(400, "GET", next[:len(next)-4]+"AAAA", "")

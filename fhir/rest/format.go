@@ -28,6 +28,7 @@ type format struct {
 	pretty   bool
 	summary  string // "true", "text", "data", "count" or ""
 	elements []string
+	given    []search.Param // _format and _pretty, for the links of pages
 }
 
 // takeFormat reads the general parameters among params and returns the others.
@@ -38,6 +39,9 @@ func takeFormat(params []search.Param, accept []string) (format, []search.Param,
 	var rest []search.Param
 	formats := 0
 	for _, p := range params {
+		if p.Name == "_format" || p.Name == "_pretty" {
+			f.given = append(f.given, p)
+		}
 		switch p.Name {
 		case "_format":
 			formats++

@@ -202,21 +202,26 @@ func (req *request) paged() (fhir.Interaction, fhir.Ref) {
 	return req.does, req.ref
 }
 
-// pages returns the links of a page.
+// pages returns the links of a page. They ask for the format that was asked for
+// by parameter: who follows them need not know.
 // https://hl7.org/fhir/R4/http.html#paging
 func (req *request) pages(applied []search.Param, next string) []link {
-	here := req.base + req.path()
-	first := here
-	if len(applied) > 0 {
-		first += "?" + encode(applied)
+	at := func(params []search.Param) string {
+		url := req.base + req.path()
+		if params = slices.Concat(params, req.given); len(params) > 0 {
+			url += "?" + encode(params)
+		}
+		return url
 	}
+	page := func(sealed string) string { return at([]search.Param{{Name: "_page", Value: sealed}}) }
+	first := at(applied)
 	self := first
 	if req.sealed != "" {
-		self = here + "?_page=" + req.sealed
+		self = page(req.sealed)
 	}
 	links := []link{{"self", self}, {"first", first}}
 	if next != "" {
-		links = append(links, link{"next", here + "?_page=" + next})
+		links = append(links, link{"next", page(next)})
 	}
 	return links
 }
