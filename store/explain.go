@@ -56,7 +56,10 @@ func ordering(q *search.Query) []string {
 	}
 	var lines []string
 	o, along := orderOf(q.Type, q.Sort[0])
+	_, merged := mergedOrder(q.Sort)
 	switch {
+	case q.Type == "" && merged:
+		lines = append(lines, "orders as the index of each type does, and merges them")
 	case q.Type == "" || !along:
 		lines = append(lines, fmt.Sprintf("orders by opening every match, up to %d", maxExamined))
 	case o.along != "":
@@ -64,7 +67,7 @@ func ordering(q *search.Query) []string {
 	default:
 		lines = append(lines, "orders as the index does by what it is sorted by first")
 	}
-	if along && len(q.Sort) > 1 {
+	if along && q.Type != "" && len(q.Sort) > 1 {
 		lines = append(lines, fmt.Sprintf("opens the matches that are equal in the first, up to %d, to sort them by the rest", maxExamined))
 	}
 	if slices.ContainsFunc(q.Sort, func(k search.SortKey) bool { return k.Via != nil }) {

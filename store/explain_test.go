@@ -26,6 +26,8 @@ func TestExplainTellsTheWayAndNoValue(t *testing.T) {
 		{"Patient", "_content=" + secret + "&_filter=family+ne+" + secret, []string{"words of Patient"}},
 		{"Location", "near=11.25|12.5|13|km", []string{"within a distance"}},
 		{"", "_type=Patient,Observation&_lastUpdated=gt2020-02-02&_list=" + secret, []string{"searches each type by itself, in turn: Patient, Observation", "meta.lastUpdated in a range"}},
+		{"", "_type=Patient,Observation&_sort=-_lastUpdated", []string{"merges them"}},
+		{"", "_type=Patient,Observation&_sort=_tag", []string{"orders by opening every match"}},
 		{"Observation", "code=a,b,c", []string{"Observation.code (3 values)"}},
 		{"Patient", "", []string{"asks for: everything", "begins with every resource"}},
 	} {

@@ -115,6 +115,9 @@ func (v *View) fill(ctx context.Context, q *search.Query, plans []plan, after po
 	case indexed:
 		return v.indexed(ctx, plans, o, after, to)
 	case q.Type == "":
+		if o, ok := mergedOrder(q.Sort); ok && after.Keys == nil && to.left()*len(plans) <= maxExamined {
+			return v.merged(ctx, plans, o, after, to)
+		}
 		return v.sorted(ctx, plans, q.Sort, after, to)
 	case len(plans) == 0:
 		return nil

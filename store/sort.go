@@ -352,6 +352,49 @@ func tooManySorted() error {
 	return fhir.Errorf(fhir.TooCostly, "no index has the order that is asked for, and more than %d matches would be opened for it; narrow the search, or sort by a date or a number, _lastUpdated or _id", maxExamined)
 }
 
+// mergedOrder returns the order of the keys if the resources of every type have
+// it, so that those of several can be merged: by _lastUpdated.
+func mergedOrder(keys []search.SortKey) (order, bool) {
+	if len(keys) != 1 || keys[0].Kind != search.ByUpdated || keys[0].Via != nil {
+		return order{}, false
+	}
+	return order{by: search.ByUpdated, asc: !keys[0].Desc}, true
+}
+
+// merged adds to the page the matches of several types, in an order that all
+// have. It reads as many of each type as the page has room for.
+func (v *View) merged(ctx context.Context, plans []plan, o order, after position, to *sheet) error {
+	var found []candidate
+	for _, pl := range plans {
+		left := to.left()
+		_, err := v.stream(ctx, pl, o, after, func() int { return left }, func(_ fhir.Resource, c candidate) (bool, error) {
+			found = append(found, c)
+			left--
+			return left > 0, nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	slices.SortFunc(found, func(a, b candidate) int {
+		c := cmp.Or(a.ts.Compare(b.ts), cmp.Compare(a.rid, b.rid))
+		if !o.asc {
+			return -c
+		}
+		return c
+	})
+	for _, c := range found {
+		r, err := v.open(c.row)
+		if err != nil {
+			return err
+		}
+		if !to.take(r, c.position(c.ref.Type)) {
+			return nil
+		}
+	}
+	return nil
+}
+
 // A sheet is a page that is being filled.
 type sheet struct {
 	size, skip int

@@ -159,3 +159,21 @@ func TestSortingGoesByWhatIsReferredTo(t *testing.T) {
 		}
 	}
 }
+
+// S-40, S-44: the resources of several types are merged by _lastUpdated, however
+// many there are.
+func TestSeveralTypesAreSortedTogetherByTheIndex(t *testing.T) {
+	var docs []*fhir.Document
+	for i := range 40 {
+		on := []string{"Basic", "Group", "Endpoint"}[i*7%3]
+		rest := map[string]string{
+			"Basic": `"code":{"text":"x"}`, "Group": `"type":"person","actual":true`,
+			"Endpoint": `"status":"active","connectionType":{"code":"x"},"payloadType":[{"text":"x"}],"address":"http://x.org"`,
+		}[on]
+		docs = append(docs, document(t, `{"resourceType":%q,"id":"m%d","meta":{"tag":[{"code":%q}]},%s}`, on, i, []string{"a", "b"}[i%2], rest))
+	}
+	worlds(t, docs, func(t *testing.T, d *door, w *world, slug string) {
+		grant := func() *smart.Grant { return d.grant(t, slug, everything) }
+		d.inOrder(t, w, grant, "", []int{1, 7, 39, 60}, "_type=Basic,Group,Endpoint&_sort=_lastUpdated", "_type=Basic,Group,Endpoint&_sort=-_lastUpdated&_tag=a", "_type=Group,Basic&_sort=_lastUpdated&_tag=b")
+	})
+}
