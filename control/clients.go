@@ -91,6 +91,16 @@ func (a *api) putClient(ctx context.Context, c call) (answer, error) {
 	return answer{http.StatusOK, b, "replaced client " + b.ID + " of tenant " + c.slug}, nil
 }
 
+// addSigningKey makes the next key of the tenant's ID tokens.
+func (a *api) addSigningKey(ctx context.Context, c call) (answer, error) {
+	t, err := a.tenants.Tenant(ctx, c.slug)
+	if err != nil {
+		return answer{}, known(err)
+	}
+	err = a.Registry.AddSigningKey(ctx, t, false)
+	return answer{http.StatusCreated, struct{}{}, "made a key for ID tokens of tenant " + c.slug}, err
+}
+
 // client returns the client to store. One with a secret gets a new one.
 func (b *clientBody) client() (smart.Client, error) {
 	c := smart.Client{

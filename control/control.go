@@ -95,6 +95,7 @@ var routes = []route{
 	{method: http.MethodPost, path: "/tenants/{slug}/resume", do: (*api).resume},
 	{method: http.MethodGet, path: "/tenants/{slug}/clients", do: (*api).listClients},
 	{method: http.MethodPost, path: "/tenants/{slug}/clients", do: (*api).putClient},
+	{method: http.MethodPost, path: "/tenants/{slug}/signing-keys", do: (*api).addSigningKey},
 	{method: http.MethodGet, path: "/tenants/{slug}/users", do: (*api).listUsers},
 	{method: http.MethodPost, path: "/tenants/{slug}/users", do: (*api).addUser},
 	{method: http.MethodPost, path: "/tenants/{slug}/users/{login}/password", do: (*api).setPassword},

@@ -91,6 +91,9 @@ func (c Client) AllowedToUsers() (words []string, scopes []Scope) {
 // MayOpenLaunches reports whether c is an EHR that opens apps.
 func (c Client) MayOpenLaunches() bool { return slices.Contains(c.Scopes, OpenLaunchWord) }
 
+// MayIntrospect reports whether c may ask of tokens that are not its own.
+func (c Client) MayIntrospect() bool { return slices.Contains(c.Scopes, IntrospectWord) }
+
 // IsSecret reports whether c proves itself by a secret and this is it.
 func (c Client) IsSecret(secret string) bool {
 	sum := sha256.Sum256([]byte(secret))

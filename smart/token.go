@@ -22,11 +22,14 @@ type Token struct {
 	Subject  string `json:"sub"`
 	Client   string `json:"client_id"`
 	Scope    string `json:"scope"`
-	Expires  int64  `json:"exp"`
-	Issued   int64  `json:"iat"`
-	NotYet   int64  `json:"nbf"`
-	ID       string `json:"jti"`
-	Tenant   string `json:"tenant"` // the slug
+	// Words are the scopes that were granted and are not for resources. They
+	// open nothing.
+	Words   string `json:"words,omitzero"`
+	Expires int64  `json:"exp"`
+	Issued  int64  `json:"iat"`
+	NotYet  int64  `json:"nbf"`
+	ID      string `json:"jti"`
+	Tenant  string `json:"tenant"` // the slug
 	// Patient is the id of the patient in context.
 	Patient string `json:"patient,omitzero"`
 	// Encounter is the id of the encounter in context.

@@ -115,6 +115,38 @@ func (v *Verifier) Grant(ctx context.Context, slug, bearer string, o audit.Origi
 	return v.grant(ctx, slug, tn, tok, o)
 }
 
+// ErrNoToken says that a text is no token that is good at the tenant.
+var ErrNoToken = errors.New("smart: not a good token of the tenant")
+
+// Inspect returns what the token says, if it is good at the tenant with the
+// slug, or ErrNoToken. It opens nothing.
+func (v *Verifier) Inspect(ctx context.Context, slug, bearer string) (Token, error) {
+	u, err := parseToken(bearer)
+	if err != nil || u.claims.Tenant != slug || u.claims.Issuer != v.cfg.Issuer(slug) {
+		return Token{}, ErrNoToken
+	}
+	tn, set, err := v.issuer(ctx, slug)
+	if err != nil {
+		return Token{}, err
+	}
+	if set == nil {
+		return Token{}, ErrNoToken
+	}
+	claims, err := u.verify(set)
+	if err != nil || !claims.valid(v.cfg.Now()) {
+		return Token{}, ErrNoToken
+	}
+	tok, err := v.admit(claims, u.kid)
+	if err != nil {
+		return Token{}, ErrNoToken
+	}
+	_, err = v.grant(ctx, slug, tn, tok, audit.Origin{})
+	if fhir.IsCode(err, fhir.Login) || fhir.IsCode(err, fhir.Forbidden) {
+		return Token{}, ErrNoToken
+	}
+	return claims, err
+}
+
 // grant returns what a verified token of the tenant allows now, for a request
 // to the tenant with the slug.
 func (v *Verifier) grant(ctx context.Context, slug string, tn *tenant.Tenant, tok *verified, o audit.Origin) (*Grant, error) {

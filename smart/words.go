@@ -16,8 +16,14 @@ var LaunchWords = []string{
 // with two underscores is of the server's own.
 const OpenLaunchWord = "__launch.open"
 
+// IntrospectWord is the scope of a client that may ask of any token what it is:
+// a resource server.
+const IntrospectWord = "__introspect"
+
 // IsWord reports whether text is a scope that is not for resources.
-func IsWord(text string) bool { return slices.Contains(LaunchWords, text) || text == OpenLaunchWord }
+func IsWord(text string) bool {
+	return slices.Contains(LaunchWords, text) || text == OpenLaunchWord || text == IntrospectWord
+}
 
 // SplitScopes tells the words of a scope parameter from the scopes for
 // resources. What is neither is left out, so it is not granted. It reports

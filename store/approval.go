@@ -221,3 +221,35 @@ func (r *Registry) Approvals(ctx context.Context, t *tenant.Tenant, who Identity
 	}
 	return list, nil
 }
+
+// Approval returns the approval with the id, unless it was revoked, or
+// ErrNoApproval.
+func (r *Registry) Approval(ctx context.Context, t *tenant.Tenant, id string) (Approval, error) {
+	a, err := scanApproval(r.pool.QueryRow(ctx, `
+		SELECT `+approvalColumns+`
+		FROM   registry.approval a
+		WHERE  a.tenant_id = $1 AND a.id = $2 AND a.revoked IS NULL`, t.ID.Int(), id))
+	return a, found("an approval", err)
+}
+
+// ApprovalOf returns what the refresh token came from, used or not, or
+// ErrNoApproval.
+func (r *Registry) ApprovalOf(ctx context.Context, t *tenant.Tenant, refresh string) (Approval, error) {
+	a, err := scanApproval(r.pool.QueryRow(ctx, `
+		SELECT `+approvalColumns+`
+		FROM   registry.refresh_token f
+		JOIN   registry.approval      a ON a.tenant_id = f.tenant_id AND a.id = f.approval
+		WHERE  f.tenant_id = $1 AND f.hash = $2`, t.ID.Int(), hashed(refresh)))
+	return a, found("a refresh token", err)
+}
+
+// found says what went wrong in reading something that need not be there.
+func found(what string, err error) error {
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return ErrNoApproval
+	case err != nil:
+		return fmt.Errorf("reading %s: %w", what, scrubbed(err))
+	}
+	return nil
+}

@@ -92,6 +92,37 @@ func (r *Registry) PutClient(ctx context.Context, t *tenant.Tenant, c smart.Clie
 	return created, nil
 }
 
+// originsLife is how long AppOrigins remembers.
+const originsLife = 5 * time.Second
+
+// AppOrigins returns the origins at which apps of some tenant run in browsers:
+// those of their redirect URIs. Whose they are it does not tell.
+func (r *Registry) AppOrigins(ctx context.Context) ([]string, error) {
+	now := time.Now()
+	r.mu.Lock()
+	known, until := r.origins, r.originsUntil
+	r.mu.Unlock()
+	if now.Before(until) {
+		return known, nil
+	}
+	rows, err := r.pool.Query(ctx, `
+		SELECT DISTINCT lower(substring(uri FROM '^https?://[^/?#]+')) AS origin
+		FROM   registry.client, unnest(redirect_uris) AS uri
+		WHERE  NOT disabled AND uri ~ '^https?://'
+		ORDER  BY origin`)
+	if err != nil {
+		return nil, fmt.Errorf("listing the origins of apps: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("listing the origins of apps: %w", err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.origins, r.originsUntil = list, now.Add(originsLife)
+	return list, nil
+}
+
 // orEmpty keeps SQL's NULL out of where an empty list is meant.
 func orEmpty(list []string) []string { return append([]string{}, list...) }
 

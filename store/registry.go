@@ -33,7 +33,10 @@ type Registry struct {
 	open map[int32]opened
 	// signing are the keys that SigningKeys returned last, by tenant.
 	signing map[int32]openSigning
-	purged  time.Time
+	// origins are what AppOrigins returned last.
+	origins      []string
+	originsUntil time.Time
+	purged       time.Time
 }
 
 // opened is a placement whose secrets are open, and what it was opened from.

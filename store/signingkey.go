@@ -27,8 +27,15 @@ type SigningKey struct {
 	Created time.Time
 }
 
-// SigningKeys returns the keys that ID tokens of the tenant may be signed with,
-// the youngest, which signs, first. A tenant that has none gets one. They are
+// A key signs once everyone who has looked at the keys in the last minutes can
+// know it, and stays known until the tokens that it has signed have expired.
+const (
+	keyAnnounced = "3 minutes"
+	keyKept      = "1 day"
+)
+
+// SigningKeys returns the keys that ID tokens of the tenant may be signed with:
+// first the one that signs. A tenant that has none gets one. They are
 // remembered for Lifetime.
 func (r *Registry) SigningKeys(ctx context.Context, t *tenant.Tenant) ([]SigningKey, error) {
 	now := time.Now()
@@ -68,7 +75,9 @@ func (r *Registry) signingKeys(ctx context.Context, t *tenant.Tenant) ([]Signing
 			SELECT kid, kek, data, created
 			FROM   registry.signing_key
 			WHERE  tenant_id = $1
-			ORDER  BY created DESC, kid`, t.ID.Int())
+			ORDER  BY created < now() - $2::interval DESC,
+			          CASE WHEN created < now() - $2::interval THEN created END DESC, created, kid`,
+			t.ID.Int(), keyAnnounced)
 		if err != nil {
 			return err
 		}
@@ -93,9 +102,9 @@ func (r *Registry) signingKeys(ctx context.Context, t *tenant.Tenant) ([]Signing
 
 func signingAD(t *tenant.Tenant, kid string) []byte { return placementAD(t.ID.Int(), "signing|"+kid) }
 
-// AddSigningKey makes a key that signs from now on; first says that it does so
-// only if the tenant has none. The keys before it stay known, for the tokens
-// that they have signed.
+// AddSigningKey makes a key that signs as soon as it can be known; first says
+// that it is made only if the tenant has none. The one before it stays known
+// for a day, those before that are removed.
 func (r *Registry) AddSigningKey(ctx context.Context, t *tenant.Tenant, first bool) error {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -115,10 +124,16 @@ func (r *Registry) AddSigningKey(ctx context.Context, t *tenant.Tenant, first bo
 		return fmt.Errorf("making a signing key: %w", err)
 	}
 	_, err = r.pool.Exec(ctx, `
+		WITH gone AS (
+		    DELETE FROM registry.signing_key old
+		    WHERE  tenant_id = $1 AND EXISTS (
+		               SELECT FROM registry.signing_key next
+		               WHERE  next.tenant_id = $1 AND next.created > old.created AND next.created < now() - $6::interval)
+		)
 		INSERT INTO registry.signing_key (tenant_id, kid, kek, data)
 		SELECT $1, $2, $3, $4
 		WHERE  NOT $5 OR NOT EXISTS (SELECT FROM registry.signing_key WHERE tenant_id = $1)`,
-		t.ID.Int(), kid, kek, sealed, first)
+		t.ID.Int(), kid, kek, sealed, first, keyKept)
 	if err != nil {
 		return fmt.Errorf("storing a signing key: %w", scrubbed(err))
 	}

@@ -201,6 +201,8 @@ type tenantCommand struct {
 	Suspend tenantSuspendCommand `cmd:"" help:"Stop serving a tenant."`
 	Resume  tenantResumeCommand  `cmd:"" help:"Serve a suspended tenant again."`
 
+	Rotate tenantRotateCommand `cmd:"" help:"Make the next key that ID tokens are signed with; the one before it stays known for a day."`
+
 	Settings tenantSettingsCommand `cmd:"" help:"Show what is set for a tenant."`
 	Set      tenantSetCommand      `cmd:"" help:"Change what is set for a tenant."`
 }
@@ -258,6 +260,16 @@ type tenantSuspendCommand struct{ tenantSlug }
 
 func (t *tenantSuspendCommand) Run(ctx context.Context, c console) error {
 	return t.become(ctx, c, "suspend")
+}
+
+type tenantRotateCommand struct{ tenantSlug }
+
+func (t *tenantRotateCommand) Run(ctx context.Context) error {
+	api, err := t.api()
+	if err != nil {
+		return err
+	}
+	return api.do(ctx, http.MethodPost, "/tenants/"+url.PathEscape(t.Slug)+"/signing-keys", nil, nil)
 }
 
 type tenantResumeCommand struct{ tenantSlug }

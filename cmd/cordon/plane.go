@@ -92,7 +92,7 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 	api := rest.New(rest.Config{
 		DB: p.db, Verifier: verifier, Tenants: tenants,
 		Base: cfg.public.fhir, SmartConfiguration: auth.Configuration,
-		Limit: limiter, Region: cfg.region, TrustedProxies: cfg.proxies, Origins: cfg.origins, TerminologyNetworks: cfg.terminology,
+		Limit: limiter, Region: cfg.region, TrustedProxies: cfg.proxies, Origins: cfg.origins, AppOrigins: registry.AppOrigins, TerminologyNetworks: cfg.terminology,
 		Version: version(), Log: cfg.log, Alert: cfg.ops.alert, Observe: cfg.ops.observe(tenants),
 	})
 	p.handler = limitURL(p.db, limiter, address, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -63,6 +63,9 @@ type Config struct {
 	// Origins may call from a browser, "https://app.example". Default none;
 	// the public documents are open to every origin.
 	Origins []string
+	// AppOrigins returns more of them: those of the apps that are registered.
+	// Default none. If it fails nobody else may call from a browser.
+	AppOrigins func(context.Context) ([]string, error)
 	// TerminologyNetworks are networks in which tenants' terminology servers may
 	// be, beside the public internet. Default none.
 	TerminologyNetworks []netip.Prefix

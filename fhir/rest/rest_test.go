@@ -569,7 +569,10 @@ func TestTheCapabilityStatementIsValidAndOfThisTenant(t *testing.T) {
 
 // H-04, A-80, T152, T269
 func TestEveryAnswerHasTheHeadersThatProtectIt(t *testing.T) {
-	a := newAPI(t, func(c *Config) { c.Origins = []string{"https://app.example"} })
+	a := newAPI(t, func(c *Config) {
+		c.Origins = []string{"https://app.example"}
+		c.AppOrigins = func(context.Context) ([]string, error) { return []string{"https://registered.example"}, nil }
+	})
 	c := a.client(t, storetest.A1, all)
 	for _, path := range []string{"/Patient", "/metadata", "/nowhere/at/all", "/Patient/" + fresh()} {
 		h := c.do("GET", path, "", "X-Request-Id", "mine-1", "Origin", "https://evil.example").Header()
@@ -585,6 +588,9 @@ func TestEveryAnswerHasTheHeadersThatProtectIt(t *testing.T) {
 	w := c.must(204, "OPTIONS", "/Patient", "", "Origin", "https://app.example", "Authorization", "")
 	if w.Header().Get("Access-Control-Allow-Origin") != "https://app.example" || !strings.Contains(w.Header().Get("Access-Control-Allow-Headers"), "If-None-Exist") {
 		t.Errorf("preflight: %v", w.Header())
+	}
+	if w := c.must(204, "OPTIONS", "/Patient", "", "Origin", "https://registered.example"); w.Header().Get("Access-Control-Allow-Origin") != "https://registered.example" {
+		t.Errorf("preflight of a registered app: %v", w.Header())
 	}
 	if w := c.must(204, "OPTIONS", "/Patient", "", "Origin", "https://evil.example"); w.Header().Get("Access-Control-Allow-Origin") != "" {
 		t.Errorf("preflight of a stranger: %v", w.Header())

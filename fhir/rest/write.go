@@ -94,6 +94,19 @@ func (c *call) allowed() string {
 	return "GET, HEAD, OPTIONS" // of the audit trail
 }
 
+// isApp reports whether the origin is of a registered app. Tokens decide who
+// may do what, so that it need not be one of the tenant in the path.
+func (c *call) isApp(origin string) bool {
+	if c.AppOrigins == nil {
+		return false
+	}
+	origins, err := c.AppOrigins(c.http.Context())
+	if err != nil {
+		c.Log.WarnContext(c.http.Context(), "looking up the origins of apps", "err", err)
+	}
+	return slices.Contains(origins, origin)
+}
+
 // cors lets browsers of registered origins call, and those of any origin read
 // the public documents.
 // https://hl7.org/fhir/smart-app-launch/app-launch.html#considerations-for-cross-origin-resource-sharing-cors-support
@@ -104,7 +117,7 @@ func (c *call) cors(h http.Header) {
 		return
 	case c.place.route != nil && c.place.route.public != nil:
 		h.Set("Access-Control-Allow-Origin", "*")
-	case slices.Contains(c.Origins, origin):
+	case slices.Contains(c.Origins, origin), c.isApp(origin):
 		h.Set("Access-Control-Allow-Origin", origin)
 	default:
 		return

@@ -110,5 +110,6 @@ func (s *Server) registered(ctx context.Context, c *call, id string) (login, err
 	if client.ID != id {
 		return login{}, fmt.Errorf("looking up the client: it has another id")
 	}
+	c.client = &client
 	return login{tenant: t, keys: set, client: client}, nil
 }

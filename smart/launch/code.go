@@ -89,9 +89,10 @@ func (s *Server) giveUser(ctx context.Context, c *call, l login, a store.Approva
 	// What the client is registered for now may be less than it was.
 	_, may := l.client.AllowedToUsers()
 	tok.Scope, tok.Session = smart.Join(smart.Narrow(scopes, may)), a.ID
+	tok.Words = strings.Join(words, " ")
 	tok.Patient, tok.Encounter = a.Context.Patient, a.Context.Encounter
 	answer := tokenAnswer{
-		Scope: strings.TrimSpace(strings.Join(words, " ") + " " + tok.Scope), RefreshToken: refresh,
+		Scope: joinScopes(tok.Words, tok.Scope), RefreshToken: refresh,
 		Patient: a.Context.Patient, Encounter: a.Context.Encounter, FHIRContext: a.Context.FHIRContext,
 		Intent: a.Context.Intent, Banner: a.Context.Banner, StyleURL: a.Context.StyleURL,
 	}
@@ -103,3 +104,6 @@ func (s *Server) giveUser(ctx context.Context, c *call, l login, a store.Approva
 	}
 	return s.give(c, l, tok, answer)
 }
+
+// joinScopes joins what is and what is not for resources.
+func joinScopes(words, scopes string) string { return strings.TrimSpace(words + " " + scopes) }

@@ -17,7 +17,10 @@ type configuration struct {
 	AuthorizationEndpoint string   `json:"authorization_endpoint,omitzero"`
 	TokenEndpoint         string   `json:"token_endpoint"`
 	ManagementEndpoint    string   `json:"management_endpoint,omitzero"`
+	IntrospectionEndpoint string   `json:"introspection_endpoint,omitzero"`
+	RevocationEndpoint    string   `json:"revocation_endpoint,omitzero"`
 	KeysURI               string   `json:"jwks_uri"`
+	BrandBundle           string   `json:"user_access_brand_bundle,omitzero"`
 	ResponseTypes         []string `json:"response_types_supported,omitzero"`
 	ResponseModes         []string `json:"response_modes_supported,omitzero"`
 	GrantTypes            []string `json:"grant_types_supported"`
@@ -63,6 +66,8 @@ func (s *Server) configuration(slug string) configuration {
 	}
 	c.Issuer = issuer
 	c.AuthorizationEndpoint, c.ManagementEndpoint = issuer+"/authorize", issuer+"/account"
+	c.IntrospectionEndpoint, c.RevocationEndpoint = issuer+"/introspect", issuer+"/revoke"
+	c.BrandBundle = issuer + "/brands"
 	c.ResponseTypes, c.ResponseModes = []string{"code"}, []string{"query"}
 	c.GrantTypes = []string{"authorization_code", "refresh_token", "client_credentials"}
 	c.AuthMethods = []string{"private_key_jwt", "client_secret_basic", "client_secret_post", "none"}

@@ -104,6 +104,7 @@ func write(w http.ResponseWriter, c *call, status int, answer any) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	guard(h, c)
+	cors(h, c.http, c.client)
 	if status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", challenge(c.http))
 	}

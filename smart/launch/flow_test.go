@@ -28,6 +28,12 @@ import (
 
 const password = "correct horse battery"
 
+// secretHash is what is kept of the secret of the clients that have one.
+var secretHash = func() []byte {
+	sum := sha256.Sum256([]byte("s3cret"))
+	return sum[:]
+}()
+
 const callback = "https://app.example/callback"
 
 // A site is the authorization server on the real registry, with a tenant of its
@@ -78,10 +84,9 @@ func newSite(t testing.TB) *site {
 	all := append([]string{"patient/*.cruds", "user/*.cruds", "system/*.cruds"}, smart.LaunchWords...)
 	s.client(t, smart.Client{ID: "app", Name: "Growth chart", Method: smart.PublicClient, RedirectURIs: []string{callback, "https://app.example/other?x=1"}, Scopes: all})
 	s.client(t, smart.Client{ID: "other", Method: smart.PublicClient, RedirectURIs: []string{callback}, Scopes: all})
-	secret := sha256.Sum256([]byte("s3cret"))
-	s.client(t, smart.Client{ID: "server-app", Method: smart.ClientSecret, Secret: secret[:], RedirectURIs: []string{callback}, Scopes: all})
+	s.client(t, smart.Client{ID: "server-app", Method: smart.ClientSecret, Secret: secretHash, RedirectURIs: []string{callback}, Scopes: all})
 	s.client(t, smart.Client{ID: "signing-app", JWKS: jwks(t, jose.JSONWebKey{Key: &clientEC.PublicKey, KeyID: "ec"}), RedirectURIs: []string{callback}, Scopes: all})
-	s.client(t, smart.Client{ID: "ehr", Method: smart.ClientSecret, Secret: secret[:], Scopes: []string{smart.OpenLaunchWord}})
+	s.client(t, smart.Client{ID: "ehr", Method: smart.ClientSecret, Secret: secretHash, Scopes: []string{smart.OpenLaunchWord}})
 	return s
 }
 

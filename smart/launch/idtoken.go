@@ -64,9 +64,10 @@ func (s *Server) idToken(ctx context.Context, c *call, l login, a store.Approval
 	return jws.CompactSerialize()
 }
 
-// subjectOf names a user among all of the tenant, whatever vouches for them.
+// subjectOf names a user among all of the tenant, whatever vouches for them, and
+// a service, for which nothing does but its client_id.
 func subjectOf(who store.Identity) string {
-	if who.Source == store.LocalSource {
+	if who.Source == store.LocalSource || who.Source == "" {
 		return who.Subject
 	}
 	return who.Source + "|" + who.Subject

@@ -112,7 +112,13 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.router.POST("/auth/:tenant/token", s.endpoint("token", s.token))
 	s.router.GET("/auth/:tenant/jwks", s.endpoint("jwks", s.jwks))
+	for _, name := range []string{"token", "introspect", "revoke"} {
+		s.router.OPTIONS("/auth/:tenant/"+name, s.endpoint(name, s.preflight))
+	}
 	if cfg.Registry != nil {
+		s.router.POST("/auth/:tenant/introspect", s.endpoint("introspect", s.introspect))
+		s.router.POST("/auth/:tenant/revoke", s.endpoint("revoke", s.revoke))
+		s.router.GET("/auth/:tenant/brands", s.endpoint("brands", s.brands))
 		s.router.POST("/auth/:tenant/launch", s.endpoint("launch", s.openLaunch))
 		s.router.GET("/auth/:tenant/.well-known/openid-configuration", s.endpoint("openid-configuration", s.openID))
 		s.router.GET("/auth/:tenant/authorize", s.page("authorize", s.authorize))
@@ -141,6 +147,8 @@ type call struct {
 	// header and answer are what is answered if there is no error.
 	header http.Header
 	answer any
+	// client is who asks, as far as it says: its pages may read the answer.
+	client *smart.Client
 
 	// html says that a person reads the answer: a page, or the way to one.
 	html     bool
@@ -302,7 +310,10 @@ func wellFormedID(id string) bool {
 }
 
 // names are those of our endpoints.
-var names = []string{".well-known/openid-configuration", "account", "authorize", "consent", "jwks", "launch", "login", "patient", "token"}
+var names = []string{
+	".well-known/openid-configuration", "account", "authorize", "brands", "consent", "introspect", "jwks", "launch", "login", "patient",
+	"revoke", "token",
+}
 
 // shape returns the method and path of a request as far as they have the form
 // of ours.

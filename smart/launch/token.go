@@ -127,7 +127,7 @@ func scopes(client smart.Client, text string) ([]smart.Scope, error) {
 // tokenOf returns a token for the user or the service, which allows nothing yet.
 func (s *Server) tokenOf(slug string, who store.Identity, client smart.Client, now time.Time, life time.Duration) smart.Token {
 	return smart.Token{
-		Issuer: s.cfg.Issuer(slug), Audience: s.cfg.Base(slug), Subject: who.Subject, Client: client.ID,
+		Issuer: s.cfg.Issuer(slug), Audience: s.cfg.Base(slug), Subject: subjectOf(who), Client: client.ID,
 		Issued: now.Unix(), NotYet: now.Unix(), Expires: now.Add(life).Unix(), ID: rand.Text(),
 		Tenant: slug, User: who.User, Person: who.Person, Purpose: client.Purpose,
 	}
