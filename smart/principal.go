@@ -30,8 +30,9 @@ var actions = func() []action {
 	named := func(l letters, name types.String, group types.EntityUID) action {
 		return action{l, types.NewEntityUID(actionType, name), types.NewEntityUIDSet(group)}
 	}
+	label := action{canLabel, types.NewEntityUID(actionType, "label"), types.NewEntityUIDSet()}
 	return []action{
-		named(canRead, "read", view), named(canSearch, "search", view),
+		label, named(canRead, "read", view), named(canSearch, "search", view),
 		named(canCreate, "create", change), named(canUpdate, "update", change), named(canDelete, "delete", change),
 	}
 }()
@@ -69,7 +70,7 @@ func (a *access) principal() principal {
 	p.entity = types.Entity{
 		UID: p.uid, Parents: types.NewEntityUIDSet(roles...),
 		Attributes: types.NewRecord(types.RecordMap{
-			"client": types.String(a.client), "user": types.String(user), "patient": types.String(a.ownPatient()),
+			"client": types.String(a.client), "user": types.String(user), "type": types.String(a.user.Type), "patient": types.String(a.ownPatient()),
 			"encounter": types.String(a.encounter), "location": types.String(a.person.Location),
 			"roles": texts(a.person.Roles), "organizations": texts(a.person.Organizations),
 			"facilities": texts(a.person.Facilities), "departments": texts(a.person.Departments),

@@ -39,6 +39,7 @@ const (
 	canUpdate
 	canDelete
 	canSearch
+	canLabel // no scope spells it: a policy gives it to who may update
 )
 
 const alphabet = "cruds"

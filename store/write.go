@@ -224,6 +224,10 @@ func (tx *Tx) put(ctx context.Context, p smart.Permit, do fhir.Interaction, ref 
 			r.Updated = old.updated.UTC().Add(time.Millisecond)
 		}
 	}
+	d, err := tx.labelled(ctx, old, d)
+	if err != nil {
+		return fhir.Resource{}, err
+	}
 	r.Body = d.Stamp(ref.ID, r.Version, r.Updated)
 	if ref.Type == "SearchParameter" {
 		if err := checkParameter(r.Body); err != nil {

@@ -2,6 +2,7 @@ package rest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"net/http"
 	"slices"
@@ -142,8 +143,10 @@ func changeMeta(ctx context.Context, tx *store.Tx, req *request, change func(has
 		if len(changed) == len(has) {
 			continue
 		}
-		if name == "security" && !mayLabel(req) {
-			return nil, fhir.Errorf(fhir.Forbidden, "security labels are changed by backend services that may update every resource of the type")
+		if name == "security" {
+			if may, err := tx.MayLabel(ctx, r); err != nil || !may {
+				return nil, cmp.Or(err, store.LabelsKept(req.ref.Type))
+			}
 		}
 		is = withList(is, name, changed)
 	}
@@ -156,13 +159,6 @@ func changeMeta(ctx context.Context, tx *store.Tx, req *request, change func(has
 		return &response{status: http.StatusOK, version: r}, err
 	}
 	return returnMeta(r), nil
-}
-
-// mayLabel reports whether the client may change security labels. They can
-// decide who sees a resource, so that no user may until a policy says who.
-func mayLabel(req *request) bool {
-	p, err := req.grant.Permit(fhir.Update, req.ref.Type)
-	return err == nil && everything(p.Where()) && req.grant.Agent().User == ""
 }
 
 func putMeta(ctx context.Context, tx *store.Tx, req *request, r fhir.Resource, meta []byte) (fhir.Resource, error) {
