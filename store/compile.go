@@ -389,6 +389,19 @@ func (c *compiler) beginAt(ctx context.Context, s *scope, e search.Expr) (beginn
 		z.Col("target"), gate.SQL(`=`), y.Col("target"), gate.SQL(`OFFSET 0) AS`), x.Alias()), always}, nil
 }
 
+// beginIn has the search begin with what refers to one patient by any of the
+// elements, each resource once.
+func (c *compiler) beginIn(s *scope, or search.Or) gate.Clause {
+	var keys []int64
+	for _, x := range or {
+		keys = append(keys, c.v.refKey(x.(search.HasReference).Path, search.Token{}))
+	}
+	x, z := c.row(), c.row()
+	s.anchor, s.few = x, true
+	return gate.SQL(`(SELECT DISTINCT`).With(z.Col("ts"), gate.SQL(`,`), z.Col("rid"), from(gate.SQL(`FROM ~idx_ref`), z),
+		oneOf(z.Col("key"), keys), gate.SQL(`AND`), z.Col("target"), gate.SQL(`= ?) AS`, c.v.target(or[0].(search.HasReference).Target)), x.Alias())
+}
+
 // patients returns the patients that e names, and the key of the references to
 // them. A chain's are kept, so that they are not looked up twice; if not all of
 // them are known they are more than a statement begins with.

@@ -99,6 +99,8 @@ func (pl plan) beginning() []string {
 		return []string{"begins with every resource of the type, in order"}
 	case at >= 0:
 		return []string{"begins with " + search.Shape(list[at]) + "; looks the rest up for each"}
+	case ofCompartment(list, main) >= 0 && len(list) > 1:
+		return []string{"begins with what is of the patient's record; looks the rest up for each"}
 	case ofPatients(list, main) >= 0:
 		return []string{fmt.Sprintf("begins with what refers to the patients that are listed or that the chain leads to, if they are at most %d; looks the rest up for each", maxPatients)}
 	case pl.contested():

@@ -406,7 +406,7 @@ func (pl plan) contested() bool {
 			}
 		}
 	}
-	return ways > 1 && ofPatient(list, main) < 0
+	return ways > 1 && ofPatient(list, main) < 0 && ofCompartment(list, main) < 0
 }
 
 // dated reports whether e is about the element and nothing else.
@@ -455,6 +455,35 @@ func ofPatients(list search.And, main search.Path) int {
 		}
 	}
 	return at
+}
+
+// ofCompartment returns which member of the conjunction says that one of several
+// elements refers to the patient of a compartment, -1 if none does. It is
+// ofPatient for types that can name the patient in more than one way.
+func ofCompartment(list search.And, main search.Path) int {
+	at := -1
+	for i, e := range list {
+		switch {
+		case at < 0 && toCompartment(e):
+			at = i
+		case !looked(e, main):
+			return -1
+		}
+	}
+	return at
+}
+
+// toCompartment reports whether e says that one of several elements refers to
+// one patient.
+func toCompartment(e search.Expr) bool {
+	or, _ := e.(search.Or)
+	for i, x := range or {
+		ref, ok := x.(search.HasReference)
+		if !ok || ref.Pair != (search.Token{}) || !strings.HasPrefix(ref.Target, "Patient/") || i > 0 && ref.Target != or[0].(search.HasReference).Target {
+			return false
+		}
+	}
+	return len(or) > 1
 }
 
 // toPatients reports whether e says which patients one element refers to.
@@ -533,6 +562,10 @@ func (v *View) statement(ctx context.Context, pl plan, resource bool) (from, whe
 	if at := ofPatient(list, main); at >= 0 {
 		list = slices.Concat(list[at:at+1], list[:at], list[at+1:])
 		left, s.few = 1, true
+	} else if at := ofCompartment(list, main); at >= 0 && len(list) > 1 {
+		from = c.beginIn(&s, list[at].(search.Or))
+		list = slices.Concat(list[:at], list[at+1:])
+		left = 0
 	} else if at := ofPatients(list, main); at >= 0 {
 		found, err := c.beginAt(ctx, &s, list[at])
 		if err != nil {
