@@ -68,7 +68,8 @@ var mayImport = map[string][]string{
 	"smart/backend":      {}, // speaks to the server over HTTP, as anybody
 	"fhir/validate":      {"fhir", "fhir/r4"},
 	"tenant":             {},
-	"limit":              {"tenant"}, // what a tenant may ask is set there
+	"alert":              {"audit", "fhir", "limit", "smart", "tenant"}, // who is slowed is for limit to do
+	"limit":              {"tenant"},                                    // what a tenant may ask is set there
 	"audit":              {"fhir"},
 	"keys":               {"tenant"},
 	"migrations":         {},
@@ -78,13 +79,13 @@ var mayImport = map[string][]string{
 	"smart": {"audit", "fhir", "fhir/search", "keys", "tenant"},
 	// the store, which asks smart for Permits and is asked by those above
 	"store/internal/gate": {"audit", "fhir", "smart", "tenant"},
-	"store":               {"audit", "fhir", "fhir/canonical", "fhir/r4", "fhir/search", "keys", "migrations", "smart", "store/internal/gate", "tenant"},
+	"store":               {"alert", "audit", "fhir", "fhir/canonical", "fhir/r4", "fhir/search", "keys", "migrations", "smart", "store/internal/gate", "tenant"},
 	"store/pgserver":      {},
 	"store/storetest":     {"audit", "keys", "smart", "store", "store/pgserver", "tenant"},
 	// what faces the outside
-	"fhir/rest":    {"audit", "fhir", "fhir/canonical", "fhir/path", "fhir/profile", "fhir/r4", "fhir/search", "fhir/terminology", "fhir/terminology/external", "fhir/validate", "fhir/xml", "limit", "smart", "store", "tenant"},
+	"fhir/rest":    {"alert", "audit", "fhir", "fhir/canonical", "fhir/path", "fhir/profile", "fhir/r4", "fhir/search", "fhir/terminology", "fhir/terminology/external", "fhir/validate", "fhir/xml", "limit", "smart", "store", "tenant"},
 	"smart/launch": {"audit", "fhir", "fhir/search", "keys", "limit", "smart", "store", "tenant"},
-	"control":      {"audit", "fhir", "fhir/canonical", "keys", "smart", "store", "tenant"},
+	"control":      {"alert", "audit", "fhir", "fhir/canonical", "keys", "smart", "store", "tenant"},
 	"conformance":  {},
 	// which puts all of it together
 	"cmd/...": {"..."},
@@ -193,7 +194,7 @@ func TestArchitecture(t *testing.T) {
 		}
 		contents := []string{
 			"cmd", "fhir", "store", "smart", "subscriptions", "bulk", "migrations", "conformance", "deploy",
-			"tenant", "audit", "keys", "summarize", "control", "docs", "tools", "bin", "dev", "limit",
+			"tenant", "audit", "keys", "summarize", "control", "docs", "tools", "bin", "dev", "alert", "limit",
 		}
 		for _, e := range entries {
 			if e.IsDir() && !strings.HasPrefix(e.Name(), ".") && !slices.Contains(contents, e.Name()) {

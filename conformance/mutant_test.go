@@ -119,7 +119,7 @@ var programFaults = []mutant{
 		{"store/provision.go", "tenant.Suspended, expel)", "tenant.Suspended, admit)"},
 	}, "", "./store"},
 	{"", "nobody is told of a token in the wrong place", []edit{
-		{"smart/verify.go", "\t\tv.alert(CrossTenant, own, slug, client)\n", ""},
+		{"smart/verify.go", "\t\tv.alert(CrossTenant, own, slug, client, o)\n", ""},
 	}, "TestRouting/T001", ""},
 	{"", "requests of nobody are not audited", []edit{
 		{"store/audit.go", "\tif g == nil || g.Tenant() == nil {\n", "\tif g == nil || g.Tenant() == nil {\n\t\treturn nil\n"},

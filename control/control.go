@@ -115,6 +115,11 @@ var routes = []route{
 	{method: http.MethodPost, path: "/policy/check", do: (*api).checkPolicy},
 	{method: http.MethodGet, path: "/tenants/{slug}/index", do: (*api).showIndex},
 	{method: http.MethodPost, path: "/tenants/{slug}/reindex", do: (*api).reindex},
+	{method: http.MethodGet, path: "/alerts", do: (*api).listAlerts},
+	{method: http.MethodGet, path: "/tenants/{slug}/alerts", do: (*api).listAlerts},
+	{method: http.MethodGet, path: "/alerts/{number}", do: (*api).showAlert},
+	{method: http.MethodPost, path: "/alerts/{number}/acknowledge", do: (*api).acknowledgeAlert},
+	{method: http.MethodPost, path: "/alerts/{number}/close", do: (*api).closeAlert},
 	{method: http.MethodGet, path: "/migrations", do: (*api).migrations},
 }
 

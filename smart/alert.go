@@ -1,6 +1,9 @@
 package smart
 
-import "github.com/cordon-fhir/cordon/tenant"
+import (
+	"github.com/cordon-fhir/cordon/audit"
+	"github.com/cordon-fhir/cordon/tenant"
+)
 
 // An Alert is something that people should look at: it cannot happen by chance.
 type Alert struct {
@@ -10,8 +13,11 @@ type Alert struct {
 	Tenant string
 	// Addressed is the slug in the request, "" if it cannot be one.
 	Addressed string
-	// Client is the client_id that the token claims.
-	Client string
+	// Client is the client_id that the token claims, User the fhirUser that it
+	// has proved.
+	Client, User string
+	// Address and Request say where it came from, and in which request.
+	Address, Request string
 }
 
 // A Rule names what an Alert is about.
@@ -26,12 +32,12 @@ const (
 	ForeignServer Rule = "foreign-audience" // an app was led here that means another server
 )
 
-func (v *Verifier) alert(rule Rule, own, addressed, client string) {
+func (v *Verifier) alert(rule Rule, own, addressed, client string, o audit.Origin) {
 	if _, err := tenant.ParseSlug(addressed); err != nil {
 		addressed = ""
 	}
 	if len(client) > 64 {
 		client = client[:64]
 	}
-	v.cfg.Alert(Alert{Rule: rule, Tenant: own, Addressed: addressed, Client: client})
+	v.cfg.Alert(Alert{Rule: rule, Tenant: own, Addressed: addressed, Client: client, Address: o.Address, Request: o.RequestID})
 }

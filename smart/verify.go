@@ -104,10 +104,10 @@ func (v *Verifier) Grant(ctx context.Context, slug, bearer string, o audit.Origi
 	tok, tn, err := v.recall(ctx, slug, key)
 	if err == nil && tok == nil {
 		if v.cfg.IsAdmin(bearer) {
-			v.alert(AdminOnData, "", slug, "")
+			v.alert(AdminOnData, "", slug, "", o)
 			return nil, Elsewhere()
 		}
-		tok, tn, err = v.verify(ctx, slug, bearer, key)
+		tok, tn, err = v.verify(ctx, slug, bearer, key, o)
 	}
 	if err != nil {
 		return nil, err
@@ -215,14 +215,14 @@ func (v *Verifier) issuer(ctx context.Context, slug string) (*tenant.Tenant, *ke
 
 // verify checks a token against the tenant that it claims to be of, which need
 // not be the one with the slug.
-func (v *Verifier) verify(ctx context.Context, slug, bearer string, key digest) (*verified, *tenant.Tenant, error) {
+func (v *Verifier) verify(ctx context.Context, slug, bearer string, key digest, o audit.Origin) (*verified, *tenant.Tenant, error) {
 	u, err := parseToken(bearer)
 	if err != nil {
 		return nil, nil, badToken()
 	}
 	own, client := u.claims.Tenant, u.claims.Client
 	if u.claims.Issuer != v.cfg.Issuer(own) {
-		return nil, nil, v.misnamed(ctx, slug, u.claims)
+		return nil, nil, v.misnamed(ctx, slug, u.claims, o)
 	}
 	tn, set, err := v.issuer(ctx, own)
 	if err != nil {
@@ -233,7 +233,7 @@ func (v *Verifier) verify(ctx context.Context, slug, bearer string, key digest) 
 	}
 	claims, err := u.verify(set)
 	if err != nil {
-		v.alert(MutatedClaims, own, slug, client)
+		v.alert(MutatedClaims, own, slug, client, o)
 		return nil, nil, badToken()
 	}
 	if !claims.valid(v.cfg.Now()) {
@@ -241,11 +241,11 @@ func (v *Verifier) verify(ctx context.Context, slug, bearer string, key digest) 
 	}
 	tok, err := v.admit(claims, u.kid)
 	if err != nil {
-		v.alert(MutatedClaims, own, slug, client)
+		v.alert(MutatedClaims, own, slug, client, o)
 		return nil, nil, badToken()
 	}
 	if own != slug {
-		v.alert(CrossTenant, own, slug, client)
+		v.alert(CrossTenant, own, slug, client, o)
 		return tok, tn, nil
 	}
 	v.seen.put(own, key, tok, v.cfg.Now())
@@ -254,7 +254,7 @@ func (v *Verifier) verify(ctx context.Context, slug, bearer string, key digest) 
 
 // misnamed refuses a token whose tenant is not its issuer's. If the issuer is
 // one of ours somebody has changed the token.
-func (v *Verifier) misnamed(ctx context.Context, slug string, claims Token) error {
+func (v *Verifier) misnamed(ctx context.Context, slug string, claims Token, o audit.Origin) error {
 	own, ours := strings.CutPrefix(claims.Issuer, strings.TrimSuffix(v.cfg.Issuer("a"), "a"))
 	if !ours {
 		return badToken()
@@ -264,7 +264,7 @@ func (v *Verifier) misnamed(ctx context.Context, slug string, claims Token) erro
 		return err
 	}
 	if tn != nil {
-		v.alert(MutatedClaims, own, slug, claims.Client)
+		v.alert(MutatedClaims, own, slug, claims.Client, o)
 	}
 	return badToken()
 }

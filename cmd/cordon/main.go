@@ -8,6 +8,7 @@
 //	cordon client     register and list clients of a tenant
 //	cordon user       let users of a tenant log in
 //	cordon package    install, list and remove packages of definitions
+//	cordon alert      list, show, acknowledge and close alerts
 //	cordon token      earn an access token
 //	cordon load       send Bundles and NDJSON
 //	cordon explain    tell how a search would be answered
@@ -45,6 +46,7 @@ type commands struct {
 	User        userCommand        `cmd:"" help:"Add, list, disable and enable users of a tenant, and change passwords."`
 	Index       indexCommand       `cmd:"" help:"Show and make again the search index of a tenant."`
 	Package     packageCommand     `cmd:"" help:"Install, list and remove packages of definitions of a tenant."`
+	Alert       alertCommand       `cmd:"" help:"List, show, acknowledge and close alerts."`
 	Token       tokenCommand       `cmd:"" help:"Print an access token, earned at the token endpoint."`
 	Load        loadCommand        `cmd:"" help:"Send Bundles and NDJSON to a tenant."`
 	Explain     explainCommand     `cmd:"" help:"Tell how a search would be answered, without its values."`

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/cordon-fhir/cordon/alert"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/tenant"
 )
@@ -51,11 +52,11 @@ func newOps(log *slog.Logger) *ops {
 		}, []string{"route"}),
 		alerts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "cordon_alerts_total",
-			Help: "Attempts that cannot happen by chance, by rule.",
+			Help: "What rules saw, by rule: attempts that cannot happen by chance, and limits of habit that were passed.",
 		}, []string{"rule"}),
 		checks: map[string]func(context.Context) error{},
 	}
-	for _, rule := range []smart.Rule{smart.CrossTenant, smart.MutatedClaims, smart.AdminOnData} {
+	for _, rule := range alert.Rules {
 		o.alerts.WithLabelValues(string(rule)) // 0 is a figure too
 	}
 	o.registry.MustRegister(o.requests, o.duration, o.alerts,
@@ -79,11 +80,8 @@ func (o *ops) observe(tenants *tenant.Registry) func(route, slug string, status 
 	}
 }
 
-// alert counts an Alert and writes it to the log at once.
-func (o *ops) alert(a smart.Alert) {
-	o.alerts.WithLabelValues(string(a.Rule)).Inc()
-	o.log.Warn("alert", "rule", string(a.Rule), "tenant", a.Tenant, "addressed", a.Addressed, "client", a.Client)
-}
+// sighted counts what a rule saw.
+func (o *ops) sighted(rule smart.Rule) { o.alerts.WithLabelValues(string(rule)).Inc() }
 
 // check adds something that must answer before the plane is ready.
 func (o *ops) check(name string, fn func(context.Context) error) {

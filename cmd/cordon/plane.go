@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cordon-fhir/cordon/alert"
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/control"
 	"github.com/cordon-fhir/cordon/fhir"
@@ -70,9 +71,14 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 		p.close()
 		return nil, err
 	}
+	watcher, err := alert.New(alert.Config{Keeper: registry, Count: cfg.ops.sighted, Log: cfg.log})
+	if err != nil {
+		p.close()
+		return nil, err
+	}
 	verifier, err := smart.NewVerifier(smart.Config{
 		Tenants: tenants, Keys: keyring, Base: cfg.public.fhir, Issuer: cfg.public.issuer,
-		Policies: registry, Clients: registry, Revocations: registry, IsAdmin: control.IsOperatorToken, Alert: cfg.ops.alert,
+		Policies: registry, Clients: registry, Revocations: registry, IsAdmin: control.IsOperatorToken, Alert: watcher.Alert,
 	})
 	if err != nil {
 		p.close()
@@ -82,7 +88,7 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 	address := func(r *http.Request) string { return rest.Address(cfg.proxies, r) }
 	auth, err := launch.New(launch.Config{
 		Clients: registry, Tenants: tenants, Keys: keyring, Limit: limiter, Address: address,
-		Base: cfg.public.fhir, Issuer: cfg.public.issuer, Record: p.db.Record, Log: cfg.log, Alert: cfg.ops.alert,
+		Base: cfg.public.fhir, Issuer: cfg.public.issuer, Record: p.db.Record, Log: cfg.log, Alert: watcher.Alert,
 		Registry: registry, DB: p.db, Verifier: verifier,
 	})
 	if err != nil {
@@ -93,7 +99,7 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 		DB: p.db, Verifier: verifier, Tenants: tenants,
 		Base: cfg.public.fhir, SmartConfiguration: auth.Configuration,
 		Limit: limiter, Region: cfg.region, TrustedProxies: cfg.proxies, Origins: cfg.origins, AppOrigins: registry.AppOrigins, TerminologyNetworks: cfg.terminology,
-		Version: version(), Log: cfg.log, Alert: cfg.ops.alert, Observe: cfg.ops.observe(tenants),
+		Version: version(), Log: cfg.log, Alert: watcher.Alert, Observe: cfg.ops.observe(tenants),
 	})
 	p.handler = limitURL(p.db, limiter, address, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// No http.ServeMux: it answers odd paths itself, with a redirection
@@ -106,7 +112,7 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 	}))
 	indexer := &store.Indexer{DB: p.db, Tenants: lookedAfter(registry, tenants, cfg.region),
 		Requests: registry.IndexRequests, Report: registry.ReportIndex, Log: cfg.log}
-	p.work(indexer.Run, api.TellRefusals, func(ctx context.Context) { api.Work(ctx, lookedAfter(registry, tenants, cfg.region)) })
+	p.work(indexer.Run, watcher.Run, api.TellRefusals, func(ctx context.Context) { api.Work(ctx, lookedAfter(registry, tenants, cfg.region)) })
 	cfg.ops.check("registry", registry.Ping)
 	cfg.ops.check("database", p.db.Ping)
 	return p, nil

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"github.com/cordon-fhir/cordon/alert"
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/tenant"
@@ -12,7 +13,7 @@ func (c *call) tenantHeader() error {
 	if len(named) == 0 || len(named) == 1 && named[0] == c.place.tenant {
 		return nil
 	}
-	a := smart.Alert{Rule: otherInHeader, Addressed: c.place.tenant}
+	a := smart.Alert{Rule: alert.OtherInHeader, Addressed: c.place.tenant}
 	for _, n := range named {
 		if s, err := tenant.ParseSlug(n); err == nil && n != c.place.tenant {
 			a.Addressed = s.String()
@@ -22,18 +23,16 @@ func (c *call) tenantHeader() error {
 	return fhir.Errorf(fhir.Invalid, "X-Tenant-Id and the path name different tenants")
 }
 
-// The rules of this package's alerts.
-const (
-	otherInHeader smart.Rule = "tenant-header"      // X-Tenant-Id
-	otherInBundle smart.Rule = "cross-tenant-entry" // the URL of an entry
-)
-
 // alert tells of what the holder of the call's Grant tried.
-func (c *call) alert(a smart.Alert) { c.server.alert(c.grant, a) }
+func (c *call) alert(a smart.Alert) {
+	a.Address, a.Request = c.origin.Address, c.origin.RequestID
+	c.server.alert(c.grant, a)
+}
 
 func (s *server) alert(g *smart.Grant, a smart.Alert) {
 	if g != nil && g.Tenant() != nil {
-		a.Tenant, a.Client = g.Tenant().Slug.String(), g.Agent().Client
+		a.Tenant, a.Client, a.User = g.Tenant().Slug.String(), g.Agent().Client, g.Agent().User
+		a.Address, a.Request = g.Origin().Address, g.Origin().RequestID
 	}
 	s.Alert(a)
 }

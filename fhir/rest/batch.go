@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cordon-fhir/cordon/alert"
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/validate"
@@ -300,7 +301,7 @@ func (s *server) entryPath(outer *request, url string) (path, query string, err 
 	below, own := strings.CutPrefix(url, outer.base+"/")
 	if !own && (strings.Contains(url, ":") && !strings.ContainsAny(before(url, ":"), "/?") || strings.HasPrefix(url, "//")) {
 		if slug, ok := s.ours(url); ok {
-			s.alert(outer.grant, smart.Alert{Rule: otherInBundle, Addressed: slug})
+			s.alert(outer.grant, smart.Alert{Rule: alert.OtherInBundle, Addressed: slug})
 		}
 		return "", "", fhir.Errorf(fhir.Invalid, "the URL is not below the base of this tenant")
 	}

@@ -1,0 +1,59 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/cordon-fhir/cordon/alert"
+	"github.com/cordon-fhir/cordon/fhir"
+)
+
+// maxWhy bounds the words that an operator gives for what becomes of an alert.
+const maxWhy = 500
+
+func (a *api) listAlerts(ctx context.Context, c call) (answer, error) {
+	list, err := a.Registry.Alerts(ctx, c.slug)
+	if err != nil {
+		return answer{}, err
+	}
+	if list == nil {
+		list = []alert.Alert{}
+	}
+	return answer{http.StatusOK, list, strings.TrimSpace("listed alerts " + c.slug)}, nil
+}
+
+func (a *api) showAlert(ctx context.Context, c call) (answer, error) {
+	al, err := a.Registry.Alert(ctx, c.number)
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{http.StatusOK, al, fmt.Sprintf("showed alert %d", c.number)}, nil
+}
+
+func (a *api) acknowledgeAlert(ctx context.Context, c call) (answer, error) {
+	return a.act(ctx, c, "acknowledged", a.Registry.Acknowledge)
+}
+
+func (a *api) closeAlert(ctx context.Context, c call) (answer, error) {
+	return a.act(ctx, c, "closed", a.Registry.CloseAlert)
+}
+
+// act notes what the operator does with an alert, and why.
+func (a *api) act(ctx context.Context, c call, did string, do func(ctx context.Context, id int64, by, why string) (alert.Alert, error)) (answer, error) {
+	var b struct {
+		Why string `json:"why"`
+	}
+	if err := decode(c.body, &b); err != nil {
+		return answer{}, err
+	}
+	if strings.TrimSpace(b.Why) == "" || len(b.Why) > maxWhy {
+		return answer{}, fhir.Errorf(fhir.Invalid, "why has to say why, in at most %d bytes", maxWhy)
+	}
+	al, err := do(ctx, c.number, c.operator, b.Why)
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{http.StatusOK, al, fmt.Sprintf("%s alert %d: %s", did, al.ID, b.Why)}, nil
+}
