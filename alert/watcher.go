@@ -8,7 +8,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cordon-fhir/cordon/limit"
 	"github.com/cordon-fhir/cordon/smart"
+	"github.com/cordon-fhir/cordon/tenant"
 )
 
 // A Keeper keeps alerts. store.Registry is one.
@@ -22,6 +24,8 @@ type Keeper interface {
 type Config struct {
 	Keeper Keeper // required
 
+	// Limit slows those down who do what looks like an attack. Default: nobody.
+	Limit *limit.Limiter
 	// Count is told of each sighting of a rule. Default: nobody is.
 	Count func(smart.Rule)
 	// Opened is told when there may be something to send. Default: nobody is.
@@ -42,6 +46,9 @@ type Watcher struct {
 	rest  time.Time            // until when no request waits for the Keeper, which failed
 
 	keeping sync.Mutex
+
+	crowds map[tenant.ID]*crowd
+	logins map[tried]failures
 }
 
 // A subject is what an alert is about.
@@ -83,7 +90,8 @@ func New(cfg Config) (*Watcher, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Watcher{cfg: cfg, known: map[subject]bool{}, many: map[ruled]int{}, owed: map[subject]Sighting{}}, nil
+	return &Watcher{cfg: cfg, known: map[subject]bool{}, many: map[ruled]int{}, owed: map[subject]Sighting{},
+		crowds: map[tenant.ID]*crowd{}, logins: map[tried]failures{}}, nil
 }
 
 // Alert takes what cannot happen by chance, at its first time.

@@ -14,6 +14,11 @@ import (
 const maxWhy = 500
 
 func (a *api) listAlerts(ctx context.Context, c call) (answer, error) {
+	if c.slug != "" {
+		if _, err := a.Migrator.TenantBySlug(ctx, c.slug); err != nil {
+			return answer{}, known(err)
+		}
+	}
 	list, err := a.Registry.Alerts(ctx, c.slug)
 	if err != nil {
 		return answer{}, err

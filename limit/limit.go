@@ -129,8 +129,8 @@ func (l *Limiter) Spend(t *tenant.Tenant, w Who, cost int) {
 }
 
 // slowed is how many requests per second are left to whoever does what looks
-// like an attack.
-const slowed = 20
+// like an attack: enough for people, should it be none.
+const slowed = 200
 
 // Slow leaves w few requests until the time.
 func (l *Limiter) Slow(t *tenant.Tenant, w Who, until time.Time) {

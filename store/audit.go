@@ -82,6 +82,7 @@ func (db *DB) Record(ctx context.Context, g *smart.Grant, e audit.Entry) error {
 			e.Seq = audit.NextSeq()
 		}
 		if err := db.platform.AppendPlatform(context.WithoutCancel(ctx), []audit.Entry{e}); err != nil {
+			db.watch(nil, nil, err)
 			return fhir.Errorf(fhir.Transient, "the server cannot write its audit trail, try again")
 		}
 		return nil

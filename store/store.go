@@ -14,12 +14,21 @@ import (
 	"github.com/cordon-fhir/cordon/keys"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store/internal/gate"
+	"github.com/cordon-fhir/cordon/tenant"
 )
 
 // A PlatformLog keeps the audit entries of requests for which no tenant was
 // proven, such as those without a token. Registry is one.
 type PlatformLog interface {
 	AppendPlatform(ctx context.Context, entries []audit.Entry) error
+}
+
+// A Watcher sees what is written to the audit trails. alert.Watcher is one.
+type Watcher interface {
+	// Entries sees entries that were written, before the answer leaves.
+	Entries(*tenant.Tenant, []*audit.Entry)
+	// NotAudited sees that entries could not be written; nil is the platform.
+	NotAudited(*tenant.Tenant)
 }
 
 // Config is what a DB needs.
@@ -35,6 +44,9 @@ type Config struct {
 	// Packages is the registry that has the packages of definitions of the
 	// tenants; nil if they have none.
 	Packages *Registry
+
+	// Watch sees what is written to the audit trails. Default: nobody does.
+	Watch Watcher
 
 	// MaxConns bounds the connections to one database. Default 16.
 	MaxConns int
@@ -53,6 +65,16 @@ type Config struct {
 	Log *slog.Logger // default slog.Default
 }
 
+func (c *Config) watch(t *tenant.Tenant, entries []*audit.Entry, err error) {
+	switch {
+	case c.Watch == nil:
+	case err != nil:
+		c.Watch.NotAudited(t)
+	default:
+		c.Watch.Entries(t, entries)
+	}
+}
+
 // DB is the door to the data of every tenant. It opens for a Grant only.
 type DB struct {
 	// Lease is that of Config.
@@ -61,6 +83,7 @@ type DB struct {
 	gate     *gate.Gate
 	keys     *keys.Keyring
 	platform PlatformLog
+	watch    func(*tenant.Tenant, []*audit.Entry, error)
 	codec    *codec
 	base     func(slug string) string
 	packages *Registry
@@ -80,7 +103,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{Lease: cmp.Or(cfg.Lease, 30*time.Second), keys: cfg.Keys, platform: cfg.Platform, codec: c, base: cfg.Base, packages: cfg.Packages, rules: newRules(), customs: &customs{}, few: fewMatches}
+	db := &DB{Lease: cmp.Or(cfg.Lease, 30*time.Second), keys: cfg.Keys, platform: cfg.Platform, watch: cfg.watch, codec: c, base: cfg.Base, packages: cfg.Packages, rules: newRules(), customs: &customs{}, few: fewMatches}
 	if db.base == nil {
 		db.base = func(string) string { return "" }
 	}
@@ -88,6 +111,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		DatabaseURL: cfg.DatabaseURL,
 		AuditURL:    cfg.AuditURL,
 		Seal:        db.sealEntry,
+		Watch:       cfg.watch,
 		MaxConns:    int32(cfg.MaxConns),
 		Wait:        cfg.Wait,
 		Log:         cfg.Log,

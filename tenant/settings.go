@@ -1,6 +1,7 @@
 package tenant
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -16,6 +17,7 @@ type Settings struct {
 	Validation  Validation  `json:"validation,omitzero"`
 	Terminology Terminology `json:"terminology,omitzero"`
 	Limits      Limits      `json:"limits,omitzero"`
+	Alerts      Alerts      `json:"alerts,omitzero"`
 }
 
 // Validation says what a resource is held against before it is stored.
@@ -113,7 +115,7 @@ func (s Settings) Check() error {
 	case t.URL != "" && !serverURL(t.URL):
 		return errors.New("terminology.url has to be an http or https URL without user, query or fragment")
 	}
-	if err := s.Limits.check(); err != nil {
+	if err := cmp.Or(s.Limits.check(), s.Alerts.check()); err != nil {
 		return err
 	}
 	if err := checkURLs("validation.profiles", v.Profiles); err != nil {

@@ -63,15 +63,16 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 	p := &dataPlane{registry: registry}
 	tenants := tenant.NewRegistry(registry)
 	keyring := keys.NewKeyring(registry, cfg.kms)
-	p.db, err = store.Open(ctx, store.Config{
-		DatabaseURL: cfg.databaseURL, AuditURL: cfg.auditURL,
-		Keys: keyring, Platform: registry, Packages: registry, Base: cfg.public.fhir, Log: cfg.log,
-	})
+	limiter := limit.New(limit.Config{})
+	watcher, err := alert.New(alert.Config{Keeper: registry, Limit: limiter, Count: cfg.ops.sighted, Log: cfg.log})
 	if err != nil {
 		p.close()
 		return nil, err
 	}
-	watcher, err := alert.New(alert.Config{Keeper: registry, Count: cfg.ops.sighted, Log: cfg.log})
+	p.db, err = store.Open(ctx, store.Config{
+		DatabaseURL: cfg.databaseURL, AuditURL: cfg.auditURL,
+		Keys: keyring, Platform: registry, Packages: registry, Base: cfg.public.fhir, Watch: watcher, Log: cfg.log,
+	})
 	if err != nil {
 		p.close()
 		return nil, err
@@ -84,10 +85,9 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 		p.close()
 		return nil, err
 	}
-	limiter := limit.New(limit.Config{})
 	address := func(r *http.Request) string { return rest.Address(cfg.proxies, r) }
 	auth, err := launch.New(launch.Config{
-		Clients: registry, Tenants: tenants, Keys: keyring, Limit: limiter, Address: address,
+		Clients: registry, Tenants: tenants, Keys: keyring, Limit: limiter, Address: address, LoginFailed: watcher.LoginFailed,
 		Base: cfg.public.fhir, Issuer: cfg.public.issuer, Record: p.db.Record, Log: cfg.log, Alert: watcher.Alert,
 		Registry: registry, DB: p.db, Verifier: verifier,
 	})

@@ -68,6 +68,9 @@ type Config struct {
 	Alert func(smart.Alert)
 	// Limit refuses those who ask too much. Default: one of its own.
 	Limit *limit.Limiter
+	// LoginFailed is told that somebody could not prove who they are. Default:
+	// nobody is.
+	LoginFailed func(tenant, address, request string)
 	// Address returns the IP address of the client. Default: who holds the
 	// connection.
 	Address func(*http.Request) string
@@ -96,6 +99,9 @@ func New(cfg Config) (*Server, error) {
 	}
 	if cfg.Alert == nil {
 		cfg.Alert = func(smart.Alert) {}
+	}
+	if cfg.LoginFailed == nil {
+		cfg.LoginFailed = func(string, string, string) {}
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -221,6 +227,9 @@ func (s *Server) answer(w http.ResponseWriter, cl *call, name string, do endpoin
 	if fault != nil {
 		entry.Status, entry.Outcome = status, outcomeOf(fault.status)
 		entry.Reason = fmt.Sprintf("%s: %s, %s", name, fault.Code, fault.why)
+	}
+	if fault != nil && fault.status == http.StatusUnauthorized {
+		s.cfg.LoginFailed(cl.slug, cl.origin.Address, cl.origin.RequestID)
 	}
 	if auditErr := s.record(r.Context(), cl, entry); auditErr != nil {
 		s.cfg.Log.ErrorContext(r.Context(), "auditing a request", "request", cl.origin.RequestID, "err", auditErr)

@@ -32,6 +32,11 @@ type Config struct {
 	// under the tenant's audit key.
 	Seal func(context.Context, *tenant.Tenant, *audit.Entry) (AuditRow, error) // required
 
+	// Watch is told of the entries that were written to the trail of a tenant,
+	// before what they are of leaves the process; with an error, of those that
+	// could not be written. Default: nobody is.
+	Watch func(*tenant.Tenant, []*audit.Entry, error)
+
 	// MaxConns bounds the connections to one database. Default 16.
 	MaxConns int32
 	// Wait bounds how long a request waits for a connection; then it is
@@ -92,6 +97,9 @@ func Open(ctx context.Context, cfg Config) (*Gate, error) {
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
+	}
+	if cfg.Watch == nil {
+		cfg.Watch = func(*tenant.Tenant, []*audit.Entry, error) {}
 	}
 	g := &Gate{cfg: cfg, places: map[string]*place{}}
 	if _, err := g.place(ctx, tenant.Placement{}); err != nil {
@@ -210,7 +218,9 @@ func (g *Gate) Append(ctx context.Context, t *tenant.Tenant, entries ...*audit.E
 		}
 	}
 	// Once begun the entry is written even if the client has gone.
-	if err := p.auditor.append(context.WithoutCancel(ctx), t.Placement.Schema, rows); err != nil {
+	err = p.auditor.append(context.WithoutCancel(ctx), t.Placement.Schema, rows)
+	g.cfg.Watch(t, entries, err)
+	if err != nil {
 		return g.unavailable("writing the audit trail", err)
 	}
 	return nil

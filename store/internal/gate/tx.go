@@ -255,6 +255,7 @@ func (t *Tx) commit(ctx context.Context) error {
 	}
 	crash(afterCommit)
 	t.begun = false
+	t.gate.cfg.Watch(t.tenant, entries, nil)
 	return nil
 }
 
