@@ -4,7 +4,7 @@ import "github.com/cordon-fhir/cordon/smart"
 
 // Rules are all rules by which there are alerts.
 var Rules = []smart.Rule{
-	smart.CrossTenant, smart.MutatedClaims, smart.AdminOnData, OtherInHeader, OtherInBundle,
+	smart.CrossTenant, smart.MutatedClaims, smart.AdminOnData, smart.TokenReuse, smart.ForeignServer, OtherInHeader, OtherInBundle,
 	Enumeration, Scraping, Elsewhere, FailedLogins, Unaudited,
 }
 

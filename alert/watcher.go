@@ -108,6 +108,7 @@ func (w *Watcher) Alert(a smart.Alert) {
 func (w *Watcher) sight(s Sighting) {
 	s.First = w.cfg.Now().UTC()
 	s.Last = s.First
+	s.Tenant, s.Addressed = plain(s.Tenant), plain(s.Addressed)
 	s.Client, s.User, s.Address = plain(s.Client), staff(s.User), plain(s.Address)
 	s.Requests = slices.DeleteFunc(s.Requests, func(id string) bool { return id == "" || plain(id) != id })
 	w.cfg.Count(s.Rule)

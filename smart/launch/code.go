@@ -69,7 +69,7 @@ func (s *Server) notAccepted(ctx context.Context, c *call, l login, err error) e
 		agent.Client = l.client.ID
 		c.grant = smart.Denied(l.tenant, agent, c.origin)
 		s.settle(ctx)
-		s.cfg.Alert(smart.Alert{Rule: smart.TokenReuse, Tenant: c.slug, Addressed: c.slug, Client: l.client.ID})
+		s.cfg.Alert(smart.Alert{Rule: smart.TokenReuse, Tenant: c.slug, Addressed: c.slug, Client: l.client.ID, Address: c.origin.Address, Request: c.origin.RequestID})
 		return invalidGrant("it was used before; all that came of it is revoked")
 	}
 	if errors.Is(err, store.ErrNoApproval) {

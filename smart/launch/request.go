@@ -76,7 +76,7 @@ func (s *Server) readRequest(ctx context.Context, c *call, l *login, form url.Va
 		aud = form.Get("resource")
 	}
 	if strings.TrimSuffix(aud, "/") != s.cfg.Base(c.slug) {
-		s.cfg.Alert(smart.Alert{Rule: smart.ForeignServer, Tenant: c.slug, Addressed: c.slug, Client: r.Client})
+		s.cfg.Alert(smart.Alert{Rule: smart.ForeignServer, Tenant: c.slug, Addressed: c.slug, Client: r.Client, Address: c.origin.Address, Request: c.origin.RequestID})
 		return request{}, invalidRequest("aud is not the FHIR base URL of this server")
 	}
 	return r, r.check(form)
