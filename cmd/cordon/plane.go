@@ -101,15 +101,16 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 		Limit: limiter, Region: cfg.region, TrustedProxies: cfg.proxies, Origins: cfg.origins, AppOrigins: registry.AppOrigins, TerminologyNetworks: cfg.terminology,
 		Version: version(), Log: cfg.log, Alert: watcher.Alert, Observe: cfg.ops.observe(tenants),
 	})
-	p.handler = limitURL(p.db, limiter, address, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	login := limitURL(p.db, limiter, address, auth)
+	p.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// No http.ServeMux: it answers odd paths itself, with a redirection
 		// that nobody audits.
 		if strings.HasPrefix(r.URL.Path, "/auth/") {
-			auth.ServeHTTP(w, r)
+			login.ServeHTTP(w, r)
 		} else {
 			api.ServeHTTP(w, r)
 		}
-	}))
+	})
 	indexer := &store.Indexer{DB: p.db, Tenants: lookedAfter(registry, tenants, cfg.region),
 		Requests: registry.IndexRequests, Report: registry.ReportIndex, Log: cfg.log}
 	p.work(indexer.Run, watcher.Run, api.TellRefusals, func(ctx context.Context) { api.Work(ctx, lookedAfter(registry, tenants, cfg.region)) })
@@ -180,15 +181,12 @@ func (p *dataPlane) close() {
 	p.registry.Close()
 }
 
-// maxURL bounds the path and query of a request. Longer searches go by POST.
-// https://hl7.org/fhir/R4/http.html#search
-const maxURL = 8 << 10
-
-// limitURL answers 414 to longer URLs, before anything reads them. Nobody has
-// proved to be anyone then, so the entry goes to the trail of the platform.
+// limitURL answers 414 to URLs that are longer than the API takes, before
+// anything reads them. Nobody proves to be anyone by a request for a token that
+// is not read, so the entry goes to the trail of the platform.
 func limitURL(db *store.DB, limiter *limit.Limiter, address func(*http.Request) string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if len(r.RequestURI) <= maxURL {
+		if len(r.RequestURI) <= rest.MaxURL {
 			next.ServeHTTP(w, r)
 			return
 		}
@@ -208,6 +206,6 @@ func limitURL(db *store.DB, limiter *limit.Limiter, address func(*http.Request) 
 		w.Header().Set("Connection", "close")
 		w.WriteHeader(status)
 		// A client that has gone needs no answer.
-		_, _ = io.WriteString(w, `{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"too-long","diagnostics":"the URL is too long; search by POST"}]}`)
+		_, _ = io.WriteString(w, `{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"too-long","diagnostics":"the URL is too long"}]}`)
 	})
 }

@@ -319,6 +319,8 @@ func TestEveryRequestHasOneAuditEvent(t *testing.T) {
 	ask(405, "POST", "/Patient/"+id, patient(id, "x"))
 	ask(404, "GET", "/nowhere/at/all/x/y/z", "")
 	ask(406, "GET", "/Patient/"+id, "", "Accept", "text/turtle")
+	ask(414, "GET", "/Patient?family="+strings.Repeat("x", MaxURL), "")
+	ask(414, "GET", "/Patient/"+strings.Repeat("x", MaxURL), "")
 	ask(204, "OPTIONS", "/Patient", "")
 	asked-- // nobody's, without a token
 	ask(200, "POST", "", posting("batch", asking("GET", "Patient/"+id, ""), asking("GET", "Patient/"+fresh(), ""), asking("POST", "Patient", "{}")))

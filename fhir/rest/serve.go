@@ -77,11 +77,16 @@ func isClientError(err error) bool {
 	return errors.As(err, &e)
 }
 
+// MaxURL bounds the path and query of a request. Longer searches go by POST.
+// https://hl7.org/fhir/R4/http.html#search
+const MaxURL = 8 << 10
+
 // run authenticates, decodes, and passes through the door.
 func (c *call) run(ctx context.Context) (*response, error) {
+	long := len(c.http.URL.RequestURI()) > MaxURL
 	path, plain := plainPath(c.http.URL.EscapedPath())
 	var noRoute error
-	if plain {
+	if plain && !long {
 		method := c.http.Method
 		if method == http.MethodOptions {
 			method = http.MethodGet
@@ -90,10 +95,10 @@ func (c *call) run(ctx context.Context) (*response, error) {
 	} else {
 		c.place.tenant = tenantOf(c.http.URL.EscapedPath())
 	}
-	if c.http.Method == http.MethodOptions {
+	if c.http.Method == http.MethodOptions && !long {
 		return &response{status: http.StatusNoContent}, c.stranger("")
 	}
-	public := noRoute == nil && plain && c.place.route.public != nil
+	public := noRoute == nil && c.place.route != nil && c.place.route.public != nil
 	if err := c.authenticate(ctx, public); err != nil {
 		return nil, err
 	}
@@ -101,6 +106,8 @@ func (c *call) run(ctx context.Context) (*response, error) {
 		return nil, err
 	}
 	switch {
+	case long:
+		return nil, fhir.Errorf(fhir.TooLong, "the URL is too long; search by POST").WithStatus(http.StatusRequestURITooLong)
 	case !plain:
 		return nil, fhir.Errorf(fhir.Invalid, "the path holds characters or segments that no path of this API has")
 	case errors.Is(noRoute, errNoRoute):
