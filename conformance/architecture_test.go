@@ -76,7 +76,7 @@ var mayImport = map[string][]string{
 	// asks the terminology servers of others
 	"fhir/terminology/external": {"fhir", "fhir/terminology"},
 	// who is asking
-	"smart": {"audit", "fhir", "fhir/search", "keys", "tenant"},
+	"smart": {"audit", "fhir", "fhir/r4", "fhir/search", "keys", "tenant"},
 	// the store, which asks smart for Permits and is asked by those above
 	"store/internal/gate": {"audit", "fhir", "smart", "tenant"},
 	"store":               {"alert", "audit", "fhir", "fhir/canonical", "fhir/r4", "fhir/search", "keys", "migrations", "smart", "store/internal/gate", "tenant"},

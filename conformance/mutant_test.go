@@ -51,10 +51,10 @@ var programFaults = []mutant{
 		{"smart/permit.go", "import (\n", "import (\n\t\"sync/atomic\"\n\n"},
 	}, "TestCursors/T151", ""},
 	{"16, 17", "includes show what is hidden", []edit{
-		{"store/include.go", "\t\tif ok {\n\t\t\tfound = append(found, res)", "\t\tif ok || !ok {\n\t\t\tfound = append(found, res)"},
+		{"store/include.go", "\t\tif covered[i] {\n\t\t\tfound = append(found, res)", "\t\tif covered[i] || !covered[i] {\n\t\t\tfound = append(found, res)"},
 	}, "TestSearch/T086", ""},
 	{"18", "chains look at what is hidden", []edit{
-		{"store/compile.go", "inner := and(e.X, p.Where())", "inner := e.X"},
+		{"store/compile.go", "return p, and(x, p.Where()), err", "return p, x, err"},
 	}, "TestSearch/T084", ""},
 	{"19", "totals count what is hidden", []edit{
 		{"store/search.go", "\t\t\tcontinue\n\t\t}\n\t\tfrom, where, s, err :=", "\t\t\tcontinue\n\t\t}\n\t\tpl.where = search.And{}\n\t\tfrom, where, s, err :="},
@@ -81,7 +81,7 @@ var programFaults = []mutant{
 		{"store/history.go", "if fhir.IsCode(err, fhir.NotFound) {\n\t\treturn false, nil", "if fhir.IsCode(err, fhir.NotFound) {\n\t\treturn true, nil"},
 	}, "TestAccess/T061", ""},
 	{"27", "a write shows what may not be read", []edit{
-		{"fhir/rest/create.go", "if mayRead(req, r) {", "if mayRead(req, r) || r.Version > 0 {"},
+		{"fhir/rest/create.go", "\t\tif ok {\n\t\t\tresp.body", "\t\tif ok || r.Version > 0 {\n\t\t\tresp.body"},
 	}, "TestBundles/T125", ""},
 	{"33", "the issuer of a token is not looked at", []edit{
 		{"smart/verify.go", "if u.claims.Issuer != v.cfg.Issuer(own) {", "if u.claims.Issuer == \"\" {"},
@@ -142,6 +142,9 @@ var programFaults = []mutant{
 	{"", "a terminology server may be anywhere", []edit{
 		{"fhir/terminology/external/guard.go", "\tif !public(to) {", "\tif !to.IsValid() {"},
 	}, "", "./fhir/terminology/external"},
+	{"", "the access policy is not asked", []edit{
+		{"smart/decision.go", "return search.And{scoped, allowed}", "return scoped"},
+	}, "", "./smart"},
 	{"", "what is hidden is answered in other words", []edit{
 		{"fhir/rest/outcome.go", "if e.Code() == fhir.NotFound {", "if e.Code() == fhir.NotFound && e.Status != 0 {"},
 	}, "TestAccess/T058", ""},

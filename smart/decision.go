@@ -14,22 +14,22 @@ type decisions struct {
 	mu     sync.Mutex
 	policy *Policy
 	at     int64
-	known  map[question]answer
+	known  map[question]verdict
 }
 
 // of returns the answer of the policy to the question, at the time.
-func (d *decisions) of(p *Policy, a *access, q question, at time.Time) answer {
+func (d *decisions) of(p *Policy, a *access, q question, at time.Time) verdict {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.known == nil || d.policy != p || d.at != at.Unix() {
-		d.policy, d.at, d.known = p, at.Unix(), map[question]answer{}
+		d.policy, d.at, d.known = p, at.Unix(), map[question]verdict{}
 	}
-	e, ok := d.known[q]
+	v, ok := d.known[q]
 	if !ok {
-		e = p.where(a, q, at)
-		d.known[q] = e
+		v = p.decide(a, q, at)
+		d.known[q] = v
 	}
-	return e
+	return v
 }
 
 // within returns what of scoped, which the scopes of g allow, the policy of the
@@ -45,7 +45,7 @@ func (g *Grant) within(scoped search.Expr, q question) search.Expr {
 	if !q.on.Known() {
 		return nil // never remembered: the text is the client's
 	}
-	allowed := g.access.judged.of(g.policy, g.access, q, g.at.Truncate(time.Second))
+	allowed := g.access.judged.of(g.policy, g.access, q, g.at.Truncate(time.Second)).where
 	switch {
 	case nothing(allowed):
 		return nil

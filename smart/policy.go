@@ -24,6 +24,8 @@ type Policy struct {
 	rules []rule
 	// open says that the policy allows whatever the scopes do.
 	open bool
+	// masks says that some rule hides elements.
+	masks bool
 }
 
 // A rule is one permit or forbid.
@@ -33,6 +35,7 @@ type rule struct {
 	permits bool
 	body    ast.IsNode
 	line    int
+	masks   map[fhir.Type]Mask // what a permit leaves hidden
 }
 
 // The bounds of a policy.
@@ -81,7 +84,8 @@ func readPolicy(text string) (*Policy, error) {
 		if slices.ContainsFunc(p.rules, func(o rule) bool { return o.id == r.id }) {
 			return nil, fhir.Errorf(fhir.Invalid, "rule %s, line %d: another rule has the id", r.id, r.line)
 		}
-		p.open = p.open && r.permits && ast.NewNode(r.body) == ast.True()
+		p.open = p.open && r.permits && r.masks == nil && ast.NewNode(r.body) == ast.True()
+		p.masks = p.masks || r.masks != nil
 		p.rules = append(p.rules, r)
 	}
 	return p, nil
@@ -95,6 +99,13 @@ func readRule(one *cedar.Policy) (rule, error) {
 			r.id = string(value)
 		case "description":
 			r.says = string(value)
+		case "mask", "only":
+			if !r.permits {
+				return rule{}, fhir.Errorf(fhir.Invalid, "the rule at line %d is a forbid, which shows nothing that @%s could be about", r.line, key)
+			}
+			if err := r.mask(string(key), string(value)); err != nil {
+				return rule{}, err
+			}
 		default:
 			return rule{}, fhir.Errorf(fhir.Invalid, "the rule at line %d has an annotation that is not known: @%s", r.line, key)
 		}
@@ -208,27 +219,36 @@ func checkTypes(n, with ast.IsNode) error {
 	return fault
 }
 
-// where returns the condition that p sets on resources, as far as the question
-// of a goes: some permit holds and no forbid. What fails allows nothing.
-func (p *Policy) where(a *access, q question, now time.Time) search.Expr {
+// A verdict is what a policy says to a question: on which resources the
+// interaction is allowed, and what stays hidden of them.
+type verdict struct {
+	where  search.Expr
+	hidden Mask
+}
+
+// decide returns the verdict of p on the question of a: some permit has to hold
+// and no forbid. What fails allows nothing.
+func (p *Policy) decide(a *access, q question, now time.Time) verdict {
 	if p == nil {
-		return no
+		return verdict{where: no}
 	}
 	if p.open {
-		return yes
+		return verdict{where: yes}
 	}
 	r := residual{env: a.principal().env(q, now), on: q.on, now: now}
 	permits, forbids := search.Or{}, search.Or{}
+	var masks masks
 	for _, one := range p.rules {
 		e, err := r.condition(one.body)
-		if err != nil {
-			return no
-		}
-		if one.permits {
-			permits = append(permits, e)
-		} else {
+		switch {
+		case err != nil:
+			return verdict{where: no}
+		case !one.permits:
 			forbids = append(forbids, e)
+		case !nothing(e):
+			permits = append(permits, e)
+			masks.add(one.masks[q.on], everything(e))
 		}
 	}
-	return search.Simplify(search.And{permits, search.Not{X: forbids}})
+	return verdict{search.Simplify(search.And{permits, search.Not{X: forbids}}), masks.hidden()}
 }

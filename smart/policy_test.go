@@ -1,12 +1,17 @@
 package smart
 
 import (
+	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/search"
+	"github.com/cordon-fhir/cordon/tenant"
 )
 
 func TestTheProfilesArePolicies(t *testing.T) {
@@ -92,12 +97,73 @@ func TestAForbidOverridesEveryPermitAndWhatFailsAllowsNothing(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := p.where(a, question{canRead, "Patient"}, time.Now()); !search.Equal(got, tt.want) {
+			if got := p.decide(a, question{canRead, "Patient"}, time.Now()).where; !search.Equal(got, tt.want) {
 				t.Errorf("got %s, want %s", search.Shape(got), search.Shape(tt.want))
 			}
 		})
 	}
-	if got := (*Policy)(nil).where(a, question{canRead, "Patient"}, time.Now()); !nothing(got) {
+	if got := (*Policy)(nil).decide(a, question{canRead, "Patient"}, time.Now()).where; !nothing(got) {
 		t.Errorf("no policy allows %s", search.Shape(got))
+	}
+}
+
+// AUTHZ-17, AUTHZ-19, AUTHZ-22: the page of each policy that comes with Cordon is
+// what the policy decides, type by action by role, and fits on a page.
+// Regenerate with: cordon policy explain-page --profile NAME > docs/policies/NAME.md
+func TestThePageOfAPolicyIsWhatItDecides(t *testing.T) {
+	for _, name := range Profiles() {
+		text, _ := Profile(name)
+		p, err := ParsePolicy(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		page, err := os.ReadFile("../docs/policies/" + name + ".md")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(page), p.Page(name)); diff != "" {
+			t.Errorf("%s (-docs +policy):\n%s", name, diff)
+		}
+		if lines := strings.Count(string(page), "\n"); lines > 55 {
+			t.Errorf("the page of %s has %d lines", name, lines)
+		}
+	}
+}
+
+// Both have to allow it, and what the policy refuses the answer tells apart from
+// what the scopes do.
+func TestAGrantIsWhatScopesAndPolicyBothAllow(t *testing.T) {
+	policy, err := ParsePolicy(`@id("a") permit (principal, action in Action::"view", resource) when { resource is Patient && resource.id == "p" };`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	scopes, err := ParseScopes("system/Patient.cr system/Observation.r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &Grant{tenant: &tenant.Tenant{}, access: &access{scopes: scopes}, policy: policy, at: time.Now()}
+	p, err := g.Permit(fhir.Read, "Patient")
+	if err != nil || !search.Equal(p.Where(), search.HasID{"p"}) {
+		t.Errorf("got %s, %v", search.Shape(p.Where()), err)
+	}
+	for do, want := range map[fhir.Interaction]string{fhir.Create: "policy", fhir.SearchType: "scope"} {
+		if _, err := g.Permit(do, "Patient"); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", do, err)
+		}
+	}
+	if _, err := g.Permit(fhir.Read, "Observation"); !fhir.IsCode(err, fhir.Forbidden) {
+		t.Errorf("a type that the policy leaves out: %v", err)
+	}
+	g.access.scopes, err = ParseScopes("patient/Patient.r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.access.patient, g.access.decided = "q", atomic.Pointer[map[question]answer]{}
+	if p, err := g.Permit(fhir.Read, "Patient"); err != nil || !search.Equal(search.Simplify(p.Where()), search.And{search.HasID{"q"}, search.HasID{"p"}}) {
+		t.Errorf("got %s, %v", search.Shape(p.Where()), err)
+	}
+	g.policy = nil
+	if _, err := g.Permit(fhir.Read, "Patient"); err == nil {
+		t.Error("without a policy something is allowed")
 	}
 }

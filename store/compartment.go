@@ -102,9 +102,13 @@ func (r *recorder) prepare(c Cursor) (err error) {
 	if r.q.Of.ID == "" {
 		r.given = map[fhir.Ref]bool{}
 	}
+	dated := !r.q.Start.IsZero() || !r.q.End.IsZero()
 	permit := func(t fhir.Type) bool {
 		if len(r.q.Types) > 0 && !slices.Contains(r.q.Types, t) {
 			return false
+		}
+		if dated && r.hidesDate(t) {
+			return false // whether it comes along would tell when it was
 		}
 		p, err := r.gate.Permit(fhir.SearchType, t)
 		r.permits[t] = p
@@ -195,14 +199,18 @@ func (r *recorder) record(ctx context.Context, of fhir.Ref, at position) (*posit
 // add puts a resource on the page and notes whom it is about and what it refers
 // to.
 func (r *recorder) add(of fhir.Ref, res fhir.Resource) error {
-	r.page.Matches = append(r.page.Matches, res)
+	seen, err := r.shown(res)
+	if err != nil {
+		return err
+	}
+	r.page.Matches = append(r.page.Matches, seen)
 	r.bytes += len(res.Body)
 	if r.given != nil {
 		r.given[res.Ref] = true
 	}
 	return fhir.Peek(res.Body, func(d *fhir.Document) error {
 		others := of.Type != "Patient"
-		for _, ref := range r.schema.References(d, nil) {
+		for _, ref := range r.schema.References(d, r.seenPaths(d.Type)) {
 			others = others || ref.Type == "Patient" && ref != of
 			if slices.Contains(r.q.Beside, ref.Type) && !r.refs[ref] {
 				r.refs[fhir.Ref{Type: fhir.TypeNumbered(ref.Type.Number()), ID: strings.Clone(ref.ID)}] = true
@@ -219,6 +227,15 @@ func (r *recorder) add(of fhir.Ref, res fhir.Resource) error {
 		}
 		return nil
 	})
+}
+
+// seenPaths are the elements with references that the Grant may see; nil if it
+// may see all.
+func (r *recorder) seenPaths(t fhir.Type) []search.Path {
+	if r.grant.Hidden(t) == nil {
+		return nil
+	}
+	return slices.DeleteFunc(append([]search.Path{}, search.ReferencePaths(t)...), r.hides)
 }
 
 // compartment adds the members after the position, as many as there is room
@@ -272,7 +289,7 @@ func (r *recorder) keys(of fhir.Ref) (keys []int64, within map[fhir.Type]search.
 			list = search.Or{e}
 		}
 		for _, one := range list {
-			if ref, ok := one.(search.HasReference); ok {
+			if ref, ok := one.(search.HasReference); ok && !r.hides(ref.Path) {
 				keys = append(keys, r.refKey(ref.Path, ref.Pair))
 			}
 		}
@@ -415,7 +432,7 @@ func (r *recorder) beside(ctx context.Context) error {
 	if len(r.page.Included) > 0 {
 		r.noteAll(audit.Entry{Interaction: fhir.SearchSystem}, r.page.Included)
 	}
-	return nil
+	return r.showAll(r.page.Included)
 }
 
 func (r *recorder) cameBefore(rid int64) bool {

@@ -279,7 +279,7 @@ func (v *View) endHistory(do fhir.Interaction, q HistoryQuery, c Cursor, page *H
 		}
 	}
 	v.noteAll(audit.Entry{Interaction: do, Type: q.Ref.Type, Entity: q.Ref, Query: q.Query}, page.Versions)
-	return page, nil
+	return page, v.showAll(page.Versions)
 }
 
 // noteAll puts a search or history into the audit trail, with every patient

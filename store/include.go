@@ -86,7 +86,7 @@ func (v *View) included(ctx context.Context, inc search.Include, sources []fhir.
 		if err != nil {
 			return nil, err
 		}
-		paths, cited := followed(inc, r.Ref.Type)
+		paths, cited := v.followed(inc, r.Ref.Type)
 		for _, name := range v.schema.Canonicals(d, cited) {
 			if !slices.Contains(names, name) {
 				names = append(names, name)
@@ -130,10 +130,11 @@ func (v *View) included(ctx context.Context, inc search.Include, sources []fhir.
 }
 
 // followed returns the elements of the type that inc follows: with references,
-// and with canonical URLs.
-func followed(inc search.Include, t fhir.Type) (paths, cited []search.Path) {
+// and with canonical URLs. If inc is of all of them, they are those that the
+// Grant may see.
+func (v *View) followed(inc search.Include, t fhir.Type) (paths, cited []search.Path) {
 	if inc.All {
-		return search.ReferencePaths(t), search.CanonicalPaths(t)
+		return slices.DeleteFunc(slices.Clone(search.ReferencePaths(t)), v.hides), slices.DeleteFunc(slices.Clone(search.CanonicalPaths(t)), v.hides)
 	}
 	return inc.Paths, inc.Cited
 }
@@ -181,7 +182,7 @@ func (v *View) including(ctx context.Context, inc search.Include, found []fhir.R
 			names = append(names, name)
 		}
 	}
-	paths, cited := followed(inc, inc.Source)
+	paths, cited := v.followed(inc, inc.Source)
 	citing, err := v.includingSome(ctx, inc.Source, search.Cites(cited, names))
 	if err != nil || len(rids) == 0 || len(paths) == 0 {
 		return citing, err

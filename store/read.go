@@ -81,7 +81,7 @@ func (v *View) read(ctx context.Context, do fhir.Interaction, ref fhir.Ref, vers
 		return fhir.Resource{}, err
 	}
 	v.note(v.disclosed(do, r))
-	return r, nil
+	return v.shown(r)
 }
 
 // current returns the newest version, deletion or not.

@@ -105,12 +105,15 @@ func (v *View) SearchFrom(ctx context.Context, q *search.Query, c Cursor) (*Page
 		}
 	}
 	v.noteAll(entry, page.Matches, page.Included)
-	return page, nil
+	if err := v.showAll(page.Matches); err != nil {
+		return nil, err
+	}
+	return page, v.showAll(page.Included)
 }
 
 // fill adds to the page what comes after the position, in the order of q.
 func (v *View) fill(ctx context.Context, q *search.Query, plans []plan, after position, to *sheet) error {
-	o, indexed := indexOrder(q)
+	o, indexed := v.order(q)
 	switch {
 	case indexed:
 		return v.indexed(ctx, plans, o, after, to)
@@ -204,7 +207,7 @@ func (v *View) Found(ctx context.Context, do fhir.Interaction, q *search.Query) 
 		return fhir.Resource{}, fhir.Errorf(fhir.Conflict, "the resource that meets the criteria is being changed by others, try again")
 	}
 	v.note(v.disclosed(do, two.found[0]))
-	return two.found[0], nil
+	return v.shown(two.found[0])
 }
 
 // A plan is the search of one type.
@@ -229,6 +232,9 @@ type compiled struct {
 // order of number: pages go through the types in that order. Types of which
 // nothing can match have none.
 func (v *View) plans(do fhir.Interaction, q *search.Query) ([]plan, error) {
+	if err := v.mayAsk(q); err != nil {
+		return nil, err
+	}
 	types := []fhir.Type{q.Type}
 	if q.Type == "" {
 		types = v.grant.Types(do)

@@ -32,6 +32,10 @@ func (v *View) Sift(ctx context.Context, q *search.Query, keep func(fhir.Resourc
 	var kept []fhir.Resource
 	for _, pl := range plans {
 		err := v.scan(ctx, pl.permit, pl.on, pl.where, func(_ row, res fhir.Resource) error {
+			res, err := v.shown(res)
+			if err != nil {
+				return err
+			}
 			wanted, more := keep(res)
 			if wanted {
 				kept = append(kept, res)
@@ -96,8 +100,10 @@ func (v *View) ReadAll(ctx context.Context, refs ...fhir.Ref) (map[fhir.Ref]fhir
 			return nil, err
 		}
 		if ok {
-			found[r.ref] = res
 			v.note(v.disclosed(fhir.Read, res))
+			if found[r.ref], err = v.shown(res); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return found, nil

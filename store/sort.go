@@ -292,8 +292,18 @@ func (v *View) link(ctx context.Context, items []sortable, i int, k search.SortK
 		if err != nil {
 			return fmt.Errorf("sorting by %s: %w", k.Via.Type, err)
 		}
-		for _, r := range list {
-			if texts[r.rid], err = v.linked(p.Where(), r, k); err != nil {
+		opened := make([]fhir.Resource, len(list))
+		for i, r := range list {
+			if opened[i], err = v.open(r); err != nil {
+				return err
+			}
+		}
+		conditions, err := v.settled(ctx, p, opened...)
+		if err != nil {
+			return err
+		}
+		for i, r := range list {
+			if texts[r.rid], err = v.linked(conditions[i], opened[i], k); err != nil {
 				return err
 			}
 		}
@@ -310,11 +320,7 @@ func (v *View) link(ctx context.Context, items []sortable, i int, k search.SortK
 
 // linked returns what a resource that is referred to gives the key, "" if the
 // condition does not hold for it.
-func (v *View) linked(where search.Expr, r row, k search.SortKey) (text string, err error) {
-	res, err := v.open(r)
-	if err != nil {
-		return "", err
-	}
+func (v *View) linked(where search.Expr, res fhir.Resource, k search.SortKey) (text string, err error) {
 	err = fhir.Peek(res.Body, func(d *fhir.Document) error {
 		terms := v.schema.Index(d)
 		ok, err := search.Match(where, &res, terms)

@@ -130,6 +130,9 @@ func (tx *Tx) Create(ctx context.Context, id string, d *fhir.Document) (fhir.Res
 	ref := fhir.Ref{Type: d.Type, ID: id}
 	tx.attempt(audit.Entry{Interaction: fhir.Create, Type: d.Type})
 	p, err := tx.gate.Permit(fhir.Create, d.Type)
+	if err == nil {
+		err = tx.mayHave(d)
+	}
 	if err != nil {
 		return fhir.Resource{}, err
 	}
@@ -167,6 +170,9 @@ func (tx *Tx) replace(ctx context.Context, do fhir.Interaction, ref fhir.Ref, d 
 func (tx *Tx) take(ctx context.Context, do fhir.Interaction, ref fhir.Ref) (smart.Permit, *row, error) {
 	tx.attempt(audit.Entry{Interaction: do, Type: ref.Type, Entity: ref})
 	p, err := tx.gate.Permit(do, ref.Type)
+	if err == nil && do != fhir.Delete {
+		err = tx.mayReplace(ref.Type)
+	}
 	if err != nil {
 		return p, nil, err
 	}

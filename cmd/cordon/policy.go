@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -21,6 +22,7 @@ type policyCommand struct {
 	History policyHistoryCommand `cmd:"" help:"List what was proposed as a tenant's policy, by whom, and what of it is a version."`
 	Diff    policyDiffCommand    `cmd:"" help:"Print how two versions or changes of a tenant's policy differ."`
 	Check   policyCheckCommand   `cmd:"" help:"Say what is wrong with a policy."`
+	Page    policyPageCommand    `cmd:"" name:"explain-page" help:"Explain a policy on one page."`
 	Propose policyProposeCommand `cmd:"" help:"Propose a policy for a tenant. Somebody else has to approve it."`
 	Approve policyApproveCommand `cmd:"" help:"Bring what somebody else proposed into force."`
 }
@@ -200,6 +202,36 @@ func (p *policyCheckCommand) Run(c console) error {
 		return err
 	}
 	_, err = fmt.Fprintln(c.out, "the policy can be proposed")
+	return err
+}
+
+type policyPageCommand struct {
+	controlFlags
+	Tenant string `help:"Slug of the tenant whose policy in force it is."`
+	policySource
+}
+
+func (p *policyPageCommand) Run(ctx context.Context, c console) error {
+	title, text := p.Profile, ""
+	var err error
+	if p.Tenant != "" {
+		api, err := p.api()
+		if err != nil {
+			return err
+		}
+		row, err := api.policy(ctx, p.Tenant, 0, 0)
+		if err != nil {
+			return err
+		}
+		title, text = fmt.Sprintf("%s, version %d", p.Tenant, row.Version), row.Text
+	} else if text, err = p.read(); err != nil {
+		return err
+	}
+	policy, err := smart.ParsePolicy(text)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(c.out, policy.Page(cmp.Or(title, p.File)))
 	return err
 }
 

@@ -200,6 +200,8 @@ func TestANurseSeesAPatientOfTheirTeamInTheirShiftAtTheirWard(t *testing.T) {
 			"/?_type=Patient,Observation":                              3,
 			"/Observation?_list=none&_total=accurate&_summary=count":   0,
 			"/Observation?patient=Patient/q&_total=accurate&_count=10": 0,
+			"/Observation?_sort=subject:Patient.name":                  2,
+			"/Observation?_sort=status,-date":                          2,
 		} {
 			w := nurse.do("GET", query, "")
 			if got := strings.Count(w.Body.String(), `"fullUrl"`); w.Code != 200 || got != want {
@@ -266,8 +268,8 @@ func TestEachPersonaOfAClinicSeesItsPart(t *testing.T) {
 		c    *client
 		want []string
 	}{
-		"billing":    {g.staff("Practitioner/b", role("billing")), []string{"Account/bill", "Practitioner/doc"}},
-		"scheduling": {g.staff("Practitioner/s", role("scheduling")), []string{"Appointment/a", "Practitioner/doc"}},
+		"billing":    {g.staff("Practitioner/b", role("billing")), []string{"Patient/p", "Patient/q", "Account/bill", "Practitioner/doc"}},
+		"scheduling": {g.staff("Practitioner/s", role("scheduling")), []string{"Patient/p", "Patient/q", "Appointment/a", "Practitioner/doc"}},
 		"laboratory": {g.client(t, g.slug, "system/*.rs", func(tok *smart.Token) { tok.Person = role("laboratory") }),
 			[]string{"Observation/lab", "ServiceRequest/order", "Practitioner/doc"}},
 		"a patient": {g.staff("Patient/p", smart.Person{}),
@@ -284,7 +286,7 @@ func TestEachPersonaOfAClinicSeesItsPart(t *testing.T) {
 		t.Run(who, func(t *testing.T) { g.wantSeen(who, tt.c, all, tt.want...) })
 	}
 	t.Run("who has two roles sees what either does", func(t *testing.T) {
-		g.wantSeen("both", g.staff("Practitioner/b", role("billing", "scheduling")), all, "Appointment/a", "Account/bill", "Practitioner/doc")
+		g.wantSeen("both", g.staff("Practitioner/b", role("billing", "scheduling")), all, "Patient/p", "Patient/q", "Appointment/a", "Account/bill", "Practitioner/doc")
 	})
 	t.Run("scopes narrow what the policy allows", func(t *testing.T) {
 		c := g.client(t, g.slug, "user/Account.r", func(tok *smart.Token) { tok.User, tok.Person = "Practitioner/b", role("billing") })
@@ -392,4 +394,121 @@ func TestAChangeOfThePolicyIsInForceWithTheNextRequest(t *testing.T) {
 			}
 		})
 	}
+}
+
+// AUTHZ-18, T093: what the policy hides of a resource can be had on no path.
+func TestAHiddenElementCanBeHadOnNoPath(t *testing.T) {
+	g := govern(t, newAPI(t), "policy-mask", shipped(t, "clinic")+`
+@id("visitor") @mask("Observation.value, Observation.subject, Observation.effective")
+permit (principal in Role::"visitor", action, resource) when { resource.type == "Observation" };
+@id("whole") permit (principal in Role::"whole", action, resource) when { resource.type == "Observation" };
+@id("some") permit (principal in Role::"some", action, resource) when { resource.id == "o" };`)
+	const secret = "4477-secret"
+	g.has(
+		"Patient/p", `"text":{"status":"generated","div":"<div xmlns=\"http://www.w3.org/1999/xhtml\">`+secret+`</div>"},"active":true,"name":[{"family":"Doe"}],`+
+			`"address":[{"city":"`+secret+`"}],"maritalStatus":{"text":"`+secret+`"},"deceasedBoolean":false,"contact":[{"name":{"family":"`+secret+`"}}],`+
+			`"extension":[{"url":"http://example.org/x","valueString":"`+secret+`"}],"generalPractitioner":[{"reference":"Practitioner/doc"}],`+
+			`"telecom":[{"system":"phone","value":"0123"}],"managingOrganization":{"reference":"Organization/o"}`,
+		"Practitioner/doc", `"active":true`, "Organization/o", `"name":"O"`,
+		"Observation/o", `"status":"final","code":{"text":"x"},"subject":{"reference":"Patient/p"},"effectiveDateTime":"2020-01-01","valueString":"`+secret+`"`,
+		"Appointment/a", `"status":"proposed","participant":[{"actor":{"reference":"Patient/p"},"status":"accepted"}]`,
+		"Account/b", `"status":"active","subject":[{"reference":"Patient/p"}]`,
+	)
+	role := func(name string) *client { return g.staff("Practitioner/s", smart.Person{Roles: []string{name}}) }
+	scheduling, billing, visitor := role("scheduling"), role("billing"), role("visitor")
+
+	t.Run("bodies lack it and say so", func(t *testing.T) {
+		for _, path := range []string{
+			"/Patient/p", "/Patient/p/_history", "/Patient/p/_history/1", "/Patient", "/Patient/_history", "/Patient?_id=p&_elements=address,name",
+			"/Appointment?_include=Appointment:patient", "/Patient?_revinclude=Appointment:*", "/?_type=Patient", "/Patient/p/$everything", "/_history",
+			"/Patient?_summary=data", "/Patient?_summary=text",
+		} {
+			w := scheduling.do("GET", path, "")
+			if w.Code != 200 || !strings.Contains(w.Body.String(), `"Patient"`) {
+				t.Errorf("%s: %d %s", path, w.Code, w.Body)
+			}
+			for _, name := range []string{secret, `"address"`, `"text"`, `"extension"`, `"deceasedBoolean"`, `"generalPractitioner"`} {
+				if strings.Contains(w.Body.String(), name) {
+					t.Errorf("%s shows %s: %s", path, name, w.Body)
+				}
+			}
+			if !strings.Contains(w.Body.String(), "SUBSETTED") {
+				t.Errorf("%s does not say that something is missing: %s", path, w.Body)
+			}
+		}
+		w := scheduling.do("POST", "/$graphql", `{"query":"{Patient(id:\"p\"){id telecom{value} address{city} text{div} generalPractitioner{resource{... on Practitioner{id}}}}}"}`, "Content-Type", "application/json")
+		if body := w.Body.String(); w.Code != 200 || strings.Contains(body, secret) || strings.Contains(body, "doc") || !strings.Contains(body, "0123") {
+			t.Errorf("graphql: %d %s", w.Code, body)
+		}
+		if body := billing.do("GET", "/Patient/p", "").Body.String(); strings.Contains(body, "0123") || !strings.Contains(body, "Doe") {
+			t.Errorf("billing reads %s", body)
+		}
+	})
+	t.Run("no search depends on it", func(t *testing.T) {
+		for _, query := range []string{
+			"/Patient?address=" + secret, "/Patient?address-city:exact=x", "/Patient?address:missing=true", "/Patient?general-practitioner=Practitioner/doc",
+			"/Patient?general-practitioner:Practitioner.active=true", "/Patient?_filter=address%20co%20x", "/Patient?_sort=address", "/Patient?deceased=true",
+			"/Patient?_include=Patient:general-practitioner", "/Patient?_text=x", "/Patient?_content=x", "/Patient?organization=Organization/o", "/Patient?_contained=true&name=x",
+			"/Appointment?patient.address=x", "/Appointment?patient.address:missing=false", "/Appointment?_filter=patient.address%20co%20x",
+			"/Practitioner?_has:Patient:general-practitioner:_id=p", "/Practitioner?_has:Patient:general-practitioner:active=true", "/Practitioner?_revinclude=Patient:general-practitioner",
+			"/Patient?_summary=count&address=x", "/?_type=Patient&address=x", "/Patient?phonetic=x&_sort=-address", "/Appointment?_sort=patient:Patient.address",
+		} {
+			w := scheduling.do("GET", query, "")
+			if w.Code != 403 && w.Code != 400 || w.Code == 400 && strings.Contains(query, "address") && !strings.Contains(query, "_type") {
+				t.Errorf("%s: %d %s", query, w.Code, w.Body)
+			}
+		}
+		for _, query := range []string{"/Patient?name=doe", "/Patient?telecom=0123", "/Appointment?patient.name=doe", "/Patient?_sort=name"} {
+			if w := scheduling.do("GET", query, ""); w.Code != 200 || strings.Count(w.Body.String(), `"fullUrl"`) != 1 {
+				t.Errorf("%s: %d %s", query, w.Code, w.Body)
+			}
+		}
+		if w := billing.do("GET", "/Patient?telecom=0123", ""); w.Code != 403 {
+			t.Errorf("billing: %d", w.Code)
+		}
+		w := scheduling.do("GET", "/Practitioner?_revinclude=Patient:*", "")
+		if w.Code != 200 || strings.Contains(w.Body.String(), "Patient/p") {
+			t.Errorf("including backwards by a hidden reference: %d %s", w.Code, w.Body)
+		}
+	})
+	t.Run("nothing of it is written", func(t *testing.T) {
+		o := func(more string) string {
+			return `{"resourceType":"Observation","id":"o","status":"final","code":{"text":"y"}` + more + `}`
+		}
+		for request, want := range map[string]int{
+			"PUT /Observation/o " + o(""):                                                              403,
+			"POST /Observation " + o(`,"valueInteger":1`):                                              403,
+			"POST /Observation " + o(`,"subject":{"display":"x"}`):                                     403,
+			"POST /Observation " + o(""):                                                               201,
+			"PATCH /Observation/o " + `[{"op":"test","path":"/valueString","value":"` + secret + `"}]`: 403,
+		} {
+			method, rest, _ := strings.Cut(request, " ")
+			path, body, _ := strings.Cut(rest, " ")
+			if w := visitor.do(method, path, body); w.Code != want || strings.Contains(w.Body.String(), secret) {
+				t.Errorf("%s: %d %s, want %d", request, w.Code, w.Body, want)
+			}
+		}
+		if body := role("whole").do("GET", "/Observation/o", "").Body.String(); !strings.Contains(body, secret) {
+			t.Errorf("the hidden value is gone: %s", body)
+		}
+	})
+	t.Run("a permit without conditions shows what it shows, whatever others hide", func(t *testing.T) {
+		for roles, shows := range map[string]bool{"visitor": false, "whole": true, "visitor whole": true, "visitor some": false, "some": true} {
+			c := g.staff("Practitioner/s", smart.Person{Roles: strings.Fields(roles)})
+			if body := c.do("GET", "/Observation/o", "").Body.String(); strings.Contains(body, secret) != shows {
+				t.Errorf("%s: %s", roles, body)
+			}
+		}
+	})
+	t.Run("a hidden date orders nothing", func(t *testing.T) {
+		g.has("Observation/later", `"status":"final","code":{"text":"x"},"effectiveDateTime":"2022-01-01"`, "Observation/between", `"status":"final","code":{"text":"x"},"effectiveDateTime":"2021-01-01"`)
+		body := visitor.do("GET", "/Observation?_id=o,later,between", "").Body.String()
+		at := func(id string) int { return strings.Index(body, `"id":"`+id+`"`) }
+		if !(0 < at("between") && at("between") < at("later") && at("later") < at("o")) {
+			t.Errorf("not in order of id: %s", body)
+		}
+		if w := visitor.do("GET", "/Observation?date=2020", ""); w.Code != 403 {
+			t.Errorf("searching by it: %d", w.Code)
+		}
+	})
 }
