@@ -28,10 +28,8 @@ type Config struct {
 	Limit *limit.Limiter
 	// Count is told of each sighting of a rule. Default: nobody is.
 	Count func(smart.Rule)
-	// Opened is told when there may be something to send. Default: nobody is.
-	Opened func()
-	Log    *slog.Logger     // default slog.Default()
-	Now    func() time.Time // default time.Now
+	Log   *slog.Logger     // default slog.Default()
+	Now   func() time.Time // default time.Now
 }
 
 // A Watcher runs the rules. It is safe for concurrent use.
@@ -80,9 +78,6 @@ func New(cfg Config) (*Watcher, error) {
 	}
 	if cfg.Count == nil {
 		cfg.Count = func(smart.Rule) {}
-	}
-	if cfg.Opened == nil {
-		cfg.Opened = func() {}
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
@@ -188,9 +183,7 @@ func (w *Watcher) keep(ctx context.Context) {
 	if err := w.cfg.Keeper.Sight(ctx, list); err != nil {
 		w.cfg.Log.Error("keeping alerts", "alerts", len(list), "error", err.Error())
 		w.giveBack(owed)
-		return
 	}
-	w.cfg.Opened()
 }
 
 func (w *Watcher) take() map[subject]Sighting {

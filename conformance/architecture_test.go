@@ -68,13 +68,14 @@ var mayImport = map[string][]string{
 	"smart/backend":      {}, // speaks to the server over HTTP, as anybody
 	"fhir/validate":      {"fhir", "fhir/r4"},
 	"tenant":             {},
-	"alert":              {"audit", "fhir", "limit", "smart", "tenant"}, // who is slowed is for limit to do
-	"limit":              {"tenant"},                                    // what a tenant may ask is set there
+	"alert":              {"audit", "fhir", "limit", "outbound", "smart", "tenant"}, // who is slowed is for limit to do
+	"limit":              {"tenant"},                                                // what a tenant may ask is set there
 	"audit":              {"fhir"},
 	"keys":               {"tenant"},
 	"migrations":         {},
 	// asks the terminology servers of others
-	"fhir/terminology/external": {"fhir", "fhir/terminology"},
+	"fhir/terminology/external": {"fhir", "fhir/terminology", "outbound"},
+	"outbound":                  {},
 	// who is asking
 	"smart": {"audit", "fhir", "fhir/r4", "fhir/search", "keys", "tenant"},
 	// the store, which asks smart for Permits and is asked by those above
@@ -194,7 +195,7 @@ func TestArchitecture(t *testing.T) {
 		}
 		contents := []string{
 			"cmd", "fhir", "store", "smart", "subscriptions", "bulk", "migrations", "conformance", "deploy",
-			"tenant", "audit", "keys", "summarize", "control", "docs", "tools", "bin", "dev", "alert", "limit",
+			"tenant", "audit", "keys", "summarize", "control", "docs", "tools", "bin", "dev", "alert", "limit", "outbound",
 		}
 		for _, e := range entries {
 			if e.IsDir() && !strings.HasPrefix(e.Name(), ".") && !slices.Contains(contents, e.Name()) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cordon-fhir/cordon/alert"
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/store"
 )
 
 // maxWhy bounds the words that an operator gives for what becomes of an alert.
@@ -61,4 +62,41 @@ func (a *api) act(ctx context.Context, c call, did string, do func(ctx context.C
 		return answer{}, err
 	}
 	return answer{http.StatusOK, al, fmt.Sprintf("%s alert %d: %s", did, al.ID, b.Why)}, nil
+}
+
+func (a *api) listAlertSinks(ctx context.Context, _ call) (answer, error) {
+	list, err := a.Registry.AlertSinks(ctx)
+	if err != nil {
+		return answer{}, err
+	}
+	if list == nil {
+		list = []store.AlertSink{}
+	}
+	return answer{http.StatusOK, list, "listed webhooks"}, nil
+}
+
+// putAlertSink makes or replaces a webhook. Its secret is shown this once.
+func (a *api) putAlertSink(ctx context.Context, c call) (answer, error) {
+	var b struct {
+		URL string `json:"url"`
+	}
+	if err := decode(c.body, &b); err != nil {
+		return answer{}, err
+	}
+	sink := store.AlertSink{Tenant: c.slug, URL: b.URL}
+	secret, err := a.Migrator.PutAlertSink(ctx, sink)
+	if err != nil {
+		return answer{}, known(err)
+	}
+	return answer{http.StatusOK, struct {
+		store.AlertSink
+		Secret string `json:"secret"`
+	}{sink, secret}, strings.TrimSpace("set the webhook for alerts " + c.slug)}, nil
+}
+
+func (a *api) removeAlertSink(ctx context.Context, c call) (answer, error) {
+	if err := a.Migrator.RemoveAlertSink(ctx, c.slug); err != nil {
+		return answer{}, known(err)
+	}
+	return answer{http.StatusOK, struct{}{}, strings.TrimSpace("removed the webhook for alerts " + c.slug)}, nil
 }

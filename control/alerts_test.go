@@ -46,6 +46,11 @@ func TestOperatorsSayWhatBecomesOfAnAlert(t *testing.T) {
 		{"POST", path + "/close", `{"why":"again"}`, 409, "closed already"},
 		{"GET", path, "", 200, "Robin asks the vendor"},
 		{"GET", "/control/v1/alerts/2147483647", "", 404, "no such alert"},
+		{"PUT", "/control/v1/tenants/" + storetest.A2 + "/alert-sink", `{"url":"https://soc.example/hook"}`, 200, `"secret":"`},
+		{"GET", "/control/v1/alert-sinks", "", 200, `[{"tenant":"` + storetest.A2 + `","url":"https://soc.example/hook"}]`},
+		{"DELETE", "/control/v1/tenants/" + storetest.A2 + "/alert-sink", "", 200, ""},
+		{"GET", "/control/v1/alert-sinks", "", 200, `[]`},
+		{"PUT", "/control/v1/alert-sink", `{"url":"soc"}`, 400, "url"},
 		{"GET", "/control/v1/alerts/x", "", 404, "no such path"},
 		{"GET", "/control/v1/tenants/nobody-there/alerts", "", 404, "no such tenant"},
 	} {
@@ -53,6 +58,9 @@ func TestOperatorsSayWhatBecomesOfAnAlert(t *testing.T) {
 		if w.Code != tt.want || !strings.Contains(w.Body.String(), tt.shows) {
 			t.Errorf("%s %s %s: got %d %s, want %d", tt.method, tt.path, tt.body, w.Code, w.Body, tt.want)
 		}
+	}
+	if trail := strings.Join(p.trail(t, "alerts-1"), "\n"); strings.Contains(trail, "secret") {
+		t.Errorf("the trail has the secret: %s", trail)
 	}
 	if trail := strings.Join(p.trail(t, "alerts-1"), "\n"); !strings.Contains(trail, "a test of theirs") {
 		t.Errorf("the trail has %s", trail)

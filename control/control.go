@@ -120,6 +120,11 @@ var routes = []route{
 	{method: http.MethodGet, path: "/alerts/{number}", do: (*api).showAlert},
 	{method: http.MethodPost, path: "/alerts/{number}/acknowledge", do: (*api).acknowledgeAlert},
 	{method: http.MethodPost, path: "/alerts/{number}/close", do: (*api).closeAlert},
+	{method: http.MethodGet, path: "/alert-sinks", do: (*api).listAlertSinks},
+	{method: http.MethodPut, path: "/alert-sink", do: (*api).putAlertSink},
+	{method: http.MethodDelete, path: "/alert-sink", do: (*api).removeAlertSink},
+	{method: http.MethodPut, path: "/tenants/{slug}/alert-sink", do: (*api).putAlertSink},
+	{method: http.MethodDelete, path: "/tenants/{slug}/alert-sink", do: (*api).removeAlertSink},
 	{method: http.MethodGet, path: "/migrations", do: (*api).migrations},
 }
 

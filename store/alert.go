@@ -60,11 +60,17 @@ func queueSighting(b *pgx.Batch, s alert.Sighting) {
 		    FROM   latest
 		    WHERE  a.id = latest.id
 		    RETURNING a.id
+		), opened AS (
+		    INSERT INTO registry.alert (tenant_id, rule, client, fhir_user, address, addressed, first_seen, last_seen, count, requests)
+		    SELECT whose.id, $2, $3, $4, $5, $6, $7, $8, $9, $10
+		    FROM   whose
+		    WHERE  NOT EXISTS (SELECT FROM added)
+		    RETURNING id, tenant_id
 		)
-		INSERT INTO registry.alert (tenant_id, rule, client, fhir_user, address, addressed, first_seen, last_seen, count, requests)
-		SELECT whose.id, $2, $3, $4, $5, $6, $7, $8, $9, $10
-		FROM   whose
-		WHERE  NOT EXISTS (SELECT FROM added)`,
+		INSERT INTO registry.alert_delivery (alert_id, sink_id)
+		SELECT opened.id, k.id
+		FROM   opened
+		JOIN   registry.alert_sink k ON k.tenant_id IS NULL OR k.tenant_id = opened.tenant_id`,
 		s.Tenant, string(s.Rule), s.Client, s.User, s.Address, addressed, s.First, s.Last, int64(s.Count), append([]string{}, s.Requests...),
 		alert.Window)
 }

@@ -19,6 +19,7 @@ type alertCommand struct {
 	Show  alertShowCommand  `cmd:"" help:"Show an alert."`
 	Ack   alertAckCommand   `cmd:"" help:"Say that somebody looks into an alert."`
 	Close alertCloseCommand `cmd:"" help:"Close an alert: what is seen again opens another."`
+	Sink  alertSinkCommand  `cmd:"" help:"Set, list and remove webhooks that are told of alerts."`
 }
 
 type alertListCommand struct {
@@ -133,4 +134,77 @@ func told(a *alert.Act) string {
 		return ""
 	}
 	return fmt.Sprintf("by %s, %s: %s", a.By, a.At.Format(time.RFC3339), a.Why)
+}
+
+type alertSinkCommand struct {
+	Set    alertSinkSetCommand    `cmd:"" help:"Set the webhook, and print the secret that signs what it is sent."`
+	List   alertSinkListCommand   `cmd:"" help:"List the webhooks."`
+	Remove alertSinkRemoveCommand `cmd:"" help:"Remove the webhook."`
+}
+
+// alertSink says which webhook a command is about.
+type alertSink struct {
+	controlFlags
+	Tenant string `help:"Slug of the tenant whose alerts it is told. Default: all."`
+}
+
+func (a *alertSink) path() string {
+	if a.Tenant == "" {
+		return "/alert-sink"
+	}
+	return "/tenants/" + url.PathEscape(a.Tenant) + "/alert-sink"
+}
+
+// sinkRow is a webhook as the control API shows it.
+type sinkRow struct {
+	Tenant string `json:"tenant"`
+	URL    string `json:"url"`
+	Secret string `json:"secret"`
+}
+
+type alertSinkSetCommand struct {
+	alertSink
+	URL string `arg:"" help:"Where to post alerts to: https, unless it is in one of the server's --alert-networks."`
+}
+
+func (a *alertSinkSetCommand) Run(ctx context.Context, c console) error {
+	api, err := a.api()
+	if err != nil {
+		return err
+	}
+	var row sinkRow
+	if err := api.do(ctx, http.MethodPut, a.path(), map[string]string{"url": a.URL}, &row); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(c.out, row.Secret)
+	return err
+}
+
+type alertSinkListCommand struct{ controlFlags }
+
+func (a *alertSinkListCommand) Run(ctx context.Context, c console) error {
+	api, err := a.api()
+	if err != nil {
+		return err
+	}
+	var list []sinkRow
+	if err := api.do(ctx, http.MethodGet, "/alert-sinks", nil, &list); err != nil {
+		return err
+	}
+	t := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "TENANT\tURL")
+	for _, row := range list {
+		fmt.Fprintf(t, "%s\t%s\n", row.Tenant, row.URL)
+	}
+	return t.Flush()
+}
+
+type alertSinkRemoveCommand struct{ alertSink }
+
+func (a *alertSinkRemoveCommand) Run(ctx context.Context) error {
+	api, err := a.api()
+	if err != nil {
+		return err
+	}
+	return api.do(ctx, http.MethodDelete, a.path(), nil, nil)
 }

@@ -44,8 +44,10 @@ type dataPlaneConfig struct {
 	origins []string       // of pages that may call
 	// terminology are networks in which tenants' terminology servers may be.
 	terminology []netip.Prefix
-	ops         *ops
-	log         *slog.Logger
+	// alerts are networks in which webhooks for alerts may be.
+	alerts []netip.Prefix
+	ops    *ops
+	log    *slog.Logger
 }
 
 // openDataPlane opens the databases and puts the API together. It fails if the
@@ -113,7 +115,8 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 	})
 	indexer := &store.Indexer{DB: p.db, Tenants: lookedAfter(registry, tenants, cfg.region),
 		Requests: registry.IndexRequests, Report: registry.ReportIndex, Log: cfg.log}
-	p.work(indexer.Run, watcher.Run, api.TellRefusals, func(ctx context.Context) { api.Work(ctx, lookedAfter(registry, tenants, cfg.region)) })
+	sender := &alert.Sender{Queue: registry, Private: cfg.alerts, Log: cfg.log}
+	p.work(indexer.Run, watcher.Run, sender.Run, api.TellRefusals, func(ctx context.Context) { api.Work(ctx, lookedAfter(registry, tenants, cfg.region)) })
 	cfg.ops.check("registry", registry.Ping)
 	cfg.ops.check("database", p.db.Ping)
 	return p, nil

@@ -27,6 +27,7 @@ import (
 
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/terminology"
+	"github.com/cordon-fhir/cordon/outbound"
 )
 
 // Config says whom to ask, and about what.
@@ -84,7 +85,9 @@ func New(cfg Config) *Server {
 		cfg.Now = time.Now
 	}
 	cfg.URL = strings.TrimSuffix(cfg.URL, "/")
-	return &Server{cfg: cfg, client: guarded(cfg), asking: semaphore.NewWeighted(maxAsking)}
+	return &Server{cfg: cfg, client: outbound.Client(outbound.Config{
+		URL: cfg.URL, Private: cfg.Private, Timeout: cfg.Timeout, Conns: maxAsking,
+	}), asking: semaphore.NewWeighted(maxAsking)}
 }
 
 // errFailed says that the server gave no answer that can be used.

@@ -1,4 +1,6 @@
-package external
+// Package outbound makes HTTP clients that go to the server that somebody chose,
+// and nowhere else.
+package outbound
 
 import (
 	"errors"
@@ -11,30 +13,45 @@ import (
 	"time"
 )
 
-// guarded returns a client that goes to the server and nowhere else: not by
+// Config says where a client goes.
+type Config struct {
+	// URL is that of the server. It is https, unless the server is within Private.
+	URL string
+	// Private are networks that are reached although they are not of the public
+	// internet. Default none: nobody who chooses a URL can reach what is behind
+	// the operator's walls.
+	Private []netip.Prefix
+	// Timeout bounds each step of a request: connecting, the handshake, and the
+	// wait for an answer. Required.
+	Timeout time.Duration
+	// Conns bounds the connections. Required.
+	Conns int
+}
+
+// Client returns a client that goes to the server and nowhere else: not by
 // redirects, not by proxies, and not to addresses behind the operator's walls
 // unless they are named.
-func guarded(cfg Config) *http.Client {
+func Client(cfg Config) *http.Client {
 	d := &net.Dialer{Timeout: cfg.Timeout, Control: func(_, address string, _ syscall.RawConn) error {
 		// By now names are resolved, so that what is looked at is where the
 		// connection goes.
 		to, err := netip.ParseAddrPort(address)
 		if err != nil {
-			return fmt.Errorf("external: %w", err)
+			return fmt.Errorf("outbound: %w", err)
 		}
 		return admit(to.Addr(), strings.HasPrefix(cfg.URL, "https://"), cfg.Private)
 	}}
 	return &http.Client{
 		Transport: &http.Transport{
 			DialContext: d.DialContext, TLSHandshakeTimeout: cfg.Timeout, ResponseHeaderTimeout: cfg.Timeout,
-			MaxConnsPerHost: maxAsking, MaxIdleConns: maxAsking, IdleConnTimeout: time.Minute,
+			MaxConnsPerHost: cfg.Conns, MaxIdleConns: cfg.Conns, IdleConnTimeout: time.Minute,
 			MaxResponseHeaderBytes: 64 << 10, ForceAttemptHTTP2: true,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
 
-// admit returns an error for an address that may not be asked.
+// admit returns an error for an address that may not be reached.
 func admit(to netip.Addr, secure bool, private []netip.Prefix) error {
 	to = to.Unmap()
 	for _, p := range private {
@@ -43,10 +60,10 @@ func admit(to netip.Addr, secure bool, private []netip.Prefix) error {
 		}
 	}
 	if !public(to) {
-		return errors.New("external: the address is not one of the public internet")
+		return errors.New("outbound: the address is not one of the public internet")
 	}
 	if !secure {
-		return errors.New("external: a server of the public internet is asked by https only")
+		return errors.New("outbound: a server of the public internet is reached by https only")
 	}
 	return nil
 }

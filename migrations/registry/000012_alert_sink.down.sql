@@ -1,0 +1,2 @@
+DROP TABLE {{schema}}.alert_delivery;
+DROP TABLE {{schema}}.alert_sink;
