@@ -8,7 +8,7 @@
 //	cordon client     register and list clients of a tenant
 //	cordon user       let users of a tenant log in
 //	cordon package    install, list and remove packages of definitions
-//	cordon alert      list, show, acknowledge and close alerts
+//	cordon alert      list, show, acknowledge and close alerts; set webhooks for them
 //	cordon token      earn an access token
 //	cordon load       send Bundles and NDJSON
 //	cordon explain    tell how a search would be answered
