@@ -2,19 +2,13 @@ package control
 
 import (
 	"context"
-	"crypto/ecdsa"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/json"
-	"fmt"
+	"errors"
 	"net/http"
-	"net/url"
 	"regexp"
 	"slices"
-	"strings"
-
-	"github.com/go-jose/go-jose/v4"
 
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/smart"
@@ -91,6 +85,26 @@ func (a *api) putClient(ctx context.Context, c call) (answer, error) {
 	return answer{http.StatusOK, b, "replaced client " + b.ID + " of tenant " + c.slug}, nil
 }
 
+func (a *api) disableClient(ctx context.Context, c call) (answer, error) {
+	return a.setClient(ctx, c, true, "disabled")
+}
+
+func (a *api) enableClient(ctx context.Context, c call) (answer, error) {
+	return a.setClient(ctx, c, false, "enabled")
+}
+
+func (a *api) setClient(ctx context.Context, c call, disabled bool, did string) (answer, error) {
+	t, err := a.tenants.Tenant(ctx, c.slug)
+	if err != nil {
+		return answer{}, known(err)
+	}
+	err = a.Registry.DisableClient(ctx, t, c.item, disabled)
+	if errors.Is(err, smart.ErrUnknownClient) {
+		return answer{}, fhir.Errorf(fhir.NotFound, "there is no such client")
+	}
+	return answer{http.StatusOK, struct{}{}, did + " client " + c.item + " of tenant " + c.slug}, err
+}
+
 // addSigningKey makes the next key of the tenant's ID tokens.
 func (a *api) addSigningKey(ctx context.Context, c call) (answer, error) {
 	t, err := a.tenants.Tenant(ctx, c.slug)
@@ -115,9 +129,9 @@ func (b *clientBody) client() (smart.Client, error) {
 		sum := sha256.Sum256([]byte(b.Secret))
 		c.Secret = sum[:]
 	default:
-		set, err := publicKeys(b.JWKS)
+		set, err := smart.PublicKeys(b.JWKS)
 		if err != nil {
-			return c, err
+			return c, fhir.Errorf(fhir.Invalid, "%s", err)
 		}
 		b.JWKS, c.JWKS = set, set
 	}
@@ -185,8 +199,8 @@ func (b clientBody) checkApp() error {
 		if b.User != "" || b.Patient != "" {
 			return fhir.Errorf(fhir.Invalid, "user and patient are for the method private_key_jwt")
 		}
-		ehr := b.Method == smart.ClientSecret && slices.Contains(b.Scopes, smart.OpenLaunchWord)
-		if len(b.RedirectURIs) == 0 && !ehr {
+		own := smart.Client{Scopes: b.Scopes}
+		if len(b.RedirectURIs) == 0 && (b.Method == smart.PublicClient || !own.MayOpenLaunches() && !own.MayIntrospect()) {
 			return fhir.Errorf(fhir.Invalid, "the method needs redirect_uris: without its users the client can do nothing")
 		}
 	default:
@@ -199,70 +213,12 @@ func (b clientBody) checkApp() error {
 		return fhir.Errorf(fhir.Invalid, "redirect_uris has at most 20 entries")
 	}
 	for _, u := range b.RedirectURIs {
-		if !redirectURI(u) {
+		if !smart.ValidRedirectURI(u) {
 			return fhir.Errorf(fhir.Invalid, "redirect_uris has to be absolute URLs: https, http on this machine, or a scheme of the app's own with a dot; without user and fragment")
 		}
 	}
-	if b.LaunchURL != "" && !webURL(b.LaunchURL) {
+	if b.LaunchURL != "" && !smart.ValidAppURL(b.LaunchURL) {
 		return fhir.Errorf(fhir.Invalid, "launch_url has to be an https URL, or http on this machine")
 	}
 	return nil
-}
-
-// redirectURI reports whether users may be sent to the address with a code.
-// https://www.rfc-editor.org/rfc/rfc8252#section-7
-func redirectURI(text string) bool {
-	u, err := url.Parse(text)
-	if err != nil || len(text) > 512 || u.Fragment != "" || strings.ContainsAny(text, "# \"'<>;,\\") || u.User != nil {
-		return false
-	}
-	private := strings.Contains(u.Scheme, ".") && u.Opaque == ""
-	return private || webURL(text)
-}
-
-// webURL reports whether text is an https URL, or http of this very machine.
-func webURL(text string) bool {
-	u, err := url.Parse(text)
-	if err != nil || len(text) > 512 || u.User != nil || u.Fragment != "" {
-		return false
-	}
-	local := u.Hostname() == "127.0.0.1" || u.Hostname() == "::1" || u.Hostname() == "localhost"
-	return u.Host != "" && (u.Scheme == "https" || u.Scheme == "http" && local)
-}
-
-// publicKeys holds the keys to what the token endpoint will accept: public, for
-// ES384 or RS384, each with a name of its own. It returns them without any
-// member that is not of a public key.
-func publicKeys(jwks []byte) ([]byte, error) {
-	var set jose.JSONWebKeySet
-	if err := json.Unmarshal(jwks, &set); err != nil || len(set.Keys) == 0 || len(set.Keys) > 10 {
-		return nil, fhir.Errorf(fhir.Invalid, "jwks has to be a JSON Web Key Set of 1 to 10 keys")
-	}
-	seen := map[string]bool{}
-	for _, k := range set.Keys {
-		if !k.IsPublic() || !k.Valid() {
-			return nil, fhir.Errorf(fhir.Invalid, "jwks may hold nothing but public keys")
-		}
-		if k.KeyID == "" || seen[k.KeyID] {
-			return nil, fhir.Errorf(fhir.Invalid, "each key of jwks needs a kid of its own")
-		}
-		seen[k.KeyID] = true
-		switch pub := k.Key.(type) {
-		case *ecdsa.PublicKey:
-			if pub.Curve.Params().BitSize != 384 {
-				return nil, fhir.Errorf(fhir.Invalid, "an EC key of jwks has to be on P-384, for ES384")
-			}
-		case *rsa.PublicKey:
-			if pub.N.BitLen() < 2048 {
-				return nil, fhir.Errorf(fhir.Invalid, "an RSA key of jwks needs 2048 bits")
-			}
-		default:
-			return nil, fhir.Errorf(fhir.Invalid, "a key of jwks has to be for ES384 or RS384")
-		}
-	}
-	text, err := json.Marshal(set)
-	if err != nil {
-		return nil, fmt.Errorf("writing the keys of a client: %w", err)
-	}
-	return text, nil
 }

@@ -62,7 +62,7 @@ type api struct {
 // A call is one request of an operator who has proved to be one.
 type call struct {
 	slug string // what stands for {slug} in the path; a slug, if the route has one
-	item string // what stands for {package} or {login} in the path
+	item string // what stands for {package}, {client} or {login} in the path
 	// number is what stands for {number} in the path.
 	number int64
 	// operator is who asks.
@@ -95,6 +95,8 @@ var routes = []route{
 	{method: http.MethodPost, path: "/tenants/{slug}/resume", do: (*api).resume},
 	{method: http.MethodGet, path: "/tenants/{slug}/clients", do: (*api).listClients},
 	{method: http.MethodPost, path: "/tenants/{slug}/clients", do: (*api).putClient},
+	{method: http.MethodPost, path: "/tenants/{slug}/clients/{client}/disable", do: (*api).disableClient},
+	{method: http.MethodPost, path: "/tenants/{slug}/clients/{client}/enable", do: (*api).enableClient},
 	{method: http.MethodPost, path: "/tenants/{slug}/signing-keys", do: (*api).addSigningKey},
 	{method: http.MethodGet, path: "/tenants/{slug}/users", do: (*api).listUsers},
 	{method: http.MethodPost, path: "/tenants/{slug}/users", do: (*api).addUser},
@@ -163,6 +165,11 @@ func (r route) match(path string) (c call, ok bool) {
 				return call{}, false
 			}
 			c.slug = got[i]
+		case want[i] == "{client}":
+			if !clientID.MatchString(got[i]) {
+				return call{}, false
+			}
+			c.item = got[i]
 		case want[i] == "{login}":
 			if !smart.ValidLogin(got[i]) {
 				return call{}, false

@@ -126,6 +126,21 @@ func (r *Registry) AppOrigins(ctx context.Context) ([]string, error) {
 // orEmpty keeps SQL's NULL out of where an empty list is meant.
 func orEmpty(list []string) []string { return append([]string{}, list...) }
 
+// DisableClient disables or enables a client, without any other change. It
+// returns smart.ErrUnknownClient if there is none.
+func (r *Registry) DisableClient(ctx context.Context, t *tenant.Tenant, id string, disabled bool) error {
+	tag, err := r.pool.Exec(ctx, `
+		UPDATE registry.client SET disabled = $3, updated = now()
+		WHERE  tenant_id = $1 AND id = $2`, t.ID.Int(), id, disabled)
+	if err != nil {
+		return fmt.Errorf("changing a client of %s: %w", t.Slug, scrubbed(err))
+	}
+	if tag.RowsAffected() == 0 {
+		return smart.ErrUnknownClient
+	}
+	return nil
+}
+
 // UseAssertion reports whether the assertion of the client with the jti comes
 // for the first time. It must expire at exp.
 // https://datatracker.ietf.org/doc/html/rfc7523#section-3

@@ -18,6 +18,8 @@ type Settings struct {
 	Terminology Terminology `json:"terminology,omitzero"`
 	Limits      Limits      `json:"limits,omitzero"`
 	Alerts      Alerts      `json:"alerts,omitzero"`
+
+	Registration Registration `json:"registration,omitzero"`
 }
 
 // Validation says what a resource is held against before it is stored.
@@ -115,7 +117,7 @@ func (s Settings) Check() error {
 	case t.URL != "" && !serverURL(t.URL):
 		return errors.New("terminology.url has to be an http or https URL without user, query or fragment")
 	}
-	if err := cmp.Or(s.Limits.check(), s.Alerts.check()); err != nil {
+	if err := cmp.Or(s.Limits.check(), s.Alerts.check(), s.Registration.check()); err != nil {
 		return err
 	}
 	if err := checkURLs("validation.profiles", v.Profiles); err != nil {

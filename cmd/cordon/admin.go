@@ -311,6 +311,9 @@ func printTenants(w io.Writer, list ...tenantRow) error {
 type clientCommand struct {
 	Add  clientAddCommand  `cmd:"" help:"Register a client of a tenant."`
 	List clientListCommand `cmd:"" help:"List the clients of a tenant."`
+
+	Disable clientDisableCommand `cmd:"" help:"Void the tokens of a client, and give it no more."`
+	Enable  clientEnableCommand  `cmd:"" help:"Let a disabled client, or one that has registered itself, have tokens."`
 }
 
 type clientAddCommand struct {
@@ -385,6 +388,29 @@ func (a *clientAddCommand) person(now time.Time) smart.Person {
 	}
 	return p
 }
+
+// oneClient is what the commands on one client take.
+type oneClient struct {
+	controlFlags
+	Tenant string `required:"" help:"Slug of the tenant."`
+	ID     string `arg:"" help:"client_id."`
+}
+
+func (o *oneClient) become(ctx context.Context, verb string) error {
+	api, err := o.api()
+	if err != nil {
+		return err
+	}
+	return api.do(ctx, http.MethodPost, "/tenants/"+url.PathEscape(o.Tenant)+"/clients/"+url.PathEscape(o.ID)+"/"+verb, nil, nil)
+}
+
+type clientDisableCommand struct{ oneClient }
+
+func (o *clientDisableCommand) Run(ctx context.Context) error { return o.become(ctx, "disable") }
+
+type clientEnableCommand struct{ oneClient }
+
+func (o *clientEnableCommand) Run(ctx context.Context) error { return o.become(ctx, "enable") }
 
 type clientListCommand struct {
 	controlFlags

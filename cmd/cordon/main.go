@@ -5,7 +5,7 @@
 //	cordon control    the control plane: tenants and clients
 //	cordon migrate    the databases, as their owner
 //	cordon tenant     make, list, show, set, suspend and resume tenants
-//	cordon client     register and list clients of a tenant
+//	cordon client     register, list, disable and enable clients of a tenant
 //	cordon user       let users of a tenant log in
 //	cordon package    install, list and remove packages of definitions
 //	cordon alert      list, show, acknowledge and close alerts; set webhooks for them
@@ -41,7 +41,7 @@ type commands struct {
 	Migrate     migrateCommand     `cmd:"" help:"Make or change the databases, as their owner."`
 	Operator    operatorCommand    `cmd:"" help:"Decide who may use the control API, as the owner of the databases."`
 	Tenant      tenantCommand      `cmd:"" help:"Make, list, show, set, suspend and resume tenants."`
-	Client      clientCommand      `cmd:"" help:"Register and list clients of a tenant."`
+	Client      clientCommand      `cmd:"" help:"Register, list, disable and enable clients of a tenant."`
 	Policy      policyCommand      `cmd:"" help:"Show, check, propose, approve and compare access policies."`
 	User        userCommand        `cmd:"" help:"Add, list, disable and enable users of a tenant, and change passwords."`
 	Index       indexCommand       `cmd:"" help:"Show and make again the search index of a tenant."`

@@ -2,12 +2,14 @@ package launch
 
 import (
 	"context"
+	"time"
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-json-experiment/json"
 
 	"github.com/cordon-fhir/cordon/keys"
 	"github.com/cordon-fhir/cordon/store"
+	"github.com/cordon-fhir/cordon/tenant"
 )
 
 // configuration is the discovery document of a tenant.
@@ -18,6 +20,7 @@ type configuration struct {
 	TokenEndpoint         string   `json:"token_endpoint"`
 	ManagementEndpoint    string   `json:"management_endpoint,omitzero"`
 	IntrospectionEndpoint string   `json:"introspection_endpoint,omitzero"`
+	RegistrationEndpoint  string   `json:"registration_endpoint,omitzero"`
 	RevocationEndpoint    string   `json:"revocation_endpoint,omitzero"`
 	KeysURI               string   `json:"jwks_uri"`
 	BrandBundle           string   `json:"user_access_brand_bundle,omitzero"`
@@ -68,6 +71,9 @@ func (s *Server) configuration(slug string) configuration {
 	c.AuthorizationEndpoint, c.ManagementEndpoint = issuer+"/authorize", issuer+"/account"
 	c.IntrospectionEndpoint, c.RevocationEndpoint = issuer+"/introspect", issuer+"/revoke"
 	c.BrandBundle = issuer + "/brands"
+	if s.lets(slug) {
+		c.RegistrationEndpoint = issuer + "/register"
+	}
 	c.ResponseTypes, c.ResponseModes = []string{"code"}, []string{"query"}
 	c.GrantTypes = []string{"authorization_code", "refresh_token", "client_credentials"}
 	c.AuthMethods = []string{"private_key_jwt", "client_secret_basic", "client_secret_post", "none"}
@@ -77,6 +83,14 @@ func (s *Server) configuration(slug string) configuration {
 		"context-ehr-encounter", "context-standalone-patient", "permission-offline", "permission-online")
 	c.SubjectTypes, c.IDTokenAlgorithms, c.NamesIssuer = []string{"public"}, []string{string(jose.RS256)}, true
 	return c
+}
+
+// lets reports whether apps may register themselves at the tenant with the slug.
+func (s *Server) lets(slug string) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	t, err := s.cfg.Tenants.Tenant(ctx, slug)
+	return err == nil && t.Status == tenant.Active && t.Settings.Registration.Policy != ""
 }
 
 // openID is the same document under the issuer, where clients of OpenID Connect

@@ -145,7 +145,7 @@ func (p *person) send(method, path, body string) *httptest.ResponseRecorder {
 	for name, values := range p.header {
 		r.Header[name] = values
 	}
-	if method == "POST" {
+	if method == "POST" && r.Header.Get("Content-Type") == "" {
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
 	p.page = httptest.NewRecorder()

@@ -122,6 +122,7 @@ func New(cfg Config) (*Server, error) {
 		s.router.OPTIONS("/auth/:tenant/"+name, s.endpoint(name, s.preflight))
 	}
 	if cfg.Registry != nil {
+		s.router.POST("/auth/:tenant/register", s.endpoint("register", s.register))
 		s.router.POST("/auth/:tenant/introspect", s.endpoint("introspect", s.introspect))
 		s.router.POST("/auth/:tenant/revoke", s.endpoint("revoke", s.revoke))
 		s.router.GET("/auth/:tenant/brands", s.endpoint("brands", s.brands))
@@ -155,6 +156,9 @@ type call struct {
 	answer any
 	// client is who asks, as far as it says: its pages may read the answer.
 	client *smart.Client
+
+	// created says that the answer is of something new.
+	created bool
 
 	// html says that a person reads the answer: a page, or the way to one.
 	html     bool
@@ -255,6 +259,8 @@ func (c *call) status() int {
 		return http.StatusSeeOther
 	case c.failed != nil:
 		return c.failed.status
+	case c.created:
+		return http.StatusCreated
 	}
 	return http.StatusOK
 }
@@ -321,7 +327,7 @@ func wellFormedID(id string) bool {
 // names are those of our endpoints.
 var names = []string{
 	".well-known/openid-configuration", "account", "authorize", "brands", "consent", "introspect", "jwks", "launch", "login", "patient",
-	"revoke", "token",
+	"register", "revoke", "token",
 }
 
 // shape returns the method and path of a request as far as they have the form
