@@ -15,7 +15,7 @@ import (
 const Scraping smart.Rule = "scraping"
 
 const (
-	maxMet       = 10_000 // patients an hour, of a client without a user
+	maxMet       = 25_000 // patients an hour, of a client without a user
 	maxMetByUser = 1000   // of a user
 	// Whoever was seen in this many hours has a habit: to be told of so many
 	// times the most of those hours is far above it, if that is a good part of

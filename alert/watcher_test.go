@@ -149,8 +149,8 @@ func TestWhoIsToldOfTooManyPatientsIsSeen(t *testing.T) {
 	}{
 		{"a user by default", `{}`, clinician, 1200, true},
 		{"a user in an ordinary hour", `{}`, clinician, 800, false},
-		{"a client by default", `{}`, backend, 11_000, true},
-		{"a client in an ordinary hour", `{}`, backend, 9000, false},
+		{"a client by default", `{}`, backend, 27_000, true},
+		{"a client in an ordinary hour", `{}`, backend, 22_000, false},
 		{"a client whose tenant says so", `{"alerts":{"patients":50}}`, backend, 60, true},
 		{"a user whose tenant says so", `{"alerts":{"userPatients":50}}`, clinician, 60, true},
 		{"a user whose tenant allows it", `{"alerts":{"userPatients":5000}}`, clinician, 1200, false},
@@ -182,9 +182,9 @@ func TestWhoDoesFarMoreThanEverIsSeen(t *testing.T) {
 	if got := w.rules(); len(got) != 0 {
 		t.Fatalf("on ordinary days: %v", got)
 	}
-	hour(3000)
+	hour(8000)
 	if got := w.rules(); !slices.Equal(got, []smart.Rule{Scraping}) {
-		t.Errorf("sixty times the usual: %v", got)
+		t.Errorf("a hundred and sixty times the usual: %v", got)
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 // Alerts say what is ordinary for a tenant, so that people are told of the rest.
 type Alerts struct {
 	// Patients is of how many patients a client without a user may be told in an
-	// hour, unless it always is of many; 0 is 10,000.
+	// hour; 0 is 25,000.
 	Patients int `json:"patients,omitzero"`
 	// UserPatients is the same for a user; 0 is 1,000.
 	UserPatients int `json:"userPatients,omitzero"`
