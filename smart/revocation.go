@@ -121,6 +121,7 @@ func (r *revoked) read(ctx context.Context) (*revokedState, error) {
 		return nil, errors.New("smart: the record of revocations went back")
 	}
 	s := &revokedState{void: old.void, next: next, until: began.Add(revocationLease)}
+	// What has expired goes when something comes, or about once a minute.
 	if len(list) > 0 || len(old.void) > 0 && began.Unix()/60 != old.until.Unix()/60 {
 		s.void = old.with(list, began)
 	}
