@@ -20,8 +20,8 @@ type mutant struct {
 	edits  []edit
 	// run names the test of this package that must turn red; atOnce says that
 	// with the fault not even the records of the tests can be stored. Where pkg
-	// is set a test of that package must turn red: it can make tokens that no
-	// client can earn.
+	// is set a test of that package must turn red, of those that match run if it
+	// is set too: it can make tokens that no client can earn.
 	run, pkg string
 }
 
@@ -148,6 +148,39 @@ var programFaults = []mutant{
 	{"", "what is hidden is answered in other words", []edit{
 		{"fhir/rest/outcome.go", "if e.Code() == fhir.NotFound {", "if e.Code() == fhir.NotFound && e.Status != 0 {"},
 	}, "TestAccess/T058", ""},
+	{"", "the access policy is not asked", []edit{
+		{"smart/decision.go", "\tif g.policy != nil && g.policy.open {\n", "\tif true {\n"},
+	}, "TestANurse", "./fhir/rest"},
+	{"", "what a policy asks of others always holds", []edit{
+		{"store/relation.go", "\t\t\t\t\tif r.end.holds[rid] {\n", "\t\t\t\t\tif true || r.end.holds[rid] {\n"},
+	}, "TestWhatAPolicyLets", "./store"},
+	{"", "a shift never ends", []edit{
+		{"smart/principal.go", "types.Boolean(p.access.person.onShift(now))", "types.True"},
+	}, "TestANurse", "./fhir/rest"},
+	{"", "what is revoked is not looked up", []edit{
+		{"smart/verify.go", "; err != nil || void {\n", "; err != nil || false && void {\n"},
+	}, "TestARevokedToken", "./smart/launch"},
+	{"", "a code needs no proof", []edit{
+		{"smart/launch/code.go", "case !proves(form", "case false && !proves(form"},
+	}, "TestACodeIsGoodOnce", "./smart/launch"},
+	{"", "a code is any client's", []edit{
+		{"smart/launch/code.go", "case a.Client != l.client.ID:", "case false && a.Client != l.client.ID:"},
+	}, "TestACodeIsGoodOnce", "./smart/launch"},
+	{"", "a used code makes nothing void", []edit{
+		{"store/approval.go", "\tif err := r.Revoke(ctx, t, a.ID); err != nil {\n\t\treturn err\n\t}\n", ""},
+	}, "TestACodeIsGoodOnce", "./smart/launch"},
+	{"", "a refresh token gets more than was agreed to", []edit{
+		{"smart/launch/refresh.go", "if !sc.Within(hadScopes) {", "if false && !sc.Within(hadScopes) {"},
+	}, "TestARefreshToken", "./smart/launch"},
+	{"", "a code goes to any address", []edit{
+		{"smart/launch/request.go", "if !slices.Contains(l.client.RedirectURIs, r.RedirectURI) {", "if false && !slices.Contains(l.client.RedirectURIs, r.RedirectURI) {"},
+	}, "TestABadAuthorizationRequest", "./smart/launch"},
+	{"", "a form is any browser's", []edit{
+		{"smart/launch/request.go", `"auth|" + string(to) + "|" + browser`, `"auth|" + string(to)`},
+	}, "TestAFormIsGood", "./smart/launch"},
+	{"", "a user chooses among all patients", []edit{
+		{"smart/launch/authorize.go", "t := s.tokenOf(b.tenant.Slug.String(), b.session.Identity, l.client", "t := s.tokenOf(b.tenant.Slug.String(), store.Identity{Subject: \"anybody\", User: \"Practitioner/anybody\", Person: smart.Person{Roles: []string{\"service\"}}}, l.client"},
+	}, "TestAUserChooses", "./smart/launch"},
 }
 
 // A fault that cannot be put in any more would go unnoticed.
@@ -213,7 +246,7 @@ func TestSeededProgramFaults(t *testing.T) {
 			}
 			var cmd *exec.Cmd
 			if m.pkg != "" {
-				cmd = exec.CommandContext(t.Context(), "go", "test", "-overlay", overlay, m.pkg)
+				cmd = exec.CommandContext(t.Context(), "go", "test", "-overlay", overlay, "-run", m.run, m.pkg)
 				cmd.Dir = root
 			} else {
 				bin, err := build(t.Context(), t.TempDir(), "-overlay", overlay)
