@@ -167,3 +167,25 @@ func TestAGrantIsWhatScopesAndPolicyBothAllow(t *testing.T) {
 		t.Error("without a policy something is allowed")
 	}
 }
+
+func TestAPolicyExplainsWhatItDecidesWithoutValues(t *testing.T) {
+	text, _ := Profile("clinic")
+	p, err := ParsePolicy(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	who := Asker{User: fhir.Ref{Type: "Practitioner", ID: "secret-7"}, Person: Person{Roles: []string{"physician"}}}
+	got := strings.Join(p.Explain(who, fhir.Read, "Observation", time.Now()), "\n")
+	for _, want := range []string{"nurse: does not apply", "physician: permits each Observation by (Observation.subject to Patient where", "CareTeam.participant.member", "decision: allowed for the resources"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("it does not say %q:\n%s", want, got)
+		}
+	}
+	if strings.Contains(got, "secret-7") {
+		t.Errorf("it tells who is looked for:\n%s", got)
+	}
+	who.Person.Roles = []string{"scheduling"}
+	if got := strings.Join(p.Explain(who, fhir.Read, "Patient", time.Now()), "\n"); !strings.Contains(got, "hidden: parts of every Patient") {
+		t.Errorf("got:\n%s", got)
+	}
+}

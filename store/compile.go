@@ -461,7 +461,7 @@ func (c *compiler) reverse(ctx context.Context, s scope, e search.ReverseChain) 
 // reverseOpened is reverse where bodies must be opened to know whether e.X
 // holds: it collects what they refer to.
 func (c *compiler) reverseOpened(ctx context.Context, s scope, p smart.Permit, e search.ReverseChain, inner search.Expr) (gate.Clause, error) {
-	var rids []int64
+	rids := []int64{} // not nil, which would be NULL, and its denial too
 	err := c.v.scan(ctx, p, e.Type, inner, func(r row, res fhir.Resource) error {
 		d, err := fhir.Reopen(res.Body)
 		if err != nil {
