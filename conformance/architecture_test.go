@@ -61,6 +61,7 @@ var mayImport = map[string][]string{
 	"fhir/r4/gen":        {"fhir", "fhir/canonical", "fhir/r4", "fhir/r4/expression"},
 	"fhir/r4/expression": {"fhir", "fhir/r4"},
 	"fhir/search":        {"fhir", "fhir/path", "fhir/r4", "fhir/r4/expression", "fhir/ucum"},
+	"fhir/consent":       {"fhir", "fhir/search"}, // held against resources as searches are
 	"fhir/xml":           {"fhir", "fhir/r4"},
 	"fhir/regex":         {},
 	"fhir/ucum":          {"fhir"},
@@ -80,7 +81,7 @@ var mayImport = map[string][]string{
 	"smart": {"audit", "fhir", "fhir/r4", "fhir/search", "keys", "tenant"},
 	// the store, which asks smart for Permits and is asked by those above
 	"store/internal/gate": {"audit", "fhir", "smart", "tenant"},
-	"store":               {"alert", "audit", "fhir", "fhir/canonical", "fhir/r4", "fhir/search", "keys", "migrations", "smart", "store/internal/gate", "tenant"},
+	"store":               {"alert", "audit", "fhir", "fhir/canonical", "fhir/consent", "fhir/r4", "fhir/search", "keys", "migrations", "smart", "store/internal/gate", "tenant"},
 	"store/pgserver":      {},
 	"store/storetest":     {"audit", "keys", "smart", "store", "store/pgserver", "tenant"},
 	// what faces the outside

@@ -54,13 +54,13 @@ var programFaults = []mutant{
 		{"store/include.go", "\t\tif covered[i] {\n\t\t\tfound = append(found, res)", "\t\tif covered[i] || !covered[i] {\n\t\t\tfound = append(found, res)"},
 	}, "TestSearch/T086", ""},
 	{"18", "chains look at what is hidden", []edit{
-		{"store/compile.go", "return p, and(x, p.Where()), err", "return p, x, err"},
+		{"store/compile.go", "return p, and(x, where), err", "return p, x, err"},
 	}, "TestSearch/T084", ""},
 	{"19", "totals count what is hidden", []edit{
 		{"store/search.go", "\t\t\tcontinue\n\t\t}\n\t\tfrom, where, s, err :=", "\t\t\tcontinue\n\t\t}\n\t\tpl.where = search.And{}\n\t\tfrom, where, s, err :="},
 	}, "TestSearch/T090", ""},
 	{"20", "_id is searched without the permit", []edit{
-		{"store/search.go", "where := search.Simplify(and(q.On(t), p.Where()))", "where := search.Simplify(and(q.On(t), p.Where()))\n\t\tif x := search.Simplify(q.On(t)); fmt.Sprintf(\"%T\", x) == \"search.HasID\" {\n\t\t\twhere = x\n\t\t}"},
+		{"store/search.go", "\tpl := newPlan(on, p, search.Simplify(and(where, allowed)))\n", "\tif fmt.Sprintf(\"%T\", search.Simplify(where)) == \"search.HasID\" {\n\t\tallowed = search.And{}\n\t}\n\tpl := newPlan(on, p, search.Simplify(and(where, allowed)))\n"},
 	}, "TestAccess/T075", ""},
 	{"21", "a user who is nobody is staff", []edit{
 		{"smart/permit.go", "\t\treturn compartment(a.user.ID, q)\n\t}\n\treturn nil", "\t\treturn compartment(a.user.ID, q)\n\t}\n\treturn search.And{}"},

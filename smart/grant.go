@@ -16,6 +16,7 @@ import (
 
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/search"
 	"github.com/cordon-fhir/cordon/tenant"
 )
 
@@ -27,9 +28,10 @@ type Grant struct {
 	agent  audit.Agent
 	origin audit.Origin
 	access *access
-	token  *verified // that it was made of; nil for the tenant's own work
-	policy *Policy   // of the tenant, in its present version
-	at     time.Time // of the request
+	token  *verified     // that it was made of; nil for the tenant's own work
+	policy *Policy       // of the tenant, in its present version
+	at     time.Time     // of the request
+	asker  *search.Asker // as consents see who asks
 	// renewed looks the tenant and its policy up again; nil if nobody can.
 	renewed func(context.Context) (*tenant.Tenant, *Policy, error)
 }

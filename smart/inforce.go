@@ -84,7 +84,7 @@ func (g *Grant) Renew(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	g.tenant, g.policy = t, policy
+	g.tenant, g.policy, g.asker = t, policy, g.access.asker(t, g.at)
 	g.agent.Policy = t.PolicyVersion
 	return nil
 }

@@ -2,6 +2,7 @@ package smart
 
 import (
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/search"
 )
 
 // labelling is what a Permit for security labels allows. It is no interaction
@@ -15,7 +16,7 @@ const labelling fhir.Interaction = "label"
 // https://hl7.org/fhir/R4/security-labels.html
 func (g *Grant) PermitLabels(on fhir.Type) (Permit, error) {
 	refused := fhir.Errorf(fhir.Forbidden, "the access policy does not allow to change the security labels of %s", on)
-	update := g.where(fhir.Update, on)
+	update, _ := search.Apart(g.where(fhir.Update, on)) // an update asks for consent itself
 	if update == nil || g.policy != nil && g.policy.open && !g.access.user.IsZero() {
 		return Permit{}, refused
 	}

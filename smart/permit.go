@@ -44,7 +44,7 @@ func (g *Grant) where(do fhir.Interaction, on fhir.Type) search.Expr {
 	if scoped == nil {
 		return nil
 	}
-	return g.within(scoped, q)
+	return g.consented(g.within(scoped, q), q)
 }
 
 // Types returns the types on which Permit allows the interaction, in order of

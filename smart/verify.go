@@ -165,8 +165,9 @@ func (v *Verifier) grant(ctx context.Context, slug string, tn *tenant.Tenant, to
 	if err != nil {
 		return nil, err
 	}
+	at := v.cfg.Now()
 	return &Grant{
-		tenant: tn, agent: agent, origin: o, access: tok.access, token: tok, policy: policy, at: v.cfg.Now(),
+		tenant: tn, agent: agent, origin: o, access: tok.access, token: tok, policy: policy, at: at, asker: tok.access.asker(tn, at),
 		renewed: func(ctx context.Context) (*tenant.Tenant, *Policy, error) { return v.renewed(ctx, slug) },
 	}, nil
 }

@@ -142,7 +142,11 @@ func (r *recorder) records(ctx context.Context, at position) (*position, error) 
 	if err != nil {
 		return nil, err
 	}
-	all := []plan{newPlan(r.q.Of.Type, p, p.Where())}
+	pl, err := r.plan(ctx, p, r.q.Of.Type, search.And{})
+	if err != nil {
+		return nil, err
+	}
+	all := []plan{pl}
 	some := &sheet{size: maxRecords}
 	if err := r.indexed(ctx, all, order{by: search.ByID, asc: true}, position{ID: at.ID, RID: 1}, some); err != nil {
 		return nil, err
@@ -355,14 +359,18 @@ func (r *recorder) member(ctx context.Context, of fhir.Ref, c row, within search
 	if err != nil {
 		return fhir.Resource{}, false, err
 	}
-	if !search.Equal(p.Where(), within) {
+	where, by, err := r.where(ctx, p)
+	if err != nil {
+		return fhir.Resource{}, false, err
+	}
+	if by != nil || !search.Equal(where, within) {
 		if ok, err := r.covers(ctx, p, res); err != nil || !ok {
 			return fhir.Resource{}, false, err
 		}
 	}
 	switch c.ref.Type {
 	case "Group", "List", "Provenance":
-		ok, err := r.alone(of, res)
+		ok, err := r.alone(ctx, of, res)
 		return res, ok, err
 	}
 	return res, true, nil
@@ -370,9 +378,11 @@ func (r *recorder) member(ctx context.Context, of fhir.Ref, c row, within search
 
 // alone reports whether a resource that can list many patients names none but
 // those whom the Grant may see whatever they are, and the one of the record.
-func (r *recorder) alone(of fhir.Ref, res fhir.Resource) (bool, error) {
-	if p, err := r.gate.Permit(fhir.Read, "Patient"); err == nil && all(p.Where()) {
-		return true, nil
+func (r *recorder) alone(ctx context.Context, of fhir.Ref, res fhir.Resource) (bool, error) {
+	if p, err := r.gate.Permit(fhir.Read, "Patient"); err == nil {
+		if free, err := r.free(ctx, p); free || err != nil {
+			return free, err
+		}
 	}
 	alone := true
 	err := fhir.Peek(res.Body, func(d *fhir.Document) error {

@@ -304,7 +304,7 @@ const maxTargets = 1000
 // chain holds where a reference points at a resource for which e.X holds; see
 // along.
 func (c *compiler) chain(ctx context.Context, s scope, e search.Chain) (gate.Clause, error) {
-	p, inner, err := c.along(e.Type, e.ByPolicy, e.X)
+	p, inner, err := c.along(ctx, e.Type, e.ByPolicy, e.X)
 	if err != nil {
 		return gate.Clause{}, err
 	}
@@ -341,12 +341,19 @@ func (c *compiler) chain(ctx context.Context, s scope, e search.Chain) (gate.Cla
 // along returns the permit to follow a chain with, and the condition at its end:
 // what the asker may search, or for a policy all there is, of which nothing is
 // shown.
-func (c *compiler) along(to fhir.Type, byPolicy bool, x search.Expr) (smart.Permit, search.Expr, error) {
+func (c *compiler) along(ctx context.Context, to fhir.Type, byPolicy bool, x search.Expr) (smart.Permit, search.Expr, error) {
 	if byPolicy {
 		return c.permit, x, nil
 	}
 	p, err := c.v.gate.Permit(fhir.SearchType, to)
-	return p, and(x, p.Where()), err
+	if err != nil {
+		return p, nil, err
+	}
+	where, by, err := c.v.where(ctx, p)
+	if by != nil {
+		where = and(where, search.Consented{By: by})
+	}
+	return p, and(x, where), err
 }
 
 // linkKeys returns the keys of the references that the chain goes by.
@@ -414,7 +421,7 @@ func (c *compiler) patients(ctx context.Context, e search.Expr) (key int64, targ
 		return key, targets, nil
 	}
 	chain := e.(search.Chain)
-	p, inner, err := c.along(chain.Type, chain.ByPolicy, chain.X)
+	p, inner, err := c.along(ctx, chain.Type, chain.ByPolicy, chain.X)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -429,7 +436,7 @@ func (c *compiler) patients(ctx context.Context, e search.Expr) (key int64, targ
 // reverse holds where a resource for which e.X holds points at this one; see
 // along.
 func (c *compiler) reverse(ctx context.Context, s scope, e search.ReverseChain) (gate.Clause, error) {
-	p, inner, err := c.along(e.Type, e.ByPolicy, e.X)
+	p, inner, err := c.along(ctx, e.Type, e.ByPolicy, e.X)
 	if err != nil {
 		return gate.Clause{}, err
 	}
@@ -462,7 +469,7 @@ func (c *compiler) reverse(ctx context.Context, s scope, e search.ReverseChain) 
 // holds: it collects what they refer to.
 func (c *compiler) reverseOpened(ctx context.Context, s scope, p smart.Permit, e search.ReverseChain, inner search.Expr) (gate.Clause, error) {
 	rids := []int64{} // not nil, which would be NULL, and its denial too
-	err := c.v.scan(ctx, p, e.Type, inner, func(r row, res fhir.Resource) error {
+	err := c.v.scan(ctx, newPlan(e.Type, p, inner), func(r row, res fhir.Resource) error {
 		d, err := fhir.Reopen(res.Body)
 		if err != nil {
 			return err
@@ -508,7 +515,7 @@ func (c *compiler) cited(ctx context.Context, s scope, p smart.Permit, e search.
 // holds.
 func (v *View) named(ctx context.Context, p smart.Permit, on fhir.Type, where search.Expr, of func(*fhir.Document) []search.Canonical) ([]search.Canonical, error) {
 	var list []search.Canonical
-	err := v.scan(ctx, p, on, where, func(_ row, res fhir.Resource) error {
+	err := v.scan(ctx, newPlan(on, p, where), func(_ row, res fhir.Resource) error {
 		d, err := fhir.Reopen(res.Body)
 		if err != nil {
 			return err
@@ -539,6 +546,8 @@ func answered(e search.Expr) bool {
 		return answered(e.X)
 	case search.Chain, search.ReverseChain:
 		return true
+	case search.Consented:
+		return false
 	}
 	return search.Exact(e)
 }

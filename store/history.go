@@ -122,9 +122,15 @@ func (v *View) HistoryFrom(ctx context.Context, q HistoryQuery, c Cursor) (*Hist
 			return nil, tooCostly()
 		}
 	}
-	if q.Ref.ID != "" && q.Since.IsZero() && q.At.IsZero() && all(p.Where()) {
-		n := int(instance.version)
-		page.Total = &n
+	if q.Ref.ID != "" && q.Since.IsZero() && q.At.IsZero() {
+		free, err := v.free(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		if free {
+			n := int(instance.version)
+			page.Total = &n
+		}
 	}
 	return v.endHistory(do, q, c, page, nil)
 }
@@ -149,7 +155,11 @@ func (s shown) look(ctx context.Context, permits map[fhir.Type]smart.Permit, ver
 		if _, ok := s.now[r.rid]; ok {
 			continue
 		}
-		if s.now[r.rid] = all(permits[r.ref.Type].Where()); !s.now[r.rid] {
+		free, err := s.view.free(ctx, permits[r.ref.Type])
+		if err != nil {
+			return err
+		}
+		if s.now[r.rid] = free; !free {
 			rids, p = append(rids, r.rid), permits[r.ref.Type]
 		}
 	}

@@ -194,7 +194,11 @@ func (v *View) including(ctx context.Context, inc search.Include, found []fhir.R
 	if err != nil {
 		return nil, err
 	}
-	if !all(p.Where()) {
+	free, err := v.free(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	if !free {
 		var refer search.Or
 		for _, path := range paths {
 			for _, t := range targets {
@@ -233,8 +237,12 @@ func (v *View) includingSome(ctx context.Context, on fhir.Type, where search.Exp
 	if err != nil {
 		return nil, err
 	}
+	pl, err := v.plan(ctx, p, on, where)
+	if err != nil {
+		return nil, err
+	}
 	to := &sheet{size: maxIncluded}
-	err = v.indexed(ctx, []plan{newPlan(on, p, search.Simplify(and(where, p.Where())))}, newest, position{}, to)
+	err = v.indexed(ctx, []plan{pl}, newest, position{}, to)
 	if err == nil && to.full {
 		err = tooManyIncluded()
 	}

@@ -24,7 +24,11 @@ type row struct {
 	updated time.Time
 	deleted bool
 	body    []byte // sealed
-	seq     int64  // of its change, where that was read
+	// opened is the resource, if it was opened before. withheld says that a
+	// consent keeps it from who asks.
+	opened   *fhir.Resource
+	withheld bool
+	seq      int64 // of its change, where that was read
 }
 
 // unknown is the answer for what is not there, and for what the Grant may not
@@ -87,15 +91,17 @@ func (v *View) read(ctx context.Context, do fhir.Interaction, ref fhir.Ref, vers
 // current returns the newest version, deletion or not.
 func (v *View) current(ctx context.Context, p smart.Permit, ref fhir.Ref) (row, error) {
 	rows, err := v.query(ctx, p, gate.SQL(`
-		SELECT rid, version, updated, deleted, body
+		SELECT rid, version, updated, deleted, body,`).With(v.anyConsent(), gate.SQL(`
 		FROM   ~resource
-		WHERE  tenant_id = $1 AND rid = ? AND type = ? AND id = ?`, v.rid(ref), ref.Type.Number(), ref.ID))
+		WHERE  tenant_id = $1 AND rid = ? AND type = ? AND id = ?`, v.rid(ref), ref.Type.Number(), ref.ID)))
 	if err != nil {
 		return row{}, fmt.Errorf("reading %s: %w", ref.Type, err)
 	}
 	found := row{ref: ref}
 	r, err := pgx.CollectExactlyOneRow(rows, func(rows pgx.CollectableRow) (row, error) {
-		err := rows.Scan(&found.rid, &found.version, &found.updated, &found.deleted, &found.body)
+		var consents bool
+		err := rows.Scan(&found.rid, &found.version, &found.updated, &found.deleted, &found.body, &consents)
+		v.consents.tell(consents)
 		return found, err
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -152,8 +158,8 @@ type Waiting = gate.Waiting
 // visible returns nil if the permit covers the version, else the error for an
 // unknown resource. For a deletion the version before it decides.
 func (v *View) visible(ctx context.Context, p smart.Permit, r row) error {
-	if all(p.Where()) {
-		return nil
+	if free, err := v.free(ctx, p); free || err != nil {
+		return err
 	}
 	if r.deleted {
 		if r.version < 2 {
@@ -193,6 +199,9 @@ func (v *View) open(r row) (fhir.Resource, error) {
 	res := fhir.Resource{Ref: r.ref, Version: r.version, Updated: r.updated.UTC(), Deleted: r.deleted}
 	if r.deleted {
 		return res, nil
+	}
+	if r.opened != nil {
+		return *r.opened, nil
 	}
 	var err error
 	res.Body, err = v.db.codec.open(v.keys, v.grant.Tenant().ID.Int(), r.ref, r.version, r.body)

@@ -110,14 +110,14 @@ func (e *ending) ask(ctx context.Context, v *View, p smart.Permit, rids []int64)
 	return nil
 }
 
-// settled returns the condition of p as it is for each of the resources: what a
+// settled returns the condition where of p as it is for each of the resources: what a
 // policy asks about others is answered.
-func (v *View) settled(ctx context.Context, p smart.Permit, resources ...fhir.Resource) ([]search.Expr, error) {
+func (v *View) settled(ctx context.Context, p smart.Permit, where search.Expr, resources ...fhir.Resource) ([]search.Expr, error) {
 	out := make([]search.Expr, len(resources))
-	relations := v.related(p.On(), p.Where())
+	relations := v.related(p.On(), where)
 	if len(relations) == 0 {
 		for i := range out {
-			out[i] = p.Where()
+			out[i] = where
 		}
 		return out, nil
 	}
@@ -143,7 +143,7 @@ func (v *View) settled(ctx context.Context, p smart.Permit, resources ...fhir.Re
 		}
 	}
 	for i := range resources {
-		out[i] = search.Settle(p.Where(), func(link search.Expr) bool {
+		out[i] = search.Settle(where, func(link search.Expr) bool {
 			for j, r := range relations {
 				if !search.Equal(r.link, link) {
 					continue
@@ -162,14 +162,27 @@ func (v *View) settled(ctx context.Context, p smart.Permit, resources ...fhir.Re
 
 // cover reports which of the opened resources p covers.
 func (v *View) cover(ctx context.Context, p smart.Permit, resources ...fhir.Resource) ([]bool, error) {
+	where, by, err := v.where(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	covered, err := v.meet(ctx, p, where, resources)
+	if err != nil || by == nil {
+		return covered, err
+	}
+	return covered, v.consented(ctx, p, by, resources, covered)
+}
+
+// meet reports which of the opened resources meet the condition where of p.
+func (v *View) meet(ctx context.Context, p smart.Permit, where search.Expr, resources []fhir.Resource) ([]bool, error) {
 	covered := make([]bool, len(resources))
-	if all(p.Where()) {
+	if all(where) {
 		for i := range covered {
 			covered[i] = true
 		}
 		return covered, nil
 	}
-	conditions, err := v.settled(ctx, p, resources...)
+	conditions, err := v.settled(ctx, p, where, resources...)
 	if err != nil {
 		return nil, err
 	}

@@ -50,7 +50,7 @@ func (v *View) SearchFrom(ctx context.Context, q *search.Query, c Cursor) (*Page
 		entry.Query = applied(q)
 	}
 	v.attempt(entry)
-	plans, err := v.plans(do, q)
+	plans, err := v.plans(ctx, do, q)
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +152,7 @@ func (v *View) Count(ctx context.Context, q *search.Query) (int, error) {
 	do := interaction(q)
 	entry := audit.Entry{Interaction: do, Type: q.Type, Query: applied(q)}
 	v.attempt(entry)
-	plans, err := v.plans(do, q)
+	plans, err := v.plans(ctx, do, q)
 	if err != nil {
 		return 0, err
 	}
@@ -170,7 +170,7 @@ func (v *View) Count(ctx context.Context, q *search.Query) (int, error) {
 // Match returns up to two of the resources that q matches, for a conditional
 // interaction. They are not audited as read: nothing of them leaves.
 func (v *View) Match(ctx context.Context, q *search.Query) ([]fhir.Ref, error) {
-	plans, err := v.plans(fhir.SearchType, q)
+	plans, err := v.plans(ctx, fhir.SearchType, q)
 	if err != nil {
 		return nil, err
 	}
@@ -192,7 +192,7 @@ func (v *View) Match(ctx context.Context, q *search.Query) ([]fhir.Ref, error) {
 // interaction found in place of doing something.
 func (v *View) Found(ctx context.Context, do fhir.Interaction, q *search.Query) (fhir.Resource, error) {
 	v.attempt(audit.Entry{Interaction: do, Type: q.Type})
-	plans, err := v.plans(fhir.SearchType, q)
+	plans, err := v.plans(ctx, fhir.SearchType, q)
 	if err != nil {
 		return fhir.Resource{}, err
 	}
@@ -214,8 +214,9 @@ func (v *View) Found(ctx context.Context, do fhir.Interaction, q *search.Query) 
 type plan struct {
 	on     fhir.Type
 	permit smart.Permit
-	where  search.Expr // what was asked, and what the permit allows
-	exact  bool        // the index alone answers it
+	where  search.Expr   // what was asked, and what the permit allows
+	exact  bool          // the index alone answers it
+	by     *search.Asker // whom the consents of patients are asked about; nil: nobody
 	// sql finds it in an order of the resource, walk along an element.
 	sql, walk *compiled
 }
@@ -231,7 +232,7 @@ type compiled struct {
 // plans makes a plan for each type that q searches and the Grant allows, in
 // order of number: pages go through the types in that order. Types of which
 // nothing can match have none.
-func (v *View) plans(do fhir.Interaction, q *search.Query) ([]plan, error) {
+func (v *View) plans(ctx context.Context, do fhir.Interaction, q *search.Query) ([]plan, error) {
 	if err := v.mayAsk(q); err != nil {
 		return nil, err
 	}
@@ -258,17 +259,29 @@ func (v *View) plans(do fhir.Interaction, q *search.Query) ([]plan, error) {
 		if err != nil {
 			return nil, err
 		}
-		where := search.Simplify(and(q.On(t), p.Where()))
-		if search.Equal(where, search.Or{}) {
+		pl, err := v.plan(ctx, p, t, q.On(t))
+		if err != nil {
+			return nil, err
+		}
+		if search.Equal(pl.where, search.Or{}) {
 			continue // nothing can meet it
 		}
-		plans = append(plans, newPlan(t, p, where))
+		plans = append(plans, pl)
 	}
 	return plans, nil
 }
 
+// plan returns the plan to search what p allows of the type.
+func (v *View) plan(ctx context.Context, p smart.Permit, on fhir.Type, where search.Expr) (plan, error) {
+	allowed, by, err := v.where(ctx, p)
+	pl := newPlan(on, p, search.Simplify(and(where, allowed)))
+	pl.by = by
+	return pl, err
+}
+
 func newPlan(on fhir.Type, p smart.Permit, where search.Expr) plan {
-	return plan{on: on, permit: p, where: where, exact: answered(where), sql: &compiled{}, walk: &compiled{}}
+	where, by := search.Apart(where)
+	return plan{on: on, permit: p, where: where, exact: answered(where), by: by, sql: &compiled{}, walk: &compiled{}}
 }
 
 // indexed adds to the page the matches in an order that an index has.
@@ -308,6 +321,7 @@ func (v *View) stream(ctx context.Context, pl plan, o order, after position, wan
 			if err != nil || !ok {
 				return true, err
 			}
+			c.opened = nil // it may be kept
 			more, err := take(res, c)
 			stopped = !more
 			return more, err
@@ -318,7 +332,7 @@ func (v *View) stream(ctx context.Context, pl plan, o order, after position, wan
 		if read < n {
 			return true, nil
 		}
-		if pl.exact { // what was read was wanted
+		if pl.exact && pl.by == nil { // what was read was wanted
 			continue
 		}
 		if examined += read; examined > maxExamined {
@@ -336,6 +350,9 @@ const (
 
 // holds opens a candidate and checks what the index could not.
 func (v *View) holds(pl plan, o order, c candidate) (fhir.Resource, bool, error) {
+	if c.withheld {
+		return fhir.Resource{}, false, nil
+	}
 	res, err := v.open(c.row)
 	if err != nil {
 		return fhir.Resource{}, false, err
@@ -687,11 +704,16 @@ func (v *View) fetch(ctx context.Context, pl plan, o order, after position, n in
 	}
 	defer rows.Close()
 	read := 0
+	var asked []candidate // whose patients' consents are asked first, together
 	for rows.Next() {
 		read++
 		c, err := o.scan(rows, pl.on)
 		if err != nil {
 			return read, fmt.Errorf("searching %s: %w", pl.on, err)
+		}
+		if pl.by != nil {
+			asked = append(asked, c)
+			continue
 		}
 		if more, err := take(c); err != nil || !more {
 			return read, err
@@ -699,6 +721,14 @@ func (v *View) fetch(ctx context.Context, pl plan, o order, after position, n in
 	}
 	if rows.Close(); rows.Err() != nil {
 		return read, fmt.Errorf("searching %s: %w", pl.on, rows.Err())
+	}
+	if err := v.withhold(ctx, pl, asked); err != nil {
+		return read, err
+	}
+	for _, c := range asked {
+		if more, err := take(c); err != nil || !more {
+			return read, err
+		}
 	}
 	if read < n && dated && !undated {
 		more, err := v.fetch(ctx, pl, o, position{RID: math.MinInt64}, n-read, take)
@@ -712,8 +742,8 @@ func (v *View) fetch(ctx context.Context, pl plan, o order, after position, n in
 func (v *View) total(ctx context.Context, plans []plan) (*int, error) {
 	sum := 0
 	for _, pl := range plans {
-		if !pl.exact {
-			err := v.scan(ctx, pl.permit, pl.on, pl.where, func(row, fhir.Resource) error {
+		if !pl.exact || pl.by != nil {
+			err := v.scan(ctx, pl, func(row, fhir.Resource) error {
 				sum++
 				return nil
 			})
@@ -739,18 +769,17 @@ func (v *View) total(ctx context.Context, plans []plan) (*int, error) {
 	return &sum, nil
 }
 
-// scan calls fn for every resource of the type for which where holds, opened.
-// It is bounded.
-func (v *View) scan(ctx context.Context, p smart.Permit, on fhir.Type, where search.Expr, fn func(row, fhir.Resource) error) error {
-	pl := newPlan(on, p, where)
+// scan calls fn for every resource that the plan finds, opened. It is bounded.
+func (v *View) scan(ctx context.Context, pl plan, fn func(row, fhir.Resource) error) error {
 	at := position{}
 	for examined := 0; ; {
 		n, err := v.fetch(ctx, pl, newest, at, maxFetch, func(r candidate) (bool, error) {
-			at = r.position(on)
+			at = r.position(pl.on)
 			res, ok, err := v.holds(pl, newest, r)
 			if err != nil || !ok {
 				return true, err
 			}
+			r.opened = nil // the row may be kept
 			return true, fn(r.row, res)
 		})
 		if err != nil {
@@ -760,7 +789,7 @@ func (v *View) scan(ctx context.Context, p smart.Permit, on fhir.Type, where sea
 			return nil
 		}
 		if examined += n; examined >= maxExamined {
-			return tooManyOpened(where)
+			return tooManyOpened(pl.where)
 		}
 	}
 }
@@ -769,7 +798,7 @@ func (v *View) scan(ctx context.Context, p smart.Permit, on fhir.Type, where sea
 // for which where holds. complete is false if there are more than maxTargets.
 func (v *View) targets(ctx context.Context, p smart.Permit, on fhir.Type, where search.Expr) (keys []int64, complete bool, err error) {
 	if !answered(where) {
-		err := v.scan(ctx, p, on, where, func(r row, _ fhir.Resource) error {
+		err := v.scan(ctx, newPlan(on, p, where), func(r row, _ fhir.Resource) error {
 			keys = append(keys, r.rid)
 			return nil
 		})

@@ -25,13 +25,13 @@ func (v *View) Sift(ctx context.Context, q *search.Query, keep func(fhir.Resourc
 	do := interaction(q)
 	entry := audit.Entry{Interaction: do, Type: q.Type, Query: applied(q)}
 	v.attempt(entry)
-	plans, err := v.plans(do, q)
+	plans, err := v.plans(ctx, do, q)
 	if err != nil {
 		return nil, err
 	}
 	var kept []fhir.Resource
 	for _, pl := range plans {
-		err := v.scan(ctx, pl.permit, pl.on, pl.where, func(_ row, res fhir.Resource) error {
+		err := v.scan(ctx, pl, func(_ row, res fhir.Resource) error {
 			res, err := v.shown(res)
 			if err != nil {
 				return err

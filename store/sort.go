@@ -14,6 +14,7 @@ import (
 
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/search"
+	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store/internal/gate"
 )
 
@@ -122,7 +123,9 @@ func (v *View) ordered(ctx context.Context, pl plan, keys []search.SortKey, afte
 
 // and returns the plan of what meets the condition as well.
 func (pl plan) and(e search.Expr) plan {
-	return newPlan(pl.on, pl.permit, search.Simplify(and(pl.where, e)))
+	both := newPlan(pl.on, pl.permit, search.Simplify(and(pl.where, e)))
+	both.by = pl.by
+	return both
 }
 
 // few reports whether the plan has few matches, so that they are opened. What
@@ -292,20 +295,8 @@ func (v *View) link(ctx context.Context, items []sortable, i int, k search.SortK
 		if err != nil {
 			return fmt.Errorf("sorting by %s: %w", k.Via.Type, err)
 		}
-		opened := make([]fhir.Resource, len(list))
-		for i, r := range list {
-			if opened[i], err = v.open(r); err != nil {
-				return err
-			}
-		}
-		conditions, err := v.settled(ctx, p, opened...)
-		if err != nil {
+		if err := v.linked(ctx, p, list, k, texts); err != nil {
 			return err
-		}
-		for i, r := range list {
-			if texts[r.rid], err = v.linked(conditions[i], opened[i], k); err != nil {
-				return err
-			}
 		}
 	}
 	for _, it := range items {
@@ -318,18 +309,33 @@ func (v *View) link(ctx context.Context, items []sortable, i int, k search.SortK
 	return nil
 }
 
-// linked returns what a resource that is referred to gives the key, "" if the
-// condition does not hold for it.
-func (v *View) linked(where search.Expr, res fhir.Resource, k search.SortKey) (text string, err error) {
-	err = fhir.Peek(res.Body, func(d *fhir.Document) error {
-		terms := v.schema.Index(d)
-		ok, err := search.Match(where, &res, terms)
-		if ok && err == nil {
-			text = strings.Clone(sortText(&res, terms, k))
+// linked adds to texts what resources that are referred to give the key, but for
+// those that p does not cover.
+func (v *View) linked(ctx context.Context, p smart.Permit, list []row, k search.SortKey, texts map[int64]string) error {
+	opened := make([]fhir.Resource, len(list))
+	for i, r := range list {
+		var err error
+		if opened[i], err = v.open(r); err != nil {
+			return err
 		}
+	}
+	covered, err := v.cover(ctx, p, opened...)
+	if err != nil {
 		return err
-	})
-	return text, err
+	}
+	for i, res := range opened {
+		if !covered[i] {
+			continue
+		}
+		err := fhir.Peek(res.Body, func(d *fhir.Document) error {
+			texts[list[i].rid] = strings.Clone(sortText(&res, v.schema.Index(d), k))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // sorted adds to the page the matches in an order that only opened bodies have.
@@ -337,7 +343,7 @@ func (v *View) linked(where search.Expr, res fhir.Resource, k search.SortKey) (t
 func (v *View) sorted(ctx context.Context, plans []plan, keys []search.SortKey, after position, to *sheet) error {
 	var items []sortable
 	for _, pl := range plans {
-		err := v.scan(ctx, pl.permit, pl.on, pl.where, func(r row, res fhir.Resource) error {
+		err := v.scan(ctx, pl, func(r row, res fhir.Resource) error {
 			item, err := v.sortable(r, res, keys)
 			if err != nil {
 				return err

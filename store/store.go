@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/cordon-fhir/cordon/audit"
@@ -89,7 +90,10 @@ type DB struct {
 	packages *Registry
 	rules    *rules
 	customs  *customs
-	few      int // fewMatches; tests take fewer
+	few      int                    // fewMatches; tests take fewer
+	consents byTenant[atomic.Bool]  // whether there were some of late
+	warned   byTenant[atomic.Int64] // when, of a consent that cannot be followed
+	log      *slog.Logger
 }
 
 // Open connects to the databases. It fails if the server's role could see past
@@ -103,7 +107,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{Lease: cmp.Or(cfg.Lease, 30*time.Second), keys: cfg.Keys, platform: cfg.Platform, watch: cfg.watch, codec: c, base: cfg.Base, packages: cfg.Packages, rules: newRules(), customs: &customs{}, few: fewMatches}
+	db := &DB{Lease: cmp.Or(cfg.Lease, 30*time.Second), keys: cfg.Keys, platform: cfg.Platform, watch: cfg.watch, codec: c, base: cfg.Base, packages: cfg.Packages, rules: newRules(), customs: &customs{}, few: fewMatches, log: cmp.Or(cfg.Log, slog.Default())}
 	if db.base == nil {
 		db.base = func(string) string { return "" }
 	}
@@ -146,7 +150,7 @@ func (db *DB) View(ctx context.Context, g *smart.Grant, fn func(*View) error) er
 func (db *DB) Read(ctx context.Context, g *smart.Grant, ref fhir.Ref) (fhir.Resource, error) {
 	var r fhir.Resource
 	err := errTwoStatements
-	if p, _ := g.Permit(fhir.Read, ref.Type); len(search.Links(p.Where())) == 0 {
+	if p, _ := g.Permit(fhir.Read, ref.Type); len(search.Links(p.Where())) == 0 && !db.consents.of(g.Tenant().ID).Load() {
 		err = db.gate.Once(ctx, g, func(t *gate.Tx) error {
 			v, err := db.view(ctx, t)
 			if err != nil {
@@ -224,7 +228,7 @@ func (db *DB) view(ctx context.Context, t *gate.Tx) (*View, error) {
 		return nil, err
 	}
 	schema := search.Schema{Base: db.base(g.Tenant().Slug.String()), Custom: custom}
-	return &View{db: db, gate: t, grant: g, keys: set, schema: schema}, nil
+	return &View{db: db, gate: t, grant: g, keys: set, schema: schema, consents: &consents{hint: db.consents.of(g.Tenant().ID)}}, nil
 }
 
 // View reads from a snapshot.
@@ -237,7 +241,8 @@ type View struct {
 	bundle bool     // note every interaction as a linked entry
 	writes *pending // what a Tx has yet to write; nil in a View
 
-	endings []*ending // what is known of the relations that a policy asks about
+	endings  []*ending // what is known of the relations that a policy asks about
+	consents *consents // what is known of those of patients
 }
 
 // note puts an interaction into the audit trail.

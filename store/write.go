@@ -69,17 +69,19 @@ func (tx *Tx) Fetch(ctx context.Context, refs ...fhir.Ref) error {
 	// The rows are locked in one order by everybody, so that two Bundles
 	// wait for each other in turn and not in a circle.
 	rows, err := tx.query(ctx, p, gate.SQL(`
-		SELECT rid, type, id, version, updated, deleted, body
+		SELECT rid, type, id, version, updated, deleted, body,`).With(tx.anyConsent(), gate.SQL(`
 		FROM   ~resource
 		WHERE  tenant_id = $1 AND rid = ANY(?::bigint[])
 		ORDER  BY rid
-		FOR    UPDATE`, rids))
+		FOR    UPDATE`, rids)))
 	if err != nil {
 		return fmt.Errorf("locking resources: %w", err)
 	}
 	var r row
 	var number int16
-	_, err = pgx.ForEachRow(rows, []any{&r.rid, &number, &r.ref.ID, &r.version, &r.updated, &r.deleted, &r.body}, func() error {
+	var consents bool
+	_, err = pgx.ForEachRow(rows, []any{&r.rid, &number, &r.ref.ID, &r.version, &r.updated, &r.deleted, &r.body, &consents}, func() error {
+		tx.consents.tell(consents)
 		found := r
 		found.ref.Type = fhir.TypeNumbered(number)
 		tx.fetched[found.ref] = &found
@@ -247,8 +249,8 @@ func (tx *Tx) put(ctx context.Context, p smart.Permit, do fhir.Interaction, ref 
 	if terms.TooMany {
 		return fhir.Resource{}, fhir.Errorf(fhir.TooCostly, "the resource has more than %d values that searches look at", search.MaxTerms)
 	}
-	if !all(p.Where()) {
-		where, err := tx.settled(ctx, p, r)
+	if where, _ := search.Apart(p.Where()); !all(where) { // a consent keeps nobody from writing down what is new
+		where, err := tx.settled(ctx, p, where, r)
 		if err != nil {
 			return fhir.Resource{}, err
 		}
@@ -273,6 +275,7 @@ func (tx *Tx) put(ctx context.Context, p smart.Permit, do fhir.Interaction, ref 
 		op = "c"
 	}
 	tx.store(p, next, old, terms.Present, oldKeys, tx.hash(ref.Type, terms), op)
+	tx.consents.changed(ref.Type)
 	e := audit.Entry{Interaction: do, Type: ref.Type, Entity: ref, Version: r.Version}
 	if ref.Type == "Patient" {
 		e.Patient = ref
@@ -326,6 +329,7 @@ func (tx *Tx) Delete(ctx context.Context, ref fhir.Ref, ifMatch int64) (r fhir.R
 		return fhir.Resource{}, false, err
 	}
 	tx.store(p, next, old, 0, oldKeys, &indexRows{ts: stamp(time.Time{})}, "d")
+	tx.consents.changed(ref.Type)
 	e := tx.disclosed(fhir.Delete, was)
 	e.Version = next.version
 	tx.note(e)

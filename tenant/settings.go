@@ -14,12 +14,12 @@ import (
 // Settings are what operators choose for a tenant. The zero Settings are the
 // defaults.
 type Settings struct {
-	Validation  Validation  `json:"validation,omitzero"`
-	Terminology Terminology `json:"terminology,omitzero"`
-	Limits      Limits      `json:"limits,omitzero"`
-	Alerts      Alerts      `json:"alerts,omitzero"`
-
+	Validation   Validation   `json:"validation,omitzero"`
+	Terminology  Terminology  `json:"terminology,omitzero"`
+	Limits       Limits       `json:"limits,omitzero"`
+	Alerts       Alerts       `json:"alerts,omitzero"`
 	Registration Registration `json:"registration,omitzero"`
+	Consent      Consent      `json:"consent,omitzero"`
 }
 
 // Validation says what a resource is held against before it is stored.
@@ -117,7 +117,7 @@ func (s Settings) Check() error {
 	case t.URL != "" && !serverURL(t.URL):
 		return errors.New("terminology.url has to be an http or https URL without user, query or fragment")
 	}
-	if err := cmp.Or(s.Limits.check(), s.Alerts.check(), s.Registration.check()); err != nil {
+	if err := cmp.Or(s.Limits.check(), s.Alerts.check(), s.Registration.check(), s.Consent.check()); err != nil {
 		return err
 	}
 	if err := checkURLs("validation.profiles", v.Profiles); err != nil {

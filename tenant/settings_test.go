@@ -22,7 +22,7 @@ func TestSettingsAreChecked(t *testing.T) {
 		{"a level that is none", `{"validation":{"level":"strict"}}`, "validation.level"},
 		{"a misspelled name", `{"validation":{"profile":["http://x"]}}`, "/validation/profile"},
 		{"a name in capitals", `{"Validation":{"level":"off"}}`, "/Validation"},
-		{"a name that is unknown", `{"consent":{}}`, "/consent"},
+		{"a name that is unknown", `{"moods":{}}`, "/moods"},
 		{"a wrong type", `{"validation":{"profiles":"http://x"}}`, "/validation/profiles"},
 		{"required without profiles", `{"validation":{"level":"required"}}`, "needs validation.profiles"},
 		{"profiles that nothing requires", `{"validation":{"profiles":["http://x"]}}`, "for validation.level required"},

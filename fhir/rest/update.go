@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/search"
 	"github.com/cordon-fhir/cordon/store"
 )
 
@@ -30,7 +31,7 @@ func update(ctx context.Context, tx *store.Tx, req *request) (*response, error) 
 		return nil, err
 	}
 	p, err := req.grant.Permit(fhir.Update, req.ref.Type)
-	if err == nil && !everything(p.Where()) {
+	if where, _ := search.Apart(p.Where()); err == nil && !everything(where) {
 		if _, err := tx.Current(ctx, fhir.Update, req.ref); err != nil && !fhir.IsCode(err, fhir.Deleted) {
 			return nil, err
 		}
