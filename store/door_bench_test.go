@@ -65,3 +65,42 @@ func BenchmarkSearch(b *testing.B) {
 		}
 	}
 }
+
+const benchConsent = `{"resourceType":"Consent","id":"bc","status":"active","scope":{"coding":[{"code":"patient-privacy"}]},"category":[{"text":"x"}],"patient":{"reference":"Patient/%s"},"policyRule":{"coding":[{"code":"OPTIN"}]},"provision":{"provision":[{"type":"deny","securityLabel":[{"code":"PSY"}]}]}}`
+
+// BenchmarkConsent reads and searches with a consent in force: of somebody else,
+// and of the patient.
+func BenchmarkConsent(b *testing.B) {
+	d := openDoor(b)
+	for i := range 50 {
+		id := fmt.Sprintf("bc%d", i)
+		d.put(b, storetest.A1, "Observation/"+id, benchObservation, id)
+	}
+	params, _ := search.ParseQuery("patient=bench&code=http://loinc.org|8302-2&_count=1")
+	g := d.grant(b, storetest.A1, everything)
+	for _, of := range []string{"other", "bench"} {
+		d.put(b, storetest.A1, "Consent/bc", benchConsent, of)
+		b.Run("read/of "+of, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := d.db.Read(context.Background(), g.Entry(), fhir.Ref{Type: "Observation", ID: "bc0"}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run("search/of "+of, func(b *testing.B) {
+			for b.Loop() {
+				q, err := search.Parse("Observation", params, search.Options{})
+				if err != nil {
+					b.Fatal(err)
+				}
+				err = d.db.View(context.Background(), g.Entry(), func(v *store.View) error {
+					_, err := v.Search(context.Background(), q)
+					return err
+				})
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
