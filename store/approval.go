@@ -178,6 +178,20 @@ func (r *Registry) Refreshable(ctx context.Context, t *tenant.Tenant, token stri
 	return a, nil
 }
 
+// RefreshClient returns the id of the client that the refresh token was given
+// to, whether it is still good or not, and "" if there is no such token.
+func (r *Registry) RefreshClient(ctx context.Context, t *tenant.Tenant, token string) (client string, err error) {
+	err = r.pool.QueryRow(ctx, `
+		SELECT a.client
+		FROM   registry.refresh_token f
+		JOIN   registry.approval      a ON a.tenant_id = f.tenant_id AND a.id = f.approval
+		WHERE  f.tenant_id = $1 AND f.hash = $2`, t.ID.Int(), hashed(token)).Scan(&client)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return "", fmt.Errorf("reading whose a refresh token is: %w", scrubbed(err))
+	}
+	return client, nil
+}
+
 // Rotate replaces a refresh token of the approval by the next. If another was
 // faster it returns a *ReuseError.
 func (r *Registry) Rotate(ctx context.Context, t *tenant.Tenant, a Approval, token, next string, expires time.Time) error {

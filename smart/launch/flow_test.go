@@ -551,6 +551,30 @@ func TestARefreshTokenIsGoodOnce(t *testing.T) {
 }
 
 //
+func TestAPublicAppRefreshesWithItsTokenAlone(t *testing.T) {
+	s := newSite(t)
+	bare := func(token string) tokens { return s.token(t, "grant_type", "refresh_token", "refresh_token", token) }
+	first := s.redeem(t, s.code(t))
+	second := bare(first.RefreshToken)
+	if second.status != 200 || !s.good(t, second.AccessToken) {
+		t.Fatalf("%+v", second)
+	}
+	secret := []string{"client_id", "server-app", "client_secret", "s3cret"}
+	proven := s.redeem(t, s.code(t, secret[:2]...), secret...)
+	for claim, token := range map[string]string{"one of a client with a secret": proven.RefreshToken, "unknown": "nonsense", "none": ""} {
+		if got := bare(token); got.status != 401 {
+			t.Errorf("%s: %+v", claim, got)
+		}
+	}
+	if got := s.refresh(t, proven.RefreshToken, secret...); got.status != 200 {
+		t.Errorf("the attempt has cost the client its token: %+v", got)
+	}
+	if got := bare(first.RefreshToken); got.status != 400 || s.good(t, second.AccessToken) {
+		t.Errorf("a refresh token was used twice: %+v", got)
+	}
+}
+
+//
 func TestOnlineAccessEndsWithTheSession(t *testing.T) {
 	s := newSite(t)
 	p := s.person()

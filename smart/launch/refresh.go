@@ -18,6 +18,9 @@ const refreshLife = 120 * 24 * time.Hour
 // tokenForRefresh gives the next access token and the next refresh token.
 // https://hl7.org/fhir/smart-app-launch/app-launch.html#refresh-access-token
 func (s *Server) tokenForRefresh(ctx context.Context, c *call, form url.Values) error {
+	if err := s.name(ctx, c, form); err != nil {
+		return err
+	}
 	l, err := s.authenticate(ctx, c, form)
 	if err != nil {
 		return err
@@ -40,6 +43,25 @@ func (s *Server) tokenForRefresh(ctx context.Context, c *call, form url.Values) 
 		return s.notAccepted(ctx, c, l, err)
 	}
 	return s.giveUser(ctx, c, l, a, scope, next)
+}
+
+// name adds the client_id if the form says nothing of the client. A public app
+// need not: the standard asks it for its refresh token alone, which says whose
+// it is. A client that has to prove itself has then proved nothing.
+func (s *Server) name(ctx context.Context, c *call, form url.Values) error {
+	if len(c.http.Header.Values("Authorization")) > 0 ||
+		slices.ContainsFunc([]string{"client_id", "client_secret", "client_assertion", "client_assertion_type"}, form.Has) {
+		return nil
+	}
+	t, _, err := s.tenant(ctx, c)
+	if err != nil || t == nil { // which is for authenticate to refuse
+		return err
+	}
+	id, err := s.cfg.Registry.RefreshClient(ctx, t, form.Get("refresh_token"))
+	if id != "" {
+		form.Set("client_id", id)
+	}
+	return err
 }
 
 func (s *Server) refreshExpires(a store.Approval) time.Time {
