@@ -6,6 +6,7 @@ FUZZTIME  ?= 60s
 BENCH     ?=
 # The official package that the tables of fhir/r4 are made from.
 CORDON_PACKAGE ?= ../shared/data/definitions/hl7.fhir.r4.core-4.0.1.tgz
+INSTALL = apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends
 
 .DEFAULT_GOAL := help
 .PHONY: help run build test race check format vet lint tidy fmt generate templates pages bench fuzz mutants deps clean
@@ -71,14 +72,23 @@ fuzz: ## Run each fuzz target for FUZZTIME=60s
 mutants: ## Put each seeded fault into the program, and see the suite turn red
 	$(GO) test -run 'TestSeeded' -v -timeout 60m ./conformance -mutants
 
-deps: ## Install what the tests need on a fresh Debian machine: PostgreSQL
+deps: ## Install what the tests need on a fresh Debian machine: PostgreSQL, Chromium, npm and what it fetches
 	@if ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null 2>&1; then \
 		echo "PostgreSQL is installed"; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
-		apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends postgresql; \
+		$(INSTALL) postgresql; \
 	else \
 		echo "PostgreSQL is not installed: the npm package of its binaries will be fetched when a test first needs it"; \
 	fi
+	@if command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1 || command -v google-chrome >/dev/null 2>&1; then \
+		echo "Chromium is installed"; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+		$(INSTALL) chromium; \
+	else \
+		echo "Chromium is not installed: the tests of the pages will be skipped"; \
+	fi
+	@if ! command -v npm >/dev/null 2>&1 && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then $(INSTALL) npm; fi
+	@if command -v npm >/dev/null 2>&1; then npm --prefix deploy/demo-app ci; fi
 
 clean: ## Remove what was built
 	rm -rf bin

@@ -115,6 +115,7 @@ var homes = map[string][]string{
 	"github.com/go-jose/go-jose":      {"smart", "smart/backend", "smart/launch", "store", "control", "cmd/cordon"},
 	"encoding/xml":                    {"fhir/validate", "fhir/xml"}, // narrative is XHTML
 	"net/http/pprof":                  {"cmd/cordon"},                // cordon dev --pprof
+	"github.com/chromedp":             {},                            // drives the browser of tests
 	"github.com/dgrijalva/jwt-go":     {},
 	"github.com/golang-jwt/jwt":       {},
 	"encoding/gob":                    {},
@@ -124,6 +125,7 @@ var homes = map[string][]string{
 var testHomes = map[string][]string{
 	"github.com/jackc/pgx":   {"store", "store/...", "conformance", "conformance/...", "control", "smart/launch", "fhir/rest", "cmd/...", "migrations", "deploy"},
 	"github.com/google/fhir": {"fhir/validate"},
+	"github.com/chromedp":    {"conformance/browser"},
 }
 
 func matches(list []string, name string) bool {

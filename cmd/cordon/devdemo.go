@@ -39,7 +39,7 @@ var demoClients = []devClient{
 }
 
 // demoApp is the app of each demo tenant that users log in to. It is public, as
-// an app in a browser is; nothing listens at its address.
+// an app in a browser is: deploy/demo-app, if somebody serves it at its address.
 var demoApp = devClient{
 	ID: "demo-app", Name: "Demo app", Method: smart.PublicClient,
 	RedirectURI: "http://127.0.0.1:8083/callback", LaunchURL: "http://127.0.0.1:8083/launch",
