@@ -390,6 +390,7 @@ func TestDatabase(t *testing.T) {
 	})
 
 	breakout(t, "T305 a broken connection is not lent again", func(p *probe) {
+		p.alertsOptional("audit-failure") // the connections of the trail are broken too
 		super, err := sys.asSuperuser(p.Context(), "postgres")
 		if err != nil {
 			p.Fatal(err)

@@ -139,9 +139,9 @@ var programFaults = []mutant{
 	{"", "an answer that comes later is anyone's", []edit{
 		{"store/deferred.go", `v.keys.Hash("q", g.Principal())`, `v.keys.Hash("q", "")`},
 	}, "TestOperations/T156", ""},
-	{"", "a terminology server may be anywhere", []edit{
-		{"fhir/terminology/external/guard.go", "\tif !public(to) {", "\tif !to.IsValid() {"},
-	}, "", "./fhir/terminology/external"},
+	{"", "a terminology server or a webhook may be anywhere", []edit{
+		{"outbound/outbound.go", "\tif !public(to) {", "\tif !to.IsValid() {"},
+	}, "", "./outbound"},
 	{"", "the access policy is not asked", []edit{
 		{"smart/decision.go", "return search.And{scoped, allowed}", "return scoped"},
 	}, "", "./smart"},
