@@ -1,6 +1,7 @@
 package smart
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -19,10 +20,12 @@ func (g *Grant) consented(where search.Expr, q question) search.Expr {
 		return where
 	case q.on == "Consent", q.on == auditEvent, !search.TellsOfPatients(q.on):
 		return where
-	case everything(where):
-		return search.And{search.Consented{By: g.asker}}
 	}
-	return search.And{where, search.Consented{By: g.asker}}
+	by := search.Consented{By: cmp.Or(g.asker, &search.Asker{})} // of nobody all is unknown
+	if everything(where) {
+		return search.And{by}
+	}
+	return search.And{where, by}
 }
 
 // asker returns who has the access, as consents see them.
