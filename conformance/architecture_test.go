@@ -79,6 +79,8 @@ var mayImport = map[string][]string{
 	"outbound":                  {},
 	// who is asking
 	"smart": {"audit", "fhir", "fhir/r4", "fhir/search", "keys", "tenant"},
+	// asks identity providers, so that smart asks nobody
+	"smart/federation": {"outbound", "smart"},
 	// the store, which asks smart for Permits and is asked by those above
 	"store/internal/gate": {"audit", "fhir", "smart", "tenant"},
 	"store":               {"alert", "audit", "fhir", "fhir/canonical", "fhir/consent", "fhir/r4", "fhir/search", "keys", "migrations", "smart", "store/internal/gate", "tenant"},
@@ -86,7 +88,7 @@ var mayImport = map[string][]string{
 	"store/storetest":     {"audit", "keys", "smart", "store", "store/pgserver", "tenant"},
 	// what faces the outside
 	"fhir/rest":    {"alert", "audit", "fhir", "fhir/canonical", "fhir/path", "fhir/profile", "fhir/r4", "fhir/search", "fhir/terminology", "fhir/terminology/external", "fhir/validate", "fhir/xml", "limit", "smart", "store", "tenant"},
-	"smart/launch": {"audit", "fhir", "fhir/search", "keys", "limit", "smart", "store", "tenant"},
+	"smart/launch": {"audit", "fhir", "fhir/search", "keys", "limit", "smart", "smart/federation", "store", "tenant"},
 	"control":      {"alert", "audit", "fhir", "fhir/canonical", "keys", "smart", "store", "tenant"},
 	"conformance":  {},
 	// which puts all of it together
@@ -98,7 +100,8 @@ var homes = map[string][]string{
 	// cmd/cordonbench measures PostgreSQL without Cordon, to compare.
 	"github.com/jackc/pgx":            {"store", "store/internal/gate", "store/storetest", "cmd/cordonbench"},
 	"github.com/minio/minio-go":       {"store/internal/blob"},
-	"github.com/coreos/go-oidc":       {"smart"},
+	"github.com/coreos/go-oidc":       {"smart/federation"},
+	"golang.org/x/oauth2":             {"smart/federation"},
 	"github.com/cedar-policy":         {"smart"},
 	"github.com/labstack/echo":        {"fhir/rest", "smart/launch", "control", "cmd/..."},
 	"github.com/google/fhir":          {"cmd/cordonbench"}, // never in the server

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"net/http"
 	"regexp"
-	"slices"
 
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/smart"
@@ -144,10 +143,6 @@ var (
 	purpose = regexp.MustCompile(`^[A-Z]{2,20}$`)
 )
 
-// users are the types that a fhirUser may be of.
-// https://hl7.org/fhir/smart-app-launch/scopes-and-launch-context.html
-var users = []fhir.Type{"Patient", "Practitioner", "PractitionerRole", "RelatedPerson", "Person"}
-
 func (b clientBody) check() error {
 	if !clientID.MatchString(b.ID) {
 		return fhir.Errorf(fhir.Invalid, "id has to be 1 to 64 of letters, digits and ._~-, beginning with a letter or digit")
@@ -167,8 +162,7 @@ func (b clientBody) check() error {
 		return err
 	}
 	if b.User != "" {
-		ref, err := fhir.ParseRef(b.User)
-		if err != nil || ref.String() != b.User || !slices.Contains(users, ref.Type) {
+		if !smart.ValidUser(b.User) {
 			return fhir.Errorf(fhir.Invalid, "user has to be a reference like Practitioner/dr1")
 		}
 	}

@@ -103,6 +103,11 @@ var routes = []route{
 	{method: http.MethodPost, path: "/tenants/{slug}/users/{login}/password", do: (*api).setPassword},
 	{method: http.MethodPost, path: "/tenants/{slug}/users/{login}/disable", do: (*api).disableUser},
 	{method: http.MethodPost, path: "/tenants/{slug}/users/{login}/enable", do: (*api).enableUser},
+	{method: http.MethodGet, path: "/tenants/{slug}/identity-providers", do: (*api).listProviders},
+	{method: http.MethodPost, path: "/tenants/{slug}/identity-providers", do: (*api).putProvider},
+	{method: http.MethodDelete, path: "/tenants/{slug}/identity-providers/{provider}", do: (*api).removeProvider},
+	{method: http.MethodGet, path: "/tenants/{slug}/identity-providers/{provider}/users", do: (*api).listProviderUsers},
+	{method: http.MethodPost, path: "/tenants/{slug}/identity-providers/{provider}/users", do: (*api).putProviderUser},
 	{method: http.MethodGet, path: "/tenants/{slug}/settings", do: (*api).showSettings},
 	{method: http.MethodPut, path: "/tenants/{slug}/settings", do: (*api).putSettings},
 	{method: http.MethodGet, path: "/tenants/{slug}/packages", do: (*api).listPackages},
@@ -167,6 +172,11 @@ func (r route) match(path string) (c call, ok bool) {
 			c.slug = got[i]
 		case want[i] == "{client}":
 			if !clientID.MatchString(got[i]) {
+				return call{}, false
+			}
+			c.item = got[i]
+		case want[i] == "{provider}":
+			if !smart.ValidProvider(got[i]) {
 				return call{}, false
 			}
 			c.item = got[i]

@@ -79,7 +79,7 @@ func (a *api) handle(r *http.Request, entry *audit.Entry) (answer, string, error
 		return answer{}, rt.path, err
 	}
 	first := *entry
-	first.Status, first.Reason = http.StatusProcessing, "begins: "+rt.method+" "+strings.NewReplacer("{slug}", c.slug, "{package}", c.item, "{login}", c.item, "{client}", c.item, "{number}", strconv.FormatInt(c.number, 10)).Replace(rt.path)
+	first.Status, first.Reason = http.StatusProcessing, "begins: "+rt.method+" "+strings.NewReplacer("{slug}", c.slug, "{package}", c.item, "{login}", c.item, "{provider}", c.item, "{client}", c.item, "{number}", strconv.FormatInt(c.number, 10)).Replace(rt.path)
 	if err := a.record(ctx, first); err != nil {
 		a.Log.ErrorContext(ctx, "audit", "request", entry.Origin.RequestID, "error", err.Error())
 		return answer{}, rt.path, fhir.Errorf(fhir.Transient, "the audit trail cannot be written")

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/cordon-fhir/cordon/fhir"
@@ -35,8 +34,7 @@ func (b userBody) check() error {
 		return fhir.Errorf(fhir.Invalid, "login has to be 1 to 100 of a-z, 0-9 and ._@+-, beginning with a letter or digit")
 	}
 	if b.User != "" {
-		ref, err := fhir.ParseRef(b.User)
-		if err != nil || ref.String() != b.User || !slices.Contains(users, ref.Type) {
+		if !smart.ValidUser(b.User) {
 			return fhir.Errorf(fhir.Invalid, "user has to be a reference like Practitioner/dr1")
 		}
 	}

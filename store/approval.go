@@ -59,11 +59,11 @@ func (r *Registry) Approve(ctx context.Context, t *tenant.Tenant, a Approval, co
 		    RETURNING 1
 		)
 		INSERT INTO registry.approval (tenant_id, id, client, session, source, subject, fhir_user, person, authenticated,
-		       scope, offline, context, nonce, code, code_expires, redirect_uri, challenge)
-		SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $18
+		       scope, offline, context, nonce, code, code_expires, redirect_uri, challenge, acr, amr)
+		SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $18, $19, coalesce($20::text[], '{}')
 		WHERE  $17::bytea IS NULL OR EXISTS (SELECT FROM taken)`,
 		t.ID.Int(), a.ID, a.Client, a.Session, a.Source, a.Subject, a.User, string(person), a.Time,
-		a.Scope, a.Offline, string(about), a.Nonce, hashed(code), expires, a.RedirectURI, handleHash(handle), a.Challenge)
+		a.Scope, a.Offline, string(about), a.Nonce, hashed(code), expires, a.RedirectURI, handleHash(handle), a.Challenge, a.ACR, a.AMR)
 	if err != nil {
 		return fmt.Errorf("storing an approval: %w", scrubbed(err))
 	}
@@ -82,13 +82,13 @@ func handleHash(handle string) []byte {
 
 // approvalColumns are what scanApproval reads.
 const approvalColumns = `a.id, a.client, a.session, a.source, a.subject, a.fhir_user, a.person, a.authenticated,
-	a.scope, a.offline, a.context, a.nonce, a.redirect_uri, a.challenge, a.created`
+	a.acr, a.amr, a.scope, a.offline, a.context, a.nonce, a.redirect_uri, a.challenge, a.created`
 
 func scanApproval(row pgx.Row, more ...any) (Approval, error) {
 	var a Approval
 	var person, about []byte
 	err := row.Scan(append([]any{&a.ID, &a.Client, &a.Session, &a.Source, &a.Subject, &a.User, &person, &a.Time,
-		&a.Scope, &a.Offline, &about, &a.Nonce, &a.RedirectURI, &a.Challenge, &a.Created}, more...)...)
+		&a.ACR, &a.AMR, &a.Scope, &a.Offline, &about, &a.Nonce, &a.RedirectURI, &a.Challenge, &a.Created}, more...)...)
 	if err == nil {
 		err = json.Unmarshal(person, &a.Person)
 	}

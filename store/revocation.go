@@ -79,6 +79,7 @@ func (r *Registry) purge(ctx context.Context) {
 		`DELETE FROM registry.operator_token WHERE expires < now() - interval '1 hour'`,
 		`DELETE FROM registry.revocation     WHERE expires < now() - interval '1 hour'`,
 		`DELETE FROM registry.launch         WHERE expires < now() - interval '1 hour'`,
+		`DELETE FROM registry.identity_request WHERE expires < now() - interval '1 hour'`,
 		`DELETE FROM registry.login_attempt  WHERE last    < now() - interval '2 days'`,
 		`DELETE FROM registry.session        WHERE expires < now() - interval '1 day'`,
 		`DELETE FROM registry.refresh_token  WHERE expires < now() - interval '1 day'`,

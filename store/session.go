@@ -28,6 +28,10 @@ type Identity struct {
 	Person smart.Person
 	// Time is when they proved it.
 	Time time.Time
+	// ACR and AMR say how, in the words of an identity provider.
+	// https://openid.net/specs/openid-connect-core-1_0.html#IDToken
+	ACR string
+	AMR []string
 }
 
 // A Session is a browser whose user has logged in.
@@ -57,9 +61,9 @@ func (r *Registry) StartSession(ctx context.Context, t *tenant.Tenant, s Session
 		return fmt.Errorf("starting a session: %w", err)
 	}
 	_, err = r.pool.Exec(ctx, `
-		INSERT INTO registry.session (tenant_id, id, secret, source, subject, fhir_user, person, authenticated, expires)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
-		t.ID.Int(), s.ID, hashed(secret), s.Source, s.Subject, s.User, string(person), s.Time, s.Expires)
+		INSERT INTO registry.session (tenant_id, id, secret, source, subject, fhir_user, person, authenticated, acr, amr, expires)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, coalesce($10::text[], '{}'), $11)`,
+		t.ID.Int(), s.ID, hashed(secret), s.Source, s.Subject, s.User, string(person), s.Time, s.ACR, s.AMR, s.Expires)
 	if err != nil {
 		return fmt.Errorf("starting a session: %w", scrubbed(err))
 	}
@@ -75,9 +79,9 @@ func (r *Registry) Session(ctx context.Context, t *tenant.Tenant, secret string)
 		return r.pool.QueryRow(ctx, `
 			UPDATE registry.session SET seen = now()
 			WHERE  tenant_id = $1 AND secret = $2 AND ended IS NULL AND expires > now() AND seen > now() - $3::interval
-			RETURNING id, source, subject, fhir_user, person, authenticated, expires`,
+			RETURNING id, source, subject, fhir_user, person, authenticated, acr, amr, expires`,
 			t.ID.Int(), hashed(secret), SessionIdle).
-			Scan(&s.ID, &s.Source, &s.Subject, &s.User, &person, &s.Time, &s.Expires)
+			Scan(&s.ID, &s.Source, &s.Subject, &s.User, &person, &s.Time, &s.ACR, &s.AMR, &s.Expires)
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Session{}, ErrNoSession

@@ -44,6 +44,8 @@ type dataPlaneConfig struct {
 	origins []string       // of pages that may call
 	// terminology are networks in which tenants' terminology servers may be.
 	terminology []netip.Prefix
+	// identity are networks in which tenants' identity providers may be.
+	identity []netip.Prefix
 	// alerts are networks in which webhooks for alerts may be.
 	alerts []netip.Prefix
 	ops    *ops
@@ -91,7 +93,7 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 	auth, err := launch.New(launch.Config{
 		Clients: registry, Tenants: tenants, Keys: keyring, Limit: limiter, Address: address, LoginFailed: watcher.LoginFailed,
 		Base: cfg.public.fhir, Issuer: cfg.public.issuer, Record: p.db.Record, Log: cfg.log, Alert: watcher.Alert,
-		Registry: registry, DB: p.db, Verifier: verifier,
+		Registry: registry, DB: p.db, Verifier: verifier, IdentityNetworks: cfg.identity,
 	})
 	if err != nil {
 		p.close()

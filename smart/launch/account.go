@@ -34,7 +34,7 @@ func (s *Server) account(ctx context.Context, c *call) error {
 		return err
 	}
 	if !b.loggedIn() {
-		return s.showLogin(c, b, login{}, request{Begun: s.cfg.Now()}, "")
+		return s.showLogin(ctx, c, b, login{}, request{Begun: s.cfg.Now()}, "")
 	}
 	return s.showAccount(ctx, c, b)
 }
@@ -122,7 +122,7 @@ func (s *Server) logOut(ctx context.Context, c *call, b *browser) error {
 	s.settle(ctx)
 	b.session = store.Session{}
 	b.setCookie(c, newSecret())
-	return s.showLogin(c, b, login{}, request{Begun: s.cfg.Now()}, "")
+	return s.showLogin(ctx, c, b, login{}, request{Begun: s.cfg.Now()}, "")
 }
 
 // words joins what an app may do for people.

@@ -30,7 +30,8 @@ func (s *Server) authorize(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	if b.loggedIn() && !mustLogIn(form, b.session, s.cfg.Now()) {
+	r.Again = mustLogIn(form, b.session, s.cfg.Now())
+	if b.loggedIn() && !r.Again {
 		if form.Get("prompt") == "none" {
 			return r.refuse("consent_required", "the user has to be asked")
 		}
@@ -39,7 +40,7 @@ func (s *Server) authorize(ctx context.Context, c *call) error {
 	if form.Get("prompt") == "none" {
 		return r.refuse("login_required", "the user has to log in")
 	}
-	return s.showLogin(c, b, l, r, "")
+	return s.showLogin(ctx, c, b, l, r, "")
 }
 
 // readAuthorize reads the parameters, which may come either way.
@@ -73,6 +74,9 @@ func mustLogIn(form url.Values, was store.Session, now time.Time) bool {
 // it is about, and then whether they agree.
 func (s *Server) next(ctx context.Context, c *call, b *browser, l login, r request) error {
 	r.Session = b.session.ID
+	if b.session.Source != store.LocalSource {
+		r.Scope = withoutOffline(r.Scope)
+	}
 	words, scopes, err := r.offer(l.client)
 	if err != nil {
 		return err
@@ -106,7 +110,7 @@ func (s *Server) takeContext(ctx context.Context, b *browser, r request) (reques
 		return r, r.refuse("invalid_request", "the launch is not known, was used or is too old")
 	case err != nil:
 		return r, err
-	case launched.Subject != "" && launched.Subject != b.session.Subject:
+	case launched.Subject != "" && launched.Subject != subjectOf(b.session.Identity):
 		return r, r.denied("the launch is for another user")
 	}
 	if r.Context.Patient == "" { // else the user has chosen one, as the launch had none

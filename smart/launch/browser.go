@@ -80,14 +80,16 @@ func agentOf(who store.Identity) audit.Agent {
 	if who.User != "" {
 		return audit.Agent{User: who.User}
 	}
-	return audit.Agent{User: who.Subject}
+	return audit.Agent{User: subjectOf(who)}
 }
 
 // begin makes a session of who has logged in, however they did. All that comes
 // after a login comes from here: another way to log in ends in the same call.
 func (s *Server) begin(ctx context.Context, c *call, b *browser, who store.Identity) error {
 	now := s.cfg.Now()
-	who.Time = now
+	if who.Time.IsZero() { // else the identity provider knows better
+		who.Time = now
+	}
 	session := store.Session{ID: rand.Text(), Identity: who, Expires: now.Add(sessionLife)}
 	secret := newSecret() // never one that the browser had before
 	if err := s.cfg.Registry.StartSession(ctx, b.tenant, session, secret); err != nil {

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"strings"
@@ -66,7 +67,8 @@ func newSite(t testing.TB) *site {
 	s.server, err = launch.New(launch.Config{
 		Clients: s.Registry, Tenants: s.Tenants, Keys: s.Keyring, Base: storetest.Base, Issuer: storetest.Issuer,
 		Record: s.DB.Record, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		Registry: s.Registry, DB: s.DB, Verifier: s.verifiers[0], Alert: func(a smart.Alert) { s.alerts = append(s.alerts, a) },
+		Registry: s.Registry, DB: s.DB, Verifier: s.verifiers[0], IdentityNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")},
+		Alert: func(a smart.Alert) { s.alerts = append(s.alerts, a) },
 	})
 	if err != nil {
 		t.Fatal(err)

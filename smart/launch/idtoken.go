@@ -24,6 +24,9 @@ type idClaims struct {
 	User          string `json:"fhirUser,omitzero"` // absolute
 	Profile       string `json:"profile,omitzero"`
 	Name          string `json:"preferred_username,omitzero"`
+	// How the user logged in, as an identity provider says.
+	ACR string   `json:"acr,omitzero"`
+	AMR []string `json:"amr,omitempty"`
 }
 
 // idToken says who the user is, signed with the tenant's RSA key.
@@ -33,6 +36,7 @@ func (s *Server) idToken(ctx context.Context, c *call, l login, a store.Approval
 	claims := idClaims{
 		Issuer: s.cfg.Issuer(c.slug), Subject: subjectOf(a.Identity), Audience: l.client.ID, Nonce: a.Nonce,
 		Issued: now.Unix(), Expires: now.Add(userTokenLife).Unix(), Authenticated: a.Time.Unix(),
+		ACR: a.ACR, AMR: a.AMR,
 	}
 	if a.User != "" && slices.Contains(words, "fhirUser") {
 		claims.User = s.cfg.Base(c.slug) + "/" + a.User

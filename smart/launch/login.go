@@ -17,20 +17,38 @@ type loginForm struct {
 	App    string // "" if no app asks
 	Sealed string
 	Fault  string
+	// Providers are those that the user can log in by instead.
+	Providers []smart.Provider
 }
 
 // showLogin asks who the user is.
-func (s *Server) showLogin(c *call, b *browser, l login, r request, fault string) error {
+func (s *Server) showLogin(ctx context.Context, c *call, b *browser, l login, r request, fault string) error {
 	sealed, err := r.seal(b.keys, loginPage, b.secret)
 	if err != nil {
 		return err
 	}
-	f := loginForm{frame: s.frame(b, "Log in"), Sealed: sealed, Fault: fault}
+	providers, err := s.cfg.Registry.Providers(ctx, b.tenant)
+	if err != nil {
+		return err
+	}
+	f := loginForm{frame: s.frame(b, "Log in"), Sealed: sealed, Fault: fault, Providers: providers}
 	if r.Client != "" {
 		f.App = appName(l.client)
 	}
 	c.show(logIn(f), r)
 	return nil
+}
+
+// showLoginFor is showLogin for what an app may have asked.
+func (s *Server) showLoginFor(ctx context.Context, c *call, b *browser, r request, fault string) error {
+	var l login
+	if r.Client != "" {
+		var err error
+		if l, err = s.registered(ctx, c, r.Client); err != nil {
+			return err
+		}
+	}
+	return s.showLogin(ctx, c, b, l, r, fault)
 }
 
 // wrongLogin is all that is said of a login that is not accepted, whatever is
@@ -57,12 +75,6 @@ func (s *Server) logIn(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	var l login
-	if r.Client != "" {
-		if l, err = s.registered(ctx, c, r.Client); err != nil {
-			return err
-		}
-	}
 	typed := localLogin{strings.ToLower(strings.TrimSpace(form.Get("login"))), form.Get("password"), strings.TrimSpace(form.Get("code"))}
 	who, why, err := s.identify(ctx, c, b, typed)
 	if err != nil {
@@ -71,14 +83,23 @@ func (s *Server) logIn(ctx context.Context, c *call) error {
 	c.grant = smart.Denied(b.tenant, agentOf(who), c.origin)
 	if why != "" {
 		c.failed = invalidLogin(why)
-		return s.showLogin(c, b, l, r, wrongLogin)
+		return s.showLoginFor(ctx, c, b, r, wrongLogin)
 	}
 	if err := s.begin(ctx, c, b, who); err != nil {
 		return err
 	}
 	c.note = "logged in"
+	return s.loggedIn(ctx, c, b, r)
+}
+
+// loggedIn goes on with what the user has logged in for.
+func (s *Server) loggedIn(ctx context.Context, c *call, b *browser, r request) error {
 	if r.Client == "" {
 		return s.showAccount(ctx, c, b)
+	}
+	l, err := s.registered(ctx, c, r.Client)
+	if err != nil {
+		return err
 	}
 	return s.next(ctx, c, b, l, r)
 }

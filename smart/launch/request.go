@@ -29,6 +29,8 @@ type request struct {
 	Launch      string    `json:"launch,omitzero"` // handle of an EHR launch
 	Begun       time.Time `json:"begun"`
 
+	// Again says that the app wants the user to prove anew who they are.
+	Again bool `json:"again,omitzero"`
 	// Session is that in which the request was shown, "" before the login.
 	Session string `json:"session,omitzero"`
 	// Context is the context as far as it is known.
@@ -46,6 +48,7 @@ const (
 	patientPage page = "patient"
 	consentPage page = "consent"
 	accountPage page = "account"
+	awayPage    page = "away" // at an identity provider
 )
 
 // maxParameter bounds the parameters that come back to the app.

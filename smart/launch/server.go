@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -29,6 +30,7 @@ import (
 	"github.com/cordon-fhir/cordon/keys"
 	"github.com/cordon-fhir/cordon/limit"
 	"github.com/cordon-fhir/cordon/smart"
+	"github.com/cordon-fhir/cordon/smart/federation"
 	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/tenant"
 )
@@ -64,6 +66,10 @@ type Config struct {
 	DB       *store.DB
 	Verifier *smart.Verifier
 
+	// IdentityNetworks are networks in which tenants' identity providers may be
+	// although they are not of the public internet. Default none.
+	IdentityNetworks []netip.Prefix
+
 	// Alert is told of what looks like an attack. Default: nobody is.
 	Alert func(smart.Alert)
 	// Limit refuses those who ask too much. Default: one of its own.
@@ -82,8 +88,9 @@ type Config struct {
 
 // A Server is the authorization server of all tenants.
 type Server struct {
-	cfg    Config
-	router *echo.Echo
+	cfg        Config
+	router     *echo.Echo
+	federation *federation.Client
 }
 
 // New returns a Server for the paths under /auth/.
@@ -112,7 +119,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	s := &Server{cfg: cfg, router: echo.New()}
+	s := &Server{cfg: cfg, router: echo.New(), federation: federation.New(federation.Config{Private: cfg.IdentityNetworks, Now: cfg.Now})}
 	s.router.HTTPErrorHandler = func(err error, c echo.Context) {
 		s.serve(c, "none", func(context.Context, *call) error { return noSuchEndpoint(err) })
 	}
@@ -131,6 +138,8 @@ func New(cfg Config) (*Server, error) {
 		s.router.GET("/auth/:tenant/authorize", s.page("authorize", s.authorize))
 		s.router.POST("/auth/:tenant/authorize", s.page("authorize", s.authorize))
 		s.router.POST("/auth/:tenant/login", s.page("login", s.logIn))
+		s.router.POST("/auth/:tenant/federate", s.page("federate", s.federate))
+		s.router.GET("/auth/:tenant/callback/:provider", s.page("callback", s.callback))
 		s.router.POST("/auth/:tenant/patient", s.page("patient", s.choosePatient))
 		s.router.POST("/auth/:tenant/consent", s.page("consent", s.agree))
 		s.router.GET("/auth/:tenant/account", s.page("account", s.account))
@@ -326,8 +335,8 @@ func wellFormedID(id string) bool {
 
 // names are those of our endpoints.
 var names = []string{
-	".well-known/openid-configuration", "account", "authorize", "brands", "consent", "introspect", "jwks", "launch", "login", "patient",
-	"register", "revoke", "token",
+	".well-known/openid-configuration", "account", "authorize", "brands", "callback", "consent", "federate", "introspect", "jwks",
+	"launch", "login", "patient", "register", "revoke", "token",
 }
 
 // shape returns the method and path of a request as far as they have the form
@@ -342,6 +351,9 @@ func shape(r *http.Request) string {
 	slug, name, _ := strings.Cut(rest, "/")
 	if _, err := tenant.ParseSlug(slug); ok && err == nil {
 		path = "/auth/" + slug + "/?"
+		if base, provider, ok := strings.Cut(name, "/"); ok && base == "callback" && smart.ValidProvider(provider) {
+			name = base
+		}
 		if slices.Contains(names, name) {
 			path = "/auth/" + slug + "/" + name
 		}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"text/tabwriter"
+)
+
+// idpCommand speaks to the control API about identity providers.
+type idpCommand struct {
+	Add    idpAddCommand    `cmd:"" help:"Let users log in by an OpenID Connect provider, or change how."`
+	List   idpListCommand   `cmd:"" help:"List the identity providers of a tenant."`
+	Remove idpRemoveCommand `cmd:"" help:"Remove an identity provider, and end the sessions of its users."`
+	Allow  idpAllowCommand  `cmd:"" help:"Let a user of an identity provider log in."`
+	Block  idpBlockCommand  `cmd:"" help:"Let a user of an identity provider log in no more, and end their sessions."`
+	Users  idpUsersCommand  `cmd:"" help:"List the users of an identity provider who have come or were allowed or blocked."`
+}
+
+// idps is what the commands about identity providers have in common.
+type idps struct {
+	controlFlags
+	Tenant string `required:"" help:"Slug of the tenant."`
+}
+
+// do asks about the providers of the tenant.
+func (i *idps) do(ctx context.Context, method, path string, in, out any) error {
+	api, err := i.api()
+	if err != nil {
+		return err
+	}
+	return api.do(ctx, method, "/tenants/"+url.PathEscape(i.Tenant)+"/identity-providers"+path, in, out)
+}
+
+type idpAddCommand struct {
+	idps
+	SecretFile string `placeholder:"FILE" help:"File with the client secret, - for standard input. Default: the client has none."`
+	File       string `arg:"" placeholder:"FILE" help:"JSON with name, label, issuer, client_id and mapping."`
+}
+
+func (i *idpAddCommand) Run(ctx context.Context) error {
+	text, err := os.ReadFile(i.File)
+	if err != nil {
+		return fmt.Errorf("reading the identity provider: %w", err)
+	}
+	var provider map[string]any
+	if err := json.Unmarshal(text, &provider); err != nil {
+		return fmt.Errorf("reading the identity provider: %w", err)
+	}
+	secret, err := passwordFlags{i.SecretFile}.read()
+	if err != nil {
+		return err
+	}
+	if secret != "" {
+		provider["client_secret"] = secret
+	}
+	return i.do(ctx, http.MethodPost, "", provider, nil)
+}
+
+type idpListCommand struct{ idps }
+
+func (i *idpListCommand) Run(ctx context.Context, c console) error {
+	var list []struct {
+		Name, Label, Issuer string
+		Open                bool
+	}
+	if err := i.do(ctx, http.MethodGet, "", nil, &list); err != nil {
+		return err
+	}
+	t := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "NAME\tLABEL\tISSUER\tLETS IN")
+	for _, p := range list {
+		lets := "allowed users"
+		if p.Open {
+			lets = "all its users"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", p.Name, p.Label, p.Issuer, lets)
+	}
+	return t.Flush()
+}
+
+// oneIDP is what the commands on one identity provider take.
+type oneIDP struct {
+	idps
+	Name string `arg:"" help:"Name of the identity provider."`
+}
+
+func (i *oneIDP) path() string { return "/" + url.PathEscape(i.Name) }
+
+type idpRemoveCommand struct{ oneIDP }
+
+func (i *idpRemoveCommand) Run(ctx context.Context) error {
+	return i.do(ctx, http.MethodDelete, i.path(), nil, nil)
+}
+
+// idpUser is a user of an identity provider, as the control API has it.
+type idpUser struct {
+	Subject  string `json:"subject"`
+	Disabled bool   `json:"disabled,omitempty"`
+}
+
+// oneIDPUser is what the commands on one user of an identity provider take.
+type oneIDPUser struct {
+	oneIDP
+	Subject string `arg:"" help:"The user's sub at the identity provider."`
+}
+
+func (i *oneIDPUser) put(ctx context.Context, disabled bool) error {
+	return i.do(ctx, http.MethodPost, i.path()+"/users", idpUser{i.Subject, disabled}, nil)
+}
+
+type idpAllowCommand struct{ oneIDPUser }
+
+func (i *idpAllowCommand) Run(ctx context.Context) error { return i.put(ctx, false) }
+
+type idpBlockCommand struct{ oneIDPUser }
+
+func (i *idpBlockCommand) Run(ctx context.Context) error { return i.put(ctx, true) }
+
+type idpUsersCommand struct{ oneIDP }
+
+func (i *idpUsersCommand) Run(ctx context.Context, c console) error {
+	var list []idpUser
+	if err := i.do(ctx, http.MethodGet, i.path()+"/users", nil, &list); err != nil {
+		return err
+	}
+	t := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "SUBJECT\tSTATUS")
+	for _, u := range list {
+		status := "allowed"
+		if u.Disabled {
+			status = "blocked"
+		}
+		fmt.Fprintf(t, "%s\t%s\n", u.Subject, status)
+	}
+	return t.Flush()
+}
