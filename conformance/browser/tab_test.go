@@ -107,10 +107,11 @@ func (b *tab) fault(format string, args ...any) {
 	b.faults = append(b.faults, fmt.Sprintf(format, args...))
 }
 
-// ours reports whether an address is that of the server or of the app.
+// ours reports whether an address is that of the server or of the app, or holds
+// itself what it is the address of, as on the browser's own pages of errors.
 func ours(address string) bool {
 	u, err := url.Parse(address)
-	return err == nil && (strings.HasPrefix(sys.Auth, u.Scheme+"://"+u.Host+"/") || sys.app.URL == u.Scheme+"://"+u.Host)
+	return err == nil && (u.Scheme == "data" || strings.HasPrefix(sys.Auth, u.Scheme+"://"+u.Host+"/") || sys.app.URL == u.Scheme+"://"+u.Host)
 }
 
 // visit enters an address.
