@@ -142,7 +142,7 @@ var programFaults = []mutant{
 	{"", "a terminology server or a webhook may be anywhere", []edit{
 		{"outbound/outbound.go", "\tif !public(to) {", "\tif !to.IsValid() {"},
 	}, "", "./outbound"},
-	{"", "the access policy is not asked", []edit{
+	{"", "an access policy takes nothing from the scopes", []edit{
 		{"smart/decision.go", "return search.And{scoped, allowed}", "return scoped"},
 	}, "", "./smart"},
 	{"", "what is hidden is answered in other words", []edit{
