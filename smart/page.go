@@ -23,6 +23,7 @@ func (p *Policy) Page(title string) string {
 	b.WriteString("| rule | says | about |\n|---|---|---|\n")
 	everyone := p.everyone()
 	system := &access{client: "app", person: everyone.person}
+	patient := aPatient()
 	for _, r := range p.rules {
 		name, everyone, system := r.id, everyone, system
 		alone := &Policy{rules: []rule{r.permit()}}
@@ -30,7 +31,7 @@ func (p *Policy) Page(title string) string {
 			name += " (never)"
 			everyone, system = staff(), &access{client: "app"} // roles are what it spares
 		}
-		about := cmp.Or(strings.Join(alone.reach(everyone), "; "), strings.Join(alone.reach(system), "; "), "nothing")
+		about := cmp.Or(strings.Join(alone.reach(everyone), "; "), strings.Join(alone.reach(patient), "; "), strings.Join(alone.reach(system), "; "), "nothing")
 		fmt.Fprintf(&b, "| %s | %s%s | %s |\n", name, cmp.Or(r.says, "-"), r.hides(), about)
 	}
 	b.WriteString("\nTogether they let these see and change, of each type all resources or those that the rules speak of:\n\n")
@@ -98,7 +99,7 @@ func rolesIn(v types.Value) (list []string) {
 // the rules name: as a user, or if that reaches nothing as a client.
 func (p *Policy) personas() []persona {
 	list := []persona{
-		{"a patient", &access{client: "app", user: fhir.Ref{Type: "Patient", ID: "a"}}},
+		{"a patient", aPatient()},
 		{"staff without a role", staff()},
 		{"a client without a role", &access{client: "app"}},
 	}
@@ -120,7 +121,10 @@ func staff(roles ...string) *access {
 	return a
 }
 
-// everyone has every role at once and is user, patient and staff.
+// aPatient is a user who is a patient.
+func aPatient() *access { return &access{client: "app", user: fhir.Ref{Type: "Patient", ID: "a"}} }
+
+// everyone has every role at once and is staff whose app was opened for a patient.
 func (p *Policy) everyone() *access {
 	a := staff(p.roles()...)
 	a.patient = "a"

@@ -151,6 +151,9 @@ func TestANurseSeesAPatientOfTheirTeamInTheirShiftAtTheirWard(t *testing.T) {
 		}
 		t.Run(fmt.Sprintf("team %t shift %t place %t", team, shift, place), func(t *testing.T) {
 			g.wantSeen("the nurse", g.staff(user, p), refs, want...)
+			g.wantSeen("the nurse, in an app that was opened for the patient,", g.staff(user, p, inContext("p"), func(tok *smart.Token) {
+				tok.Scope = "user/*.cruds patient/*.rs"
+			}), refs, want...)
 		})
 	}
 	nurse := g.staff("Practitioner/in-team", onShift("ward-1", "nurse"))
