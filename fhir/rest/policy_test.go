@@ -157,6 +157,11 @@ func TestANurseSeesAPatientOfTheirTeamInTheirShiftAtTheirWard(t *testing.T) {
 		})
 	}
 	nurse := g.staff("Practitioner/in-team", onShift("ward-1", "nurse"))
+	t.Run("codes are for all staff", func(t *testing.T) {
+		if w := nurse.do("GET", "/ValueSet/$expand?url=http://hl7.org/fhir/ValueSet/observation-status", ""); w.Code != 200 {
+			t.Errorf("$expand: %d %s", w.Code, w.Body)
+		}
+	})
 	t.Run("a ward that is not theirs", func(t *testing.T) {
 		p := onShift("ward-1", "nurse")
 		p.Facilities = []string{"ward-2"}
