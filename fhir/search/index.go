@@ -78,12 +78,15 @@ func room[T any](list []T) []T {
 	return list[:0]
 }
 
+// fit returns a copy of the list, nil of an empty one.
+func fit[T any](list []T) []T { return append([]T(nil), list...) }
+
 // fitted returns a copy of t in no more room than it needs.
 func (t *Terms) fitted() *Terms {
 	return &Terms{
 		Time: t.Time, Present: t.Present, TooMany: t.TooMany,
-		Tokens: slices.Clone(t.Tokens), Refs: slices.Clone(t.Refs), Dates: slices.Clone(t.Dates),
-		Numbers: slices.Clone(t.Numbers), Strings: slices.Clone(t.Strings),
+		Tokens: fit(t.Tokens), Refs: fit(t.Refs), Dates: fit(t.Dates),
+		Numbers: fit(t.Numbers), Strings: fit(t.Strings),
 	}
 }
 
