@@ -71,18 +71,7 @@ func (s *Server) showAccount(ctx context.Context, c *call, b *browser) error {
 // changeAccount takes the form of the account page: it takes back what an app
 // may do, or logs the user out.
 func (s *Server) changeAccount(ctx context.Context, c *call) error {
-	form, err := readForm(c.http)
-	if err != nil {
-		return err
-	}
-	if err := own(c.http); err != nil {
-		return err
-	}
-	b, err := s.browser(ctx, c)
-	if err != nil {
-		return err
-	}
-	r, err := openRequest(b.keys, accountPage, b.secret, form.Get("request"), s.cfg.Now())
+	form, b, r, err := s.opened(ctx, c, accountPage)
 	if err != nil {
 		return err
 	}

@@ -34,18 +34,7 @@ type leavingForm struct {
 // federate sends a user to an identity provider of the tenant.
 // https://openid.net/specs/openid-connect-core-1_0.html#CodeFlowAuth
 func (s *Server) federate(ctx context.Context, c *call) error {
-	form, err := readForm(c.http)
-	if err != nil {
-		return err
-	}
-	if err := own(c.http); err != nil {
-		return err
-	}
-	b, err := s.browser(ctx, c)
-	if err != nil {
-		return err
-	}
-	r, err := openRequest(b.keys, loginPage, b.secret, form.Get("request"), s.cfg.Now())
+	form, b, r, err := s.opened(ctx, c, loginPage)
 	if err != nil {
 		return err
 	}

@@ -60,18 +60,7 @@ type localLogin struct{ name, password, code string }
 
 // logIn takes the form of the login page.
 func (s *Server) logIn(ctx context.Context, c *call) error {
-	form, err := readForm(c.http)
-	if err != nil {
-		return err
-	}
-	if err := own(c.http); err != nil {
-		return err
-	}
-	b, err := s.browser(ctx, c)
-	if err != nil {
-		return err
-	}
-	r, err := openRequest(b.keys, loginPage, b.secret, form.Get("request"), s.cfg.Now())
+	form, b, r, err := s.opened(ctx, c, loginPage)
 	if err != nil {
 		return err
 	}

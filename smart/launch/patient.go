@@ -2,7 +2,6 @@ package launch
 
 import (
 	"context"
-	"net/url"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -169,27 +168,4 @@ func readPatient(r fhir.Resource) patient {
 		}
 	}
 	return p
-}
-
-// posted reads a form of ours that carries a request, from a user who has
-// logged in since the request was shown to them.
-func (s *Server) posted(ctx context.Context, c *call, from page) (form url.Values, b *browser, l login, r request, err error) {
-	if form, err = readForm(c.http); err != nil {
-		return
-	}
-	if err = own(c.http); err != nil {
-		return
-	}
-	if b, err = s.browser(ctx, c); err != nil {
-		return
-	}
-	if r, err = openRequest(b.keys, from, b.secret, form.Get("request"), s.cfg.Now()); err != nil {
-		return
-	}
-	if !b.loggedIn() || r.Session != b.session.ID {
-		err = invalidRequest("the session has ended; go back to the app and begin again")
-		return
-	}
-	l, err = s.registered(ctx, c, r.Client)
-	return
 }

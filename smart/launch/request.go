@@ -159,6 +159,35 @@ func openRequest(set *keys.Set, to page, browser, text string, now time.Time) (r
 	return r, nil
 }
 
+// opened reads a form of ours that carries a request.
+func (s *Server) opened(ctx context.Context, c *call, from page) (form url.Values, b *browser, r request, err error) {
+	if form, err = readForm(c.http); err != nil {
+		return
+	}
+	if err = own(c.http); err != nil {
+		return
+	}
+	if b, err = s.browser(ctx, c); err != nil {
+		return
+	}
+	r, err = openRequest(b.keys, from, b.secret, form.Get("request"), s.cfg.Now())
+	return
+}
+
+// posted is opened for a user who has logged in since the request was shown to
+// them.
+func (s *Server) posted(ctx context.Context, c *call, from page) (form url.Values, b *browser, l login, r request, err error) {
+	if form, b, r, err = s.opened(ctx, c, from); err != nil {
+		return
+	}
+	if !b.loggedIn() || r.Session != b.session.ID {
+		err = invalidRequest("the session has ended; go back to the app and begin again")
+		return
+	}
+	l, err = s.registered(ctx, c, r.Client)
+	return
+}
+
 func formAD(to page, browser string) []byte { return []byte("auth|" + string(to) + "|" + browser) }
 
 // offer is what of the request the app is registered for, and the user is
