@@ -14,6 +14,7 @@ type Trail struct {
 	Seq     int64 // of the entry
 	Parent  int64 // of the Bundle's entry; 0 for a request
 	Written bool  // the entry is durable
+	Late    bool  // it waited in vain for as long as one may
 }
 
 // NewTrail begins the trail of a request.

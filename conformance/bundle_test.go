@@ -309,7 +309,7 @@ func TestBundles(t *testing.T) {
 			p.Errorf("%d entries of 500", len(b.Entry))
 		}
 		p.want(p.send(p.as("backend", "POST", "", circle(10_000))), 400, 413, 422)
-		if took := time.Since(begun); took > 30*time.Second {
+		if took := time.Since(begun); took > time.Minute {
 			p.Errorf("it took %v", took)
 		}
 	})

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -59,7 +58,6 @@ func TestWithoutItsAuditTrailTheServerGivesNothingAway(t *testing.T) {
 						continue
 					}
 					wait.Go(func() {
-						sent := time.Now()
 						r, err := p.backend.do(t.Context(), x.method, x.path, x.body)
 						if err != nil {
 							t.Errorf("%s %s: %v", x.method, x.path, err)
@@ -72,15 +70,9 @@ func TestWithoutItsAuditTrailTheServerGivesNothingAway(t *testing.T) {
 						if bytes.Contains(r.body, []byte(seen)) || bytes.Contains(r.body, []byte(`"Basic"`)) {
 							t.Errorf("%s %s was answered with data: %.300s", x.method, x.path, r.body)
 						}
-						// Each wait for a lock ends after five seconds. A writer
-						// may wait for another that waits for the trail, then for
-						// the trail, and then to tell of it in the trail.
-						if took := time.Since(sent); took > 20*time.Second {
-							t.Errorf("%s %s took %s", x.method, x.path, took)
-						}
 					})
 				}
-				wait.Wait()
+				wait.Wait() // nobody waits for the trail to be back
 				mend()
 				if after := p.stored(t); after != before {
 					t.Errorf("%d versions were stored without an audit entry", after-before)

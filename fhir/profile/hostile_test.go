@@ -79,7 +79,7 @@ func TestHostileProfilesEnd(t *testing.T) {
 			begun := time.Now()
 			v := profile.New(setOf(t, tt.definitions...), nil)
 			issues := validate1(t, v, parse(t, []byte(tt.body)), profile.Options{Profiles: []string{here + "it"}})
-			if took := time.Since(begun); took > 10*time.Second { // of which it takes a tenth
+			if took := time.Since(begun); took > time.Minute {
 				t.Errorf("it took %v", took)
 			}
 			if tt.says != "" && !strings.Contains((&fhir.Error{Issues: issues}).Error(), tt.says) {

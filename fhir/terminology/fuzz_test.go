@@ -35,7 +35,7 @@ func FuzzCompose(f *testing.F) {
 		s := terminology.New(canonical.NewSet(canonical.Core(), []*canonical.Definition{animals, d}))
 		begun := time.Now()
 		defer func() {
-			if took := time.Since(begun); took > 5*time.Second {
+			if took := time.Since(begun); took > time.Minute {
 				t.Errorf("it took %v", took)
 			}
 		}()

@@ -222,7 +222,7 @@ func TestLargeResources(t *testing.T) {
 				t.Fatal(err)
 			}
 			places(t, validate.Resource(d))
-			if took := time.Since(start); took > 20*time.Second {
+			if took := time.Since(start); took > time.Minute {
 				t.Errorf("took %v", took)
 			}
 		})

@@ -205,8 +205,13 @@ func (g *Gate) Ping(ctx context.Context) error {
 }
 
 // Append writes entries to the audit trail of the tenant, without any other
-// work. It returns once they are durable.
+// work. It returns once they are durable. A request whose trail was late once
+// does not wait for it again.
 func (g *Gate) Append(ctx context.Context, t *tenant.Tenant, entries ...*audit.Entry) error {
+	trail := entries[0].Origin.Trail
+	if trail != nil && trail.Late {
+		return g.unavailable("writing the audit trail", errLate)
+	}
 	p, err := g.place(ctx, t.Placement)
 	if err != nil {
 		return g.unavailable("writing the audit trail", err)
@@ -221,6 +226,9 @@ func (g *Gate) Append(ctx context.Context, t *tenant.Tenant, entries ...*audit.E
 	err = p.auditor.append(context.WithoutCancel(ctx), t.Placement.Schema, rows)
 	g.cfg.Watch(t, entries, err)
 	if err != nil {
+		if trail != nil {
+			trail.Late = errors.Is(err, errLate) || absent(err)
+		}
 		return g.unavailable("writing the audit trail", err)
 	}
 	return nil
