@@ -28,11 +28,28 @@ func (l login) agent() audit.Agent {
 	return audit.Agent{Client: l.client.ID, User: l.client.User, Purpose: l.client.Purpose}
 }
 
-// authenticate takes what a client proves itself with: its assertion, which is
+// fromClient reads a form of a client that proves in it who it is.
+func (s *Server) fromClient(ctx context.Context, c *call) (form url.Values, l login, err error) {
+	if form, err = readForm(c.http); err == nil {
+		l, err = s.authenticate(ctx, c, form)
+	}
+	return
+}
+
+// authenticate says which client has sent the form, here and in the audit trail.
+func (s *Server) authenticate(ctx context.Context, c *call, form url.Values) (login, error) {
+	l, err := s.recognize(ctx, c, form)
+	if err == nil {
+		c.grant = smart.Denied(l.tenant, l.agent(), c.origin)
+	}
+	return l, err
+}
+
+// recognize takes what a client proves itself with: its assertion, which is
 // then used up, its secret, in the header or in the form, or nothing but its id
 // if it is a public client. Only the way that it is registered for will do.
 // https://www.rfc-editor.org/rfc/rfc6749#section-2.3
-func (s *Server) authenticate(ctx context.Context, c *call, form url.Values) (login, error) {
+func (s *Server) recognize(ctx context.Context, c *call, form url.Values) (login, error) {
 	id, secret, header, err := basic(c.http)
 	if err != nil {
 		return login{}, err

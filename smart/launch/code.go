@@ -21,7 +21,6 @@ func (s *Server) tokenForCode(ctx context.Context, c *call, form url.Values) err
 	if err != nil {
 		return err
 	}
-	c.grant = smart.Denied(l.tenant, l.agent(), c.origin)
 	a, err := s.cfg.Registry.Code(ctx, l.tenant, form.Get("code"))
 	if err != nil {
 		return s.notAccepted(ctx, c, l, err)

@@ -30,15 +30,10 @@ type launchAnswer struct {
 // The EHR proves itself as at the token endpoint, in a form with the context.
 // https://hl7.org/fhir/smart-app-launch/app-launch.html#launch-app-ehr-launch
 func (s *Server) openLaunch(ctx context.Context, c *call) error {
-	form, err := readForm(c.http)
+	form, l, err := s.fromClient(ctx, c)
 	if err != nil {
 		return err
 	}
-	l, err := s.authenticate(ctx, c, form)
-	if err != nil {
-		return err
-	}
-	c.grant = smart.Denied(l.tenant, l.agent(), c.origin)
 	if l.public() || !l.client.MayOpenLaunches() {
 		return unauthorizedClient("the client is not registered to open launches")
 	}

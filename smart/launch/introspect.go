@@ -36,15 +36,10 @@ type introspection struct {
 // none of the caller's business, it tells nothing but that.
 // https://www.rfc-editor.org/rfc/rfc7662
 func (s *Server) introspect(ctx context.Context, c *call) error {
-	form, err := readForm(c.http)
+	form, l, err := s.fromClient(ctx, c)
 	if err != nil {
 		return err
 	}
-	l, err := s.authenticate(ctx, c, form)
-	if err != nil {
-		return err
-	}
-	c.grant = smart.Denied(l.tenant, l.agent(), c.origin)
 	if l.public() {
 		return unauthorizedClient("introspection is for clients that prove who they are")
 	}

@@ -25,7 +25,6 @@ func (s *Server) tokenForRefresh(ctx context.Context, c *call, form url.Values) 
 	if err != nil {
 		return err
 	}
-	c.grant = smart.Denied(l.tenant, l.agent(), c.origin)
 	token := form.Get("refresh_token")
 	a, err := s.cfg.Registry.Refreshable(ctx, l.tenant, token)
 	if err != nil {

@@ -14,15 +14,10 @@ import (
 // no token of the client is answered alike.
 // https://www.rfc-editor.org/rfc/rfc7009
 func (s *Server) revoke(ctx context.Context, c *call) error {
-	form, err := readForm(c.http)
+	form, l, err := s.fromClient(ctx, c)
 	if err != nil {
 		return err
 	}
-	l, err := s.authenticate(ctx, c, form)
-	if err != nil {
-		return err
-	}
-	c.grant = smart.Denied(l.tenant, l.agent(), c.origin)
 	if form.Get("token") == "" {
 		return invalidRequest("token is missing")
 	}

@@ -74,7 +74,6 @@ func (s *Server) tokenForService(ctx context.Context, c *call, form url.Values) 
 	if err != nil {
 		return err
 	}
-	c.grant = smart.Denied(l.tenant, l.agent(), c.origin)
 	if l.client.Method != "" && l.client.Method != smart.PrivateKeyJWT {
 		return unauthorizedClient("client_credentials is for clients that sign")
 	}
