@@ -552,6 +552,14 @@ func answered(e search.Expr) bool {
 	return search.Exact(e)
 }
 
+// members are the conditions that e is the conjunction of.
+func members(e search.Expr) search.And {
+	if list, ok := e.(search.And); ok {
+		return list
+	}
+	return search.And{e}
+}
+
 // and joins two conditions without nesting where one of them is none.
 func and(a, b search.Expr) search.Expr {
 	switch {

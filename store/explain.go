@@ -32,7 +32,7 @@ func Explain(q *search.Query) []string {
 	if q.Type == "" {
 		lines = append(lines, fmt.Sprintf("searches each type by itself, in turn: %s", each(types)))
 	}
-	lines = append(lines, pl.beginning()...)
+	lines = append(lines, pl.beginning())
 	lines = append(lines, pl.links()...)
 	if list := search.Undecided(pl.where); len(list) > 0 {
 		lines = append(lines, fmt.Sprintf("opens what the index finds, up to %d resources, to decide: %s", maxExamined, strings.Join(list, ", ")))
@@ -88,27 +88,23 @@ func each(types []fhir.Type) string {
 }
 
 // beginning tells which rows the search begins with.
-func (pl plan) beginning() []string {
-	list, ok := pl.where.(search.And)
-	if !ok {
-		list = search.And{pl.where}
+func (pl plan) beginning() string {
+	b := pl.start()
+	switch {
+	case len(b.members) == 0:
+		return "begins with every resource of the type, in order"
+	case b.with == onePatient:
+		return "begins with " + search.Shape(b.first()) + "; looks the rest up for each"
+	case b.with == oneCompartment:
+		return "begins with what is of the patient's record; looks the rest up for each"
+	case b.with == fewPatients:
+		return fmt.Sprintf("begins with what refers to the patients that are listed or that the chain leads to, if they are at most %d; looks the rest up for each", maxPatients)
+	case b.contested:
+		return "begins with what PostgreSQL takes for the rarest of its conditions; planned for its values each time"
+	case b.joins > 0:
+		return "begins with the rows of one condition, in order"
 	}
-	main, _ := search.MainDate(pl.on)
-	switch at := ofPatient(list, main); {
-	case len(list) == 0:
-		return []string{"begins with every resource of the type, in order"}
-	case at >= 0:
-		return []string{"begins with " + search.Shape(list[at]) + "; looks the rest up for each"}
-	case ofCompartment(list, main) >= 0 && len(list) > 1:
-		return []string{"begins with what is of the patient's record; looks the rest up for each"}
-	case ofPatients(list, main) >= 0:
-		return []string{fmt.Sprintf("begins with what refers to the patients that are listed or that the chain leads to, if they are at most %d; looks the rest up for each", maxPatients)}
-	case pl.contested():
-		return []string{"begins with what PostgreSQL takes for the rarest of its conditions; planned for its values each time"}
-	case joins(list) > 0:
-		return []string{"begins with the rows of one condition, in order"}
-	}
-	return []string{"begins with the rows of its conditions, or with every resource of the type, in order"}
+	return "begins with the rows of its conditions, or with every resource of the type, in order"
 }
 
 // links tells what is looked up first, for chains.

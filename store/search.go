@@ -409,196 +409,30 @@ func (c candidate) position(on fhir.Type) position {
 	return p
 }
 
-// contested reports whether the index has several ways to begin with the plan,
-// of which the values decide the best.
-func (pl plan) contested() bool {
-	list, ok := pl.where.(search.And)
-	if !ok {
-		list = search.And{pl.where}
-	}
-	ways := 0
-	main, _ := search.MainDate(pl.on)
-	for _, e := range list {
-		switch e.(type) {
-		case search.Present, search.Updated, search.Not, search.Within:
-		case search.Chain: // it may have many targets, or few
-			return true
-		default:
-			if !dated(e, main) { // the main date is in every index
-				ways++
-			}
-		}
-	}
-	return ways > 1 && ofPatient(list, main) < 0 && ofCompartment(list, main) < 0
-}
-
-// dated reports whether e is about the element and nothing else.
-func dated(e search.Expr, path search.Path) bool {
-	not := func(x search.Expr) bool { return !dated(x, path) }
-	switch e := e.(type) {
-	case search.InDate:
-		return e.Path == path
-	case search.Or:
-		return !slices.ContainsFunc(e, not)
-	case search.And:
-		return !slices.ContainsFunc(e, not)
-	}
-	return false
-}
-
-// ofPatient returns which member of the conjunction is a patient's reference,
-// -1 if there is none. A patient has few resources of a type: it is the one to
-// begin with, whatever the others are, unless they are ranges, which cannot be
-// looked up for one resource.
-func ofPatient(list search.And, main search.Path) int {
-	at := -1
-	for i, e := range list {
-		ref, ok := e.(search.HasReference)
-		switch {
-		case ok && at < 0 && strings.HasPrefix(ref.Target, "Patient/"):
-			at = i
-		case !looked(e, main):
-			return -1
-		}
-	}
-	return at
-}
-
-// ofPatients returns which member of the conjunction says which patients an
-// element refers to that is there once at most, as a list of them or as a chain
-// to them, where the others can be looked up for one resource; -1 if none does.
-func ofPatients(list search.And, main search.Path) int {
-	at := -1
-	for i, e := range list {
-		switch {
-		case at < 0 && toPatients(e):
-			at = i
-		case !looked(e, main):
-			return -1
-		}
-	}
-	return at
-}
-
-// ofCompartment returns which member of the conjunction says that one of several
-// elements refers to the patient of a compartment, -1 if none does. It is
-// ofPatient for types that can name the patient in more than one way.
-func ofCompartment(list search.And, main search.Path) int {
-	at := -1
-	for i, e := range list {
-		switch {
-		case at < 0 && toCompartment(e):
-			at = i
-		case !looked(e, main):
-			return -1
-		}
-	}
-	return at
-}
-
-// toCompartment reports whether e says that one of several elements refers to
-// one patient.
-func toCompartment(e search.Expr) bool {
-	or, _ := e.(search.Or)
-	for i, x := range or {
-		ref, ok := x.(search.HasReference)
-		if !ok || ref.Pair != (search.Token{}) || !strings.HasPrefix(ref.Target, "Patient/") || i > 0 && ref.Target != or[0].(search.HasReference).Target {
-			return false
-		}
-	}
-	return len(or) > 1
-}
-
-// toPatients reports whether e says which patients one element refers to.
-func toPatients(e search.Expr) bool {
-	switch e := e.(type) {
-	case search.Chain:
-		return e.Type == "Patient" && !e.Canonical && len(e.Paths) == 1 && search.IsSingle(e.Paths[0])
-	case search.Or:
-		first := search.HasReference{}
-		for i, x := range e {
-			ref, ok := x.(search.HasReference)
-			if i == 0 {
-				first = ref
-			}
-			if !ok || ref.Path != first.Path || ref.Pair != first.Pair || !strings.HasPrefix(ref.Target, "Patient/") {
-				return false
-			}
-		}
-		return len(e) > 1 && search.IsSingle(first.Path)
-	}
-	return false
-}
-
-// looked reports whether e can be looked up for one resource.
-func looked(e search.Expr, main search.Path) bool {
-	not := func(x search.Expr) bool { return !looked(x, main) }
-	switch e := e.(type) {
-	case search.HasToken, search.HasReference, search.HasText, search.HasID, search.Present, search.Updated:
-		return true
-	case search.InDate:
-		return e.Path == main
-	case search.Not:
-		return looked(e.X, main)
-	case search.Or:
-		return !slices.ContainsFunc(e, not)
-	case search.And:
-		return !slices.ContainsFunc(e, not)
-	}
-	return false
-}
-
-// maxJoined is how many members of a conjunction are joined. The planner tries
-// every order of them, and with ten it thinks for seconds: where there are more
-// than maxJoined, the first is joined alone.
-const maxJoined = 3
-
-// joins returns how many members of the conjunction are to be joined.
-func joins(list search.And) int {
-	n := 0
-	for _, e := range list {
-		switch e.(type) {
-		case search.HasToken, search.HasReference:
-			n++
-		}
-	}
-	if n > maxJoined {
-		return 1
-	}
-	return n
-}
-
 // statement builds FROM and WHERE for a plan. The members of its conjunction
 // that are one key each are joined, so that the planner may begin with any of
 // them; the rest are conditions.
 func (v *View) statement(ctx context.Context, pl plan, resource bool) (from, where gate.Clause, s scope, err error) {
 	c := &compiler{v: v, permit: pl.permit}
-	s = scope{on: pl.on, needs: &resource, custom: pl.contested()}
+	b := pl.start()
+	s = scope{on: pl.on, needs: &resource, few: b.with == onePatient, custom: b.contested}
 	where = always
-	list, ok := pl.where.(search.And)
-	if !ok {
-		list = search.And{pl.where}
-	}
-	var rest []search.Expr
-	left := joins(list)
-	main, _ := search.MainDate(pl.on)
-	if at := ofPatient(list, main); at >= 0 {
-		list = slices.Concat(list[at:at+1], list[:at], list[at+1:])
-		left, s.few = 1, true
-	} else if at := ofCompartment(list, main); at >= 0 && len(list) > 1 {
-		from = c.beginIn(&s, list[at].(search.Or))
-		list = slices.Concat(list[:at], list[at+1:])
-		left = 0
-	} else if at := ofPatients(list, main); at >= 0 {
-		found, err := c.beginAt(ctx, &s, list[at])
+	list, left := b.members, b.joins
+	switch b.with {
+	case oneCompartment:
+		from = c.beginIn(&s, b.first().(search.Or))
+		list, left = b.others(), 0
+	case fewPatients:
+		found, err := c.beginAt(ctx, &s, b.first())
 		if err != nil {
 			return from, where, s, err
 		}
 		if found.known {
-			list = slices.Concat(list[:at], list[at+1:])
-			left, from, where = 0, found.from, found.where
+			from, where = found.from, found.where
+			list, left = b.others(), 0
 		}
 	}
+	var rest []search.Expr
 	for _, e := range list {
 		if left == 0 {
 			rest = append(rest, e)
