@@ -537,13 +537,9 @@ func (v *View) named(ctx context.Context, p smart.Permit, on fhir.Type, where se
 // held against it. Chains are always decided: what an index cannot tell of
 // their targets is looked up first.
 func answered(e search.Expr) bool {
-	switch e := e.(type) {
-	case search.And:
-		return !slices.ContainsFunc(e, func(x search.Expr) bool { return !answered(x) })
-	case search.Or:
-		return !slices.ContainsFunc(e, func(x search.Expr) bool { return !answered(x) })
-	case search.Not:
-		return answered(e.X)
+	switch e.(type) {
+	case search.And, search.Or, search.Not:
+		return !slices.ContainsFunc(search.Members(e), func(x search.Expr) bool { return !answered(x) })
 	case search.Chain, search.ReverseChain:
 		return true
 	case search.Consented:
@@ -552,8 +548,8 @@ func answered(e search.Expr) bool {
 	return search.Exact(e)
 }
 
-// members are the conditions that e is the conjunction of.
-func members(e search.Expr) search.And {
+// conjunction returns e as a conjunction, if need be of itself alone.
+func conjunction(e search.Expr) search.And {
 	if list, ok := e.(search.And); ok {
 		return list
 	}

@@ -113,16 +113,6 @@ func (pl plan) links() []string {
 	var walk func(search.Expr)
 	walk = func(e search.Expr) {
 		switch e := e.(type) {
-		case search.And:
-			for _, m := range e {
-				walk(m)
-			}
-		case search.Or:
-			for _, m := range e {
-				walk(m)
-			}
-		case search.Not:
-			walk(e.X)
 		case search.Chain:
 			line := fmt.Sprintf("looks up the %s of the chain first; if they are more than %d, joins them", e.Type, maxTargets)
 			if e.Canonical || !answered(e.X) {
@@ -137,6 +127,9 @@ func (pl plan) links() []string {
 			}
 			lines = append(lines, line)
 			walk(e.X)
+		}
+		for _, m := range search.Members(e) {
+			walk(m)
 		}
 	}
 	walk(pl.where)

@@ -326,17 +326,11 @@ func (a *asker) leaves(on fhir.Type, name, probe string, fn func(search.Expr)) {
 	}
 	var walk func(search.Expr)
 	walk = func(e search.Expr) {
-		switch e := e.(type) {
-		case search.And:
-			for _, m := range e {
+		switch e.(type) {
+		case search.And, search.Or, search.Not:
+			for _, m := range search.Members(e) {
 				walk(m)
 			}
-		case search.Or:
-			for _, m := range e {
-				walk(m)
-			}
-		case search.Not:
-			walk(e.X)
 		default:
 			fn(e)
 		}

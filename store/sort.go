@@ -562,7 +562,7 @@ func (v *View) walk(ctx context.Context, pl plan, o order) (from, where gate.Cla
 		FROM   ~resource r
 		WHERE  r.tenant_id = $1 AND r.rid =`), x.Col("rid"), gate.SQL(`OFFSET 0) r`))
 	where = x.Col("tenant_id").With(gate.SQL(`= $1 AND`), x.Col("key"), gate.SQL(`= ?`, key), where, gate.SQL(`AND NOT r.deleted`))
-	for _, e := range members(pl.where) {
+	for _, e := range conjunction(pl.where) {
 		cond, ok := bounded(x, o, e)
 		if !ok {
 			if cond, err = c.cond(ctx, s, e); err != nil {

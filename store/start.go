@@ -37,7 +37,7 @@ type start struct {
 // start decides how to begin. A member is begun with only if the others can be
 // looked up for one resource, which ranges cannot.
 func (pl plan) start() start {
-	s := start{members: members(pl.where)}
+	s := start{members: conjunction(pl.where)}
 	s.joins = joins(s.members)
 	main, _ := search.MainDate(pl.on)
 	found := func(such func(search.Expr) bool) bool {
@@ -97,14 +97,11 @@ func contested(list search.And, main search.Path) bool {
 
 // dated reports whether e is about the element and nothing else.
 func dated(e search.Expr, path search.Path) bool {
-	not := func(x search.Expr) bool { return !dated(x, path) }
 	switch e := e.(type) {
 	case search.InDate:
 		return e.Path == path
-	case search.Or:
-		return !slices.ContainsFunc(e, not)
-	case search.And:
-		return !slices.ContainsFunc(e, not)
+	case search.And, search.Or:
+		return !slices.ContainsFunc(search.Members(e), func(x search.Expr) bool { return !dated(x, path) })
 	}
 	return false
 }
@@ -151,18 +148,13 @@ func toPatients(e search.Expr) bool {
 
 // looked reports whether e can be looked up for one resource.
 func looked(e search.Expr, main search.Path) bool {
-	not := func(x search.Expr) bool { return !looked(x, main) }
 	switch e := e.(type) {
 	case search.HasToken, search.HasReference, search.HasText, search.HasID, search.Present, search.Updated:
 		return true
 	case search.InDate:
 		return e.Path == main
-	case search.Not:
-		return looked(e.X, main)
-	case search.Or:
-		return !slices.ContainsFunc(e, not)
-	case search.And:
-		return !slices.ContainsFunc(e, not)
+	case search.And, search.Or, search.Not:
+		return !slices.ContainsFunc(search.Members(e), func(x search.Expr) bool { return !looked(x, main) })
 	}
 	return false
 }

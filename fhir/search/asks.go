@@ -46,10 +46,9 @@ func Asks(e Expr) (paths []Path) {
 		}
 		return paths
 	}
-	each(e, func(m Expr) bool {
+	for _, m := range Members(e) {
 		paths = append(paths, Asks(m)...)
-		return true
-	})
+	}
 	return paths
 }
 

@@ -43,10 +43,9 @@ func links(e Expr) (n int) {
 	case ReverseChain:
 		return 1 + links(e.X)
 	}
-	each(e, func(m Expr) bool {
+	for _, m := range Members(e) {
 		n += links(m)
-		return true
-	})
+	}
 	return n
 }
 

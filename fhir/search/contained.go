@@ -95,27 +95,19 @@ func mixes(e Expr) bool {
 	case ReverseChain:
 		return mixes(e.X)
 	case Or, Not:
-		return len(Undecided(e)) > 0 && linked(e) || !each(e, func(m Expr) bool { return !mixes(m) })
+		return len(Undecided(e)) > 0 && linked(e) || slices.ContainsFunc(Members(e), mixes)
 	}
 	return false
 }
 
 // linked reports whether a part of e is about other resources.
 func linked(e Expr) bool {
-	return isLink(e) || !each(e, func(m Expr) bool { return !linked(m) })
+	return isLink(e) || slices.ContainsFunc(Members(e), linked)
 }
 
 // each reports whether f holds for the members of e.
 func each(e Expr, f func(Expr) bool) bool {
-	switch e := e.(type) {
-	case And:
-		return !slices.ContainsFunc(e, func(m Expr) bool { return !f(m) })
-	case Or:
-		return !slices.ContainsFunc(e, func(m Expr) bool { return !f(m) })
-	case Not:
-		return f(e.X)
-	}
-	return true
+	return !slices.ContainsFunc(Members(e), func(m Expr) bool { return !f(m) })
 }
 
 // isAlone reports whether e is about one resource, so that it can be asked of a

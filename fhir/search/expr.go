@@ -1,6 +1,7 @@
 package search
 
 import (
+	"slices"
 	"time"
 
 	"github.com/cordon-fhir/cordon/fhir"
@@ -19,6 +20,37 @@ type Or []Expr
 
 // Not holds where X does not.
 type Not struct{ X Expr }
+
+// Members are the conditions that an And, an Or or a Not is made of. All others
+// have none.
+func Members(e Expr) []Expr {
+	switch e := e.(type) {
+	case And:
+		return e
+	case Or:
+		return e
+	case Not:
+		return []Expr{e.X}
+	}
+	return nil
+}
+
+// mapped returns e with what f makes of its members in their place.
+func mapped(e Expr, f func(Expr) Expr) Expr {
+	list := slices.Clone(Members(e))
+	for i, m := range list {
+		list[i] = f(m)
+	}
+	switch e.(type) {
+	case And:
+		return And(list)
+	case Or:
+		return Or(list)
+	case Not:
+		return Not{list[0]}
+	}
+	return e
+}
 
 // HasToken holds where the index has the token.
 type HasToken Token

@@ -126,12 +126,6 @@ func (o Op) holds(order int) bool {
 // opened.
 func Exact(e Expr) bool {
 	switch e := e.(type) {
-	case And:
-		return !slices.ContainsFunc(e, func(m Expr) bool { return !Exact(m) })
-	case Or:
-		return !slices.ContainsFunc(e, func(m Expr) bool { return !Exact(m) })
-	case Not:
-		return Exact(e.X)
 	case Chain:
 		return Exact(e.X)
 	case ReverseChain:
@@ -141,7 +135,7 @@ func Exact(e Expr) bool {
 	case Within, HasWords, Other, HasContained:
 		return false
 	}
-	return true
+	return each(e, Exact)
 }
 
 // Sort values: of several, the earliest counts in ascending and the latest in

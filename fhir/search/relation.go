@@ -67,14 +67,13 @@ func Links(e Expr) []Expr {
 	if isByPolicy(e) {
 		return []Expr{e}
 	}
-	each(e, func(m Expr) bool {
+	for _, m := range Members(e) {
 		for _, l := range Links(m) {
 			if !slices.ContainsFunc(list, func(had Expr) bool { return Equal(had, l) }) {
 				list = append(list, l)
 			}
 		}
-		return true
-	})
+	}
 	return list
 }
 
@@ -87,23 +86,7 @@ func Settle(e Expr, holds func(link Expr) bool) Expr {
 		}
 		return Or{}
 	}
-	switch e := e.(type) {
-	case And:
-		out := make(And, len(e))
-		for i, m := range e {
-			out[i] = Settle(m, holds)
-		}
-		return out
-	case Or:
-		out := make(Or, len(e))
-		for i, m := range e {
-			out[i] = Settle(m, holds)
-		}
-		return out
-	case Not:
-		return Not{Settle(e.X, holds)}
-	}
-	return e
+	return mapped(e, func(m Expr) Expr { return Settle(m, holds) })
 }
 
 func isByPolicy(e Expr) bool {

@@ -102,16 +102,10 @@ func Undecided(e Expr) []string {
 		}
 	}
 	switch e := e.(type) {
-	case And:
-		for _, m := range e {
+	case And, Or, Not:
+		for _, m := range Members(e) {
 			add(Undecided(m)...)
 		}
-	case Or:
-		for _, m := range e {
-			add(Undecided(m)...)
-		}
-	case Not:
-		add(Undecided(e.X)...)
 	case HasText, HasWords, Within, Other, HasContained:
 		if !Exact(e) {
 			add(strings.TrimSuffix(Shape(e), "?"))

@@ -200,20 +200,6 @@ func On(t fhir.Type, e Expr) Expr {
 		return e
 	}
 	switch e := e.(type) {
-	case And:
-		list := make(And, len(e))
-		for i, m := range e {
-			list[i] = On(t, m)
-		}
-		return list
-	case Or:
-		list := make(Or, len(e))
-		for i, m := range e {
-			list[i] = On(t, m)
-		}
-		return list
-	case Not:
-		return Not{On(t, e.X)}
 	case Typed:
 		if e.Type != t {
 			return Or{}
@@ -250,7 +236,7 @@ func On(t fhir.Type, e Expr) Expr {
 		}
 		return e
 	}
-	return e
+	return mapped(e, func(m Expr) Expr { return On(t, m) })
 }
 
 // flat returns the members of a and of the Ands within it, simplified.
