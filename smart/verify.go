@@ -280,9 +280,12 @@ func (v *Verifier) admit(claims Token, kid string) (*verified, error) {
 	if err != nil {
 		return nil, err
 	}
-	scopes, err := ParseScopes(claims.Scope)
-	if err != nil {
-		return nil, err
+	var scopes []Scope
+	// A user may let an app know who they are, and touch no resource.
+	if claims.Scope != "" || claims.Words == "" {
+		if scopes, err = ParseScopes(claims.Scope); err != nil {
+			return nil, err
+		}
 	}
 	agent := audit.Agent{Client: claims.Client, Issuer: claims.Issuer, TokenID: claims.ID, Purpose: claims.Purpose}
 	switch {
