@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -58,6 +59,9 @@ type sent struct {
 	// lost says that the server was kept from its audit trail: there may be
 	// an entry, in this trail or the platform's.
 	lost bool
+	// either is a tenant in whose trail it is instead if whoever asked has
+	// proved to belong there.
+	either *party
 }
 
 // breakout runs a line for the six pairs.
@@ -81,9 +85,9 @@ func once(t *testing.T, claim string, run func(p *probe)) {
 }
 
 func attack(t *testing.T, x pair, run func(p *probe)) {
-	// Whoever misses so often as these lines do is found by this rule, in which
-	// line ever that is.
-	p := &probe{T: t, attacker: x.attacker, victim: x.victim, alerts: map[string]int{}, mayAlert: []string{"enumeration"}}
+	// Whoever misses, or fails to log in, so often as these lines do is found by
+	// these rules, in which line ever that is.
+	p := &probe{T: t, attacker: x.attacker, victim: x.victim, alerts: map[string]int{}, mayAlert: []string{"enumeration", "failed-logins"}}
 	p.before = sys.observe(t, x)
 	run(p)
 	p.poolProbe()
@@ -223,6 +227,18 @@ type call struct {
 	trail *party
 	// mayFail says that a status of 500 and more is one of the answers due.
 	mayFail bool
+	// either is the tenant that the caller may prove to belong to, or not.
+	either *party
+	// login says that no FHIR endpoint answers, but the authorization server.
+	login bool
+}
+
+// owner is the tenant that the answer may be about, nil for none.
+func (c *call) owner() *party {
+	if c.actor != nil {
+		return c.actor.party
+	}
+	return c.either
 }
 
 // as makes a call of the actor in the attacker's tenant.
@@ -304,11 +320,23 @@ func (p *probe) try(c *call) (*reply, error) {
 	r := &reply{status: resp.StatusCode, header: resp.Header, body: body, id: resp.Header.Get("X-Request-Id")}
 	what := fmt.Sprintf("%s %s", c.method, strings.TrimPrefix(c.url, sys.FHIR))
 	p.mu.Lock()
-	p.sent = append(p.sent, sent{r.id, c.trail, r.status, what, c.mayFail && r.status >= 500})
+	p.sent = append(p.sent, sent{r.id, c.trail, r.audited(), what, c.mayFail && r.status >= 500, c.either})
 	p.mu.Unlock()
 	p.clean(c, r)
-	p.wellFormed(c, r)
+	if !c.login {
+		p.wellFormed(c, r)
+	}
 	return r, nil
+}
+
+// audited is the status by which the audit trail judges the answer: a browser
+// that is sent back with an error was refused.
+func (r *reply) audited() int {
+	to, err := url.Parse(r.header.Get("Location"))
+	if r.status == http.StatusSeeOther && err == nil && to.Query().Has("error") {
+		return http.StatusBadRequest
+	}
+	return r.status
 }
 
 // clean is C1: an answer holds no canary of a tenant other than the one whose
@@ -317,7 +345,7 @@ func (p *probe) clean(c *call, r *reply) {
 	p.Helper()
 	text := append(r.headerText(), r.body...)
 	for _, w := range sys.hunter().find(text) {
-		if c.actor != nil && w.party == c.actor.party {
+		if w.party == c.owner() {
 			continue
 		}
 		if strings.Contains(c.url, w.plainText) || strings.Contains(c.body, w.plainText) {
@@ -539,10 +567,19 @@ func (p *probe) check(before observation) {
 func (p *probe) checkTrails(before observation) {
 	p.Helper()
 	bySent := map[*party]map[string]sent{}
+	trails := map[*party][]entry{nil: sys.platformTrail(p, before.platform)}
+	for own, since := range before.trails {
+		if own != sys.Z9 {
+			trails[own] = sys.trail(p, own, since)
+		}
+	}
 	for _, s := range p.sent {
 		if s.lost {
 			p.lost = append(p.lost, s.id)
 			continue
+		}
+		if s.either != nil && slices.ContainsFunc(trails[s.either], func(e entry) bool { return e.request == s.id }) {
+			s.trail = s.either
 		}
 		if bySent[s.trail] == nil {
 			bySent[s.trail] = map[string]sent{}
@@ -556,9 +593,9 @@ func (p *probe) checkTrails(before observation) {
 			}
 			continue
 		}
-		p.compare(own.slug, bySent[own], sys.trail(p, own, since))
+		p.compare(own.slug, bySent[own], trails[own])
 	}
-	p.compare("the platform", bySent[nil], sys.platformTrail(p, before.platform))
+	p.compare("the platform", bySent[nil], trails[nil])
 }
 
 func (p *probe) compare(trail string, sent map[string]sent, entries []entry) {

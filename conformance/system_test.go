@@ -248,6 +248,7 @@ type party struct {
 	database, schema string
 	canaries         map[string]string // by place
 	actors           map[string]*actor
+	home             *home // nil until somebody logs in
 }
 
 // actors are the clients that every tenant has. dr1 and dr2 are users; pA and
