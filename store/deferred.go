@@ -129,12 +129,7 @@ func (db *DB) ofPrincipal(ctx context.Context, g *smart.Grant, e audit.Entry, fn
 	if err != nil {
 		return err
 	}
-	return db.gate.Update(ctx, g, func(t *gate.Tx) error {
-		t.Trail().Main = e
-		v, err := db.view(ctx, t)
-		if err != nil {
-			return err
-		}
+	return db.write(ctx, g, e, func(v *View) error {
 		return fn(v, p, v.keys.Hash("q", g.Principal()))
 	})
 }

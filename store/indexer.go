@@ -13,7 +13,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
-	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/search"
 	"github.com/cordon-fhir/cordon/smart"
@@ -250,27 +249,7 @@ func (x *Indexer) report(ctx context.Context, t *tenant.Tenant) error {
 // update runs fn in a transaction of the tenant's own work on its index.
 func (x *Indexer) update(ctx context.Context, t *tenant.Tenant, doing string, fn func(*View, smart.Permit) error) error {
 	g := smart.IndexJob(t, "")
-	p, err := g.PermitIndex()
-	if err != nil {
-		return err
-	}
-	again := false
-	err = x.DB.gate.Update(ctx, g, func(tx *gate.Tx) error {
-		if again { // perhaps because the tenant's search parameters have changed
-			x.DB.customs.forget(t.ID)
-		}
-		again = true
-		tx.Trail().Main = audit.Entry{Interaction: fhir.Operation, Query: doing}
-		v, err := x.DB.view(ctx, tx)
-		if err != nil {
-			return err
-		}
-		return fn(v, p)
-	})
-	if err != nil {
-		return fmt.Errorf("%s of tenant %s: %w", doing, t.ID, err)
-	}
-	return nil
+	return x.DB.job(ctx, g, g.PermitIndex, doing, fn)
 }
 
 // register begins to build what comes and to remove what goes, and makes a new

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -193,27 +194,50 @@ func (db *DB) update(ctx context.Context, g *smart.Grant, bundle bool, fn func(*
 			db.rules.forget(g.Tenant().ID)
 		}
 	}()
-	again := false
-	return db.gate.Update(ctx, g, func(t *gate.Tx) error {
-		if again { // perhaps because the tenant's search parameters have changed
-			db.customs.forget(g.Tenant().ID)
-		}
-		again = true
-		v, err := db.view(ctx, t)
-		if err != nil {
-			return err
-		}
-		if bundle {
-			v.bundle = true
-			t.Trail().Main.Interaction = fhir.Transaction
-		}
-		v.writes = &pending{}
+	var trying audit.Entry
+	if bundle {
+		trying.Interaction = fhir.Transaction
+	}
+	return db.write(ctx, g, trying, func(v *View) error {
+		v.bundle, v.writes = bundle, &pending{}
 		tx := &Tx{View: *v}
 		if err := fn(tx); err != nil {
 			return err
 		}
 		ruled = ruled || tx.ruled
 		return tx.deferWrites()
+	})
+}
+
+// job is write for work of the tenant's own, whose Grant g is. permit is the
+// method of g that says what it is for.
+func (db *DB) job(ctx context.Context, g *smart.Grant, permit func() (smart.Permit, error), doing string, fn func(*View, smart.Permit) error) error {
+	p, err := permit()
+	if err != nil {
+		return err
+	}
+	err = db.write(ctx, g, audit.Entry{Interaction: fhir.Operation, Query: doing}, func(v *View) error { return fn(v, p) })
+	if err != nil {
+		return fmt.Errorf("%s of tenant %s: %w", doing, g.Tenant().ID, err)
+	}
+	return nil
+}
+
+// write runs fn on one transaction of the tenant of g, perhaps again; see
+// Update. trying is its audit entry, unless fn notes another.
+func (db *DB) write(ctx context.Context, g *smart.Grant, trying audit.Entry, fn func(*View) error) error {
+	again := false
+	return db.gate.Update(ctx, g, func(t *gate.Tx) error {
+		if again { // perhaps because the tenant's search parameters have changed
+			db.customs.forget(g.Tenant().ID)
+		}
+		again = true
+		t.Trail().Main = trying
+		v, err := db.view(ctx, t)
+		if err != nil {
+			return err
+		}
+		return fn(v)
 	})
 }
 

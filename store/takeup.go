@@ -8,7 +8,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
-	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/keys"
 	"github.com/cordon-fhir/cordon/smart"
@@ -149,20 +148,5 @@ func (db *DB) ofWork(ctx context.Context, w Work, doing string, q gate.Clause) (
 // requests.
 func (db *DB) takingUp(ctx context.Context, t *tenant.Tenant, doing string, fn func(*View, smart.Permit) error) error {
 	g := smart.TakingUp(t, "")
-	p, err := g.PermitTakingUp()
-	if err != nil {
-		return err
-	}
-	err = db.gate.Update(ctx, g, func(tx *gate.Tx) error {
-		tx.Trail().Main = audit.Entry{Interaction: fhir.Operation, Query: doing}
-		v, err := db.view(ctx, tx)
-		if err != nil {
-			return err
-		}
-		return fn(v, p)
-	})
-	if err != nil {
-		return fmt.Errorf("%s of tenant %s: %w", doing, t.ID, err)
-	}
-	return nil
+	return db.job(ctx, g, g.PermitTakingUp, doing, fn)
 }
