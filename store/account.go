@@ -132,27 +132,16 @@ func (r *Registry) PutAccount(ctx context.Context, t *tenant.Tenant, a Account) 
 	}
 	// xmax is 0 in a row that was inserted just now.
 	err = r.pool.QueryRow(ctx, `
-		WITH stored AS (
+		WITH changed AS (
 		    INSERT INTO registry.account (tenant_id, login, hash, totp, fhir_user, person, disabled)
-		    VALUES ($1, $2, $3, $4, $5, $6, $7)
+		    VALUES ($1, $3, $4, $5, $6, $7, $8)
 		    ON CONFLICT (tenant_id, login) DO UPDATE
 		    SET    hash = excluded.hash, totp = excluded.totp, fhir_user = excluded.fhir_user,
 		           person = excluded.person, disabled = excluded.disabled, updated = now()
 		    RETURNING xmax = 0 AS created
-		), ended AS (
-		    UPDATE registry.session SET ended = now()
-		    WHERE  tenant_id = $1 AND source = 'local' AND subject = $2 AND ended IS NULL
-		), gone AS (
-		    UPDATE registry.approval SET revoked = now()
-		    WHERE  tenant_id = $1 AND source = 'local' AND subject = $2 AND revoked IS NULL
-		    RETURNING id
-		), noted AS (
-		    INSERT INTO registry.revocation (tenant_id, id, expires)
-		    SELECT $1, id, now() + interval '2 hours' FROM gone
-		    ON CONFLICT DO NOTHING
-		)
-		SELECT created FROM stored`,
-		t.ID.Int(), a.Login, a.Hash, a.sealed, a.User, string(person), a.Disabled).Scan(&created)
+		), `+endedUsers+`
+		SELECT created FROM changed`,
+		t.ID.Int(), LocalSource, a.Login, a.Hash, a.sealed, a.User, string(person), a.Disabled).Scan(&created)
 	if err != nil {
 		return false, fmt.Errorf("storing an account of %s: %w", t.Slug, scrubbed(err))
 	}

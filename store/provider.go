@@ -118,27 +118,6 @@ func (r *Registry) PutProvider(ctx context.Context, t *tenant.Tenant, p smart.Pr
 	return created, nil
 }
 
-// endedUsers ends what there is of the users of provider $2, or of the one with
-// the subject $3, if the statement before it, changed, did something.
-const endedUsers = `
-	ended AS (
-	    UPDATE registry.session SET ended = now()
-	    WHERE  tenant_id = $1 AND source = $2 AND subject = coalesce($3, subject) AND ended IS NULL
-	    AND    EXISTS (SELECT FROM changed)
-	), gone AS (
-	    UPDATE registry.approval SET revoked = now()
-	    WHERE  tenant_id = $1 AND source = $2 AND subject = coalesce($3, subject) AND revoked IS NULL
-	    AND    EXISTS (SELECT FROM changed)
-	    RETURNING id
-	), noted AS (
-	    INSERT INTO registry.revocation (tenant_id, id, expires)
-	    SELECT $1, id, now() + interval '2 hours' FROM gone
-	    ON CONFLICT DO NOTHING
-	)`
-
-// everyone stands for the subjects of all users.
-var everyone *string
-
 // RemoveProvider removes an identity provider and its users, who lose their
 // sessions and what they had let applications do. The error is
 // ErrUnknownProvider if there is none.

@@ -17,20 +17,42 @@ var _ smart.Revocations = (*Registry)(nil)
 // Revoke makes all tokens void that came of the approval, now and later. They
 // are refused on every server once smart.RevocationDelay has passed.
 func (r *Registry) Revoke(ctx context.Context, t *tenant.Tenant, approval string) error {
-	_, err := r.pool.Exec(ctx, `
-		WITH gone AS (
-		    UPDATE registry.approval SET revoked = now()
-		    WHERE  tenant_id = $1 AND id = $2 AND revoked IS NULL
-		    RETURNING id
-		)
-		INSERT INTO registry.revocation (tenant_id, id, expires)
-		SELECT $1, id, now() + interval '2 hours' FROM gone
-		ON CONFLICT DO NOTHING`, t.ID.Int(), approval)
+	_, err := r.pool.Exec(ctx, `WITH `+revoking(`id = $2`)+` SELECT`, t.ID.Int(), approval)
 	if err != nil {
 		return fmt.Errorf("revoking an approval: %w", scrubbed(err))
 	}
 	return nil
 }
+
+// revoking is the part of a statement that revokes the approvals of tenant $1
+// that meet the condition, and tells all servers for as long as a token can be
+// about that came of one.
+func revoking(condition string) string {
+	return `
+		gone AS (
+		    UPDATE registry.approval SET revoked = now()
+		    WHERE  tenant_id = $1 AND (` + condition + `) AND revoked IS NULL
+		    RETURNING id
+		), noted AS (
+		    INSERT INTO registry.revocation (tenant_id, id, expires)
+		    SELECT $1, id, now() + interval '2 hours' FROM gone
+		    ON CONFLICT DO NOTHING
+		)`
+}
+
+// endedUsers is the part of a statement that ends the sessions of the users of
+// source $2, or of the one with the subject $3, and all that they have let
+// applications do, if the part before it, changed, did something.
+var endedUsers = `
+		ended AS (
+		    UPDATE registry.session SET ended = now()
+		    WHERE  tenant_id = $1 AND ` + theirs + ` AND ended IS NULL
+		), ` + revoking(theirs)
+
+const theirs = `source = $2 AND subject = coalesce($3, subject) AND EXISTS (SELECT FROM changed)`
+
+// everyone stands for the subjects of all users.
+var everyone *string
 
 // RevokeToken makes one access token void, by its jti, until it expires.
 func (r *Registry) RevokeToken(ctx context.Context, t *tenant.Tenant, jti string, expires time.Time) error {

@@ -102,14 +102,8 @@ func (r *Registry) EndSession(ctx context.Context, t *tenant.Tenant, id string) 
 		WITH ended AS (
 		    UPDATE registry.session SET ended = now()
 		    WHERE  tenant_id = $1 AND id = $2 AND ended IS NULL
-		), gone AS (
-		    UPDATE registry.approval SET revoked = now()
-		    WHERE  tenant_id = $1 AND session = $2 AND NOT offline AND revoked IS NULL
-		    RETURNING id
-		)
-		INSERT INTO registry.revocation (tenant_id, id, expires)
-		SELECT $1, id, now() + interval '2 hours' FROM gone
-		ON CONFLICT DO NOTHING`, t.ID.Int(), id)
+		), `+revoking(`session = $2 AND NOT offline`)+`
+		SELECT`, t.ID.Int(), id)
 	if err != nil {
 		return fmt.Errorf("ending a session: %w", scrubbed(err))
 	}
