@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/outbound"
 )
 
@@ -48,7 +48,7 @@ type Sender struct {
 	Private []netip.Prefix
 	// Every is how often it looks for what others opened. Default 1s.
 	Every time.Duration
-	Log   *slog.Logger // default slog.Default()
+	Log   *oplog.Logger
 }
 
 const (
@@ -63,12 +63,9 @@ func (s *Sender) Run(ctx context.Context) {
 	if s.Every == 0 {
 		s.Every = time.Second
 	}
-	if s.Log == nil {
-		s.Log = slog.Default()
-	}
 	for {
 		if err := s.turn(ctx); err != nil && ctx.Err() == nil {
-			s.Log.ErrorContext(ctx, "sending alerts", "error", err.Error())
+			s.Log.Error("sending alerts", oplog.Cause(err))
 		}
 		select {
 		case <-ctx.Done():
@@ -90,10 +87,10 @@ func (s *Sender) turn(ctx context.Context) error {
 			again := time.Duration(0)
 			if err := s.send(ctx, d); err != nil {
 				again = backoff(d.Attempt)
-				s.Log.WarnContext(ctx, "telling of an alert", "alert", d.Alert.ID, "attempt", d.Attempt, "again", again, "error", err.Error())
+				s.Log.Warn("telling of an alert", oplog.Number("alert", int(d.Alert.ID)), oplog.Number("attempt", d.Attempt), oplog.Again(again), oplog.Cause(err))
 			}
 			if err := s.Queue.Delivered(context.WithoutCancel(ctx), d, again); err != nil {
-				s.Log.ErrorContext(ctx, "sending alerts", "error", err.Error())
+				s.Log.Error("sending alerts", oplog.Cause(err))
 			}
 		})
 	}

@@ -3,12 +3,12 @@ package alert
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/cordon-fhir/cordon/limit"
+	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/tenant"
 )
@@ -28,7 +28,7 @@ type Config struct {
 	Limit *limit.Limiter
 	// Count is told of each sighting of a rule. Default: nobody is.
 	Count func(smart.Rule)
-	Log   *slog.Logger     // default slog.Default()
+	Log   *oplog.Logger
 	Now   func() time.Time // default time.Now
 }
 
@@ -79,9 +79,6 @@ func New(cfg Config) (*Watcher, error) {
 	if cfg.Count == nil {
 		cfg.Count = func(smart.Rule) {}
 	}
-	if cfg.Log == nil {
-		cfg.Log = slog.Default()
-	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -110,8 +107,8 @@ func (w *Watcher) sight(s Sighting) {
 	if !w.note(s) {
 		return
 	}
-	w.cfg.Log.Warn("alert", "rule", string(s.Rule), "tenant", s.Tenant, "addressed", s.Addressed,
-		"client", s.Client, "user", s.User, "address", s.Address, "requests", s.Requests)
+	w.cfg.Log.Warn("alert", oplog.Named("rule", string(s.Rule)), oplog.Tenant(s.Tenant), oplog.Named("addressed", s.Addressed),
+		oplog.Client(s.Client), oplog.User(s.User), oplog.Address(s.Address), oplog.Requests(s.Requests))
 	if !w.resting() {
 		w.keep(context.Background())
 	}
@@ -181,7 +178,7 @@ func (w *Watcher) keep(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, keepTimeout)
 	defer cancel()
 	if err := w.cfg.Keeper.Sight(ctx, list); err != nil {
-		w.cfg.Log.Error("keeping alerts", "alerts", len(list), "error", err.Error())
+		w.cfg.Log.Error("keeping alerts", oplog.Number("alerts", len(list)), oplog.Cause(err))
 		w.giveBack(owed)
 	}
 }

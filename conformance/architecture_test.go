@@ -69,11 +69,12 @@ var mayImport = map[string][]string{
 	"smart/backend":      {}, // speaks to the server over HTTP, as anybody
 	"fhir/validate":      {"fhir", "fhir/r4"},
 	"tenant":             {},
-	"alert":              {"audit", "fhir", "limit", "outbound", "smart", "tenant"}, // who is slowed is for limit to do
-	"limit":              {"tenant"},                                                // what a tenant may ask is set there
+	"alert":              {"audit", "fhir", "limit", "oplog", "outbound", "smart", "tenant"}, // who is slowed is for limit to do
+	"limit":              {"tenant"},                                                         // what a tenant may ask is set there
 	"audit":              {"fhir"},
 	"keys":               {"tenant"},
 	"migrations":         {},
+	"oplog":              {},
 	// asks the terminology servers of others
 	"fhir/terminology/external": {"fhir", "fhir/terminology", "outbound"},
 	"outbound":                  {},
@@ -82,14 +83,14 @@ var mayImport = map[string][]string{
 	// asks identity providers, so that smart asks nobody
 	"smart/federation": {"outbound", "smart"},
 	// the store, which asks smart for Permits and is asked by those above
-	"store/internal/gate": {"audit", "fhir", "smart", "tenant"},
-	"store":               {"alert", "audit", "fhir", "fhir/canonical", "fhir/consent", "fhir/r4", "fhir/search", "keys", "migrations", "smart", "store/internal/gate", "tenant"},
+	"store/internal/gate": {"audit", "fhir", "oplog", "smart", "tenant"},
+	"store":               {"alert", "audit", "fhir", "fhir/canonical", "fhir/consent", "fhir/r4", "fhir/search", "keys", "migrations", "oplog", "smart", "store/internal/gate", "tenant"},
 	"store/pgserver":      {},
 	"store/storetest":     {"audit", "keys", "smart", "store", "store/pgserver", "tenant"},
 	// what faces the outside
-	"fhir/rest":    {"alert", "audit", "fhir", "fhir/canonical", "fhir/path", "fhir/profile", "fhir/r4", "fhir/search", "fhir/terminology", "fhir/terminology/external", "fhir/validate", "fhir/xml", "limit", "smart", "store", "tenant"},
-	"smart/launch": {"audit", "fhir", "fhir/search", "keys", "limit", "smart", "smart/federation", "store", "tenant"},
-	"control":      {"alert", "audit", "fhir", "fhir/canonical", "keys", "smart", "store", "tenant"},
+	"fhir/rest":    {"alert", "audit", "fhir", "fhir/canonical", "fhir/path", "fhir/profile", "fhir/r4", "fhir/search", "fhir/terminology", "fhir/terminology/external", "fhir/validate", "fhir/xml", "limit", "oplog", "smart", "store", "tenant"},
+	"smart/launch": {"audit", "fhir", "fhir/search", "keys", "limit", "oplog", "smart", "smart/federation", "store", "tenant"},
+	"control":      {"alert", "audit", "fhir", "fhir/canonical", "keys", "oplog", "smart", "store", "tenant"},
 	"conformance":  {},
 	// which puts all of it together
 	"cmd/...": {"..."},
@@ -117,11 +118,14 @@ var homes = map[string][]string{
 	"golang.org/x/crypto":             {"smart"}, // Argon2id
 	"github.com/go-jose/go-jose":      {"smart", "smart/backend", "smart/launch", "store", "control", "cmd/cordon"},
 	"encoding/xml":                    {"fhir/validate", "fhir/xml"}, // narrative is XHTML
-	"net/http/pprof":                  {"cmd/cordon"},                // cordon dev --pprof
-	"github.com/chromedp":             {},                            // drives the browser of tests
-	"github.com/dgrijalva/jwt-go":     {},
-	"github.com/golang-jwt/jwt":       {},
-	"encoding/gob":                    {},
+	// What is logged is made of Fields: nothing else can write a line. The
+	// types that hold data say how little of it they would show.
+	"log":                         {"oplog", "cmd/cordon", "fhir", "fhir/path", "keys"},
+	"net/http/pprof":              {"cmd/cordon"}, // cordon dev --pprof
+	"github.com/chromedp":         {},             // drives the browser of tests
+	"github.com/dgrijalva/jwt-go": {},
+	"github.com/golang-jwt/jwt":   {},
+	"encoding/gob":                {},
 }
 
 // testHomes is homes for the imports of tests.
@@ -201,7 +205,7 @@ func TestArchitecture(t *testing.T) {
 		}
 		contents := []string{
 			"cmd", "fhir", "store", "smart", "subscriptions", "bulk", "migrations", "conformance", "deploy",
-			"tenant", "audit", "keys", "summarize", "control", "docs", "tools", "bin", "dev", "alert", "limit", "outbound",
+			"tenant", "audit", "keys", "summarize", "control", "docs", "tools", "bin", "dev", "alert", "limit", "outbound", "oplog",
 		}
 		for _, e := range entries {
 			if e.IsDir() && !strings.HasPrefix(e.Name(), ".") && !slices.Contains(contents, e.Name()) {

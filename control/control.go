@@ -11,12 +11,12 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/tenant"
@@ -32,8 +32,8 @@ type Config struct {
 	// tokens. Required.
 	URL string
 
-	// Log is told of each request. Default slog.Default.
-	Log *slog.Logger
+	// Log is told of each request.
+	Log *oplog.Logger
 	// Now tells the time. Default time.Now.
 	Now func() time.Time
 }
@@ -42,9 +42,6 @@ type Config struct {
 func New(cfg Config) (http.Handler, error) {
 	if cfg.Migrator == nil || cfg.Registry == nil || cfg.URL == "" {
 		return nil, errors.New("control: Config needs Migrator, Registry and URL")
-	}
-	if cfg.Log == nil {
-		cfg.Log = slog.Default()
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now

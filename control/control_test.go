@@ -23,6 +23,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/cordon-fhir/cordon/control"
+	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/store/storetest"
 )
@@ -54,7 +55,7 @@ func newPlane(t testing.TB) *plane {
 	p.operator(t, "ops", p.key, false)
 	var err error
 	p.Handler, err = control.New(control.Config{
-		Migrator: p.Migrator, Registry: p.Registry, URL: url, Log: slog.New(slog.NewTextHandler(p.log, nil)),
+		Migrator: p.Migrator, Registry: p.Registry, URL: url, Log: oplog.New(slog.NewTextHandler(p.log, nil)),
 	})
 	if err != nil {
 		t.Fatal(err)

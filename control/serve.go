@@ -6,9 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"regexp"
@@ -18,6 +16,7 @@ import (
 
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/oplog"
 )
 
 // maxBody bounds the body of a request.
@@ -39,17 +38,15 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	entry.Status, entry.Outcome, entry.Reason = ans.status, outcome(ans.status), ans.did
 	if err := a.record(r.Context(), entry); err != nil {
-		a.Log.ErrorContext(r.Context(), "audit", "request", entry.Origin.RequestID, "error", err.Error())
+		a.Log.Error("audit", oplog.Request(entry.Origin.RequestID), oplog.Cause(err))
 		ans = answer{status: http.StatusServiceUnavailable, body: outcomeOf(fhir.Errorf(fhir.Transient, "the audit trail cannot be written"))}
 	}
 	if ans.status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", "Bearer")
 	}
 	a.write(r.Context(), w, ans)
-	a.Log.LogAttrs(r.Context(), slog.LevelInfo, "control",
-		slog.String("method", entry.Origin.Method), slog.String("path", path), slog.Int("status", ans.status),
-		slog.Duration("took", a.Now().Sub(begun)), slog.String("operator", entry.Agent.Client),
-		slog.String("request", entry.Origin.RequestID))
+	a.Log.Info("control", oplog.Method(r.Method), oplog.Route(path), oplog.Status(ans.status),
+		oplog.Took(a.Now().Sub(begun)), oplog.Client(entry.Agent.Client), oplog.Request(entry.Origin.RequestID))
 }
 
 // handle does what the request asks for, if an operator asks. It fills in what
@@ -81,7 +78,7 @@ func (a *api) handle(r *http.Request, entry *audit.Entry) (answer, string, error
 	first := *entry
 	first.Status, first.Reason = http.StatusProcessing, "begins: "+rt.method+" "+strings.NewReplacer("{slug}", c.slug, "{package}", c.item, "{login}", c.item, "{provider}", c.item, "{client}", c.item, "{number}", strconv.FormatInt(c.number, 10)).Replace(rt.path)
 	if err := a.record(ctx, first); err != nil {
-		a.Log.ErrorContext(ctx, "audit", "request", entry.Origin.RequestID, "error", err.Error())
+		a.Log.Error("audit", oplog.Request(entry.Origin.RequestID), oplog.Cause(err))
 		return answer{}, rt.path, fhir.Errorf(fhir.Transient, "the audit trail cannot be written")
 	}
 	ans, err := rt.do(a, ctx, c)
@@ -142,7 +139,7 @@ var status = map[fhir.IssueCode]int{
 func (a *api) refusal(ctx context.Context, entry audit.Entry, err error) answer {
 	fe, ok := errors.AsType[*fhir.Error](err)
 	if !ok {
-		a.Log.ErrorContext(ctx, "control", "request", entry.Origin.RequestID, "error", err.Error())
+		a.Log.Error("control", oplog.Request(entry.Origin.RequestID), oplog.Cause(err))
 		fe = fhir.Errorf(fhir.Exception, "internal error")
 	}
 	code := fe.Status
@@ -192,7 +189,7 @@ func outcomeOf(e *fhir.Error) operationOutcome {
 func (a *api) write(ctx context.Context, w http.ResponseWriter, ans answer) {
 	var text bytes.Buffer
 	if err := json.NewEncoder(&text).Encode(ans.body); err != nil {
-		a.Log.ErrorContext(ctx, "control", "error", fmt.Errorf("writing an answer: %w", err).Error())
+		a.Log.Error("writing an answer", oplog.Cause(err))
 		http.Error(w, "", http.StatusInternalServerError)
 		return
 	}

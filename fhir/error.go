@@ -91,6 +91,9 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
+// Cause is Error, for the operational log.
+func (e *Error) Cause() string { return e.Error() }
+
 // IsCode reports whether err is an *Error of the code.
 func IsCode(err error, code IssueCode) bool {
 	var e *Error

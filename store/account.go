@@ -152,7 +152,7 @@ func (r *Registry) PutAccount(ctx context.Context, t *tenant.Tenant, a Account) 
 func scrubbed(err error) error {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
-		return errors.New(gate.Scrub(err))
+		return gate.Scrub(err)
 	}
 	return err
 }

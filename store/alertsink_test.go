@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/cordon-fhir/cordon/alert"
+	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/store/storetest"
@@ -101,7 +102,7 @@ func sightOf(t *testing.T, f *storetest.Fixture, slug string) (client string) {
 func send(t *testing.T, f *storetest.Fixture, private ...netip.Prefix) {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
-	s := &alert.Sender{Queue: f.Registry, Private: private, Every: 50 * time.Millisecond, Log: slog.New(slog.DiscardHandler)}
+	s := &alert.Sender{Queue: f.Registry, Private: private, Every: 50 * time.Millisecond, Log: oplog.New(slog.DiscardHandler)}
 	var done sync.WaitGroup
 	done.Go(func() { s.Run(ctx) })
 	t.Cleanup(func() { stop(); done.Wait() })

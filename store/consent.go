@@ -11,6 +11,7 @@ import (
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/consent"
 	"github.com/cordon-fhir/cordon/fhir/search"
+	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store/internal/gate"
 )
@@ -216,7 +217,7 @@ const warnEvery = time.Minute
 func (v *View) warn(ref fhir.Ref, why string) {
 	last, now := v.db.warned.of(v.grant.Tenant().ID), time.Now().UnixNano()
 	if was := last.Load(); now-was >= int64(warnEvery) && last.CompareAndSwap(was, now) {
-		v.db.log.Warn("a consent cannot be followed and denies", "tenant", v.grant.Tenant().Slug.String(), "consent", ref.ID, "because", why)
+		v.db.log.Warn("a consent cannot be followed and denies", oplog.Tenant(v.grant.Tenant().Slug.String()), oplog.Named("consent", ref.ID), oplog.Because(why))
 	}
 }
 

@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -15,6 +13,7 @@ import (
 
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/search"
+	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store/internal/gate"
 	"github.com/cordon-fhir/cordon/tenant"
@@ -43,7 +42,7 @@ type Indexer struct {
 	// Turn bounds how long one tenant is worked on while others wait. Default 1s.
 	Turn time.Duration
 
-	Log *slog.Logger // default slog.Default
+	Log *oplog.Logger
 
 	settled  map[string]bool // steps before which no older transaction is left
 	reported map[tenant.ID]string
@@ -54,9 +53,6 @@ type Indexer struct {
 // Run works until ctx is done.
 func (x *Indexer) Run(ctx context.Context) {
 	x.Every = cmp.Or(x.Every, 2*time.Second)
-	if x.Log == nil {
-		x.Log = slog.Default()
-	}
 	for ctx.Err() == nil {
 		if busy := x.round(ctx); busy {
 			continue
@@ -100,7 +96,7 @@ func (x *Indexer) round(ctx context.Context) (busy bool) {
 func (x *Indexer) turn(ctx context.Context, t *tenant.Tenant) (more bool, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			x.Log.Error("panic in the work on the search index", "tenant", t.Slug.String(), "stack", string(debug.Stack()))
+			x.Log.Error("panic in the work on the search index", oplog.Tenant(t.Slug.String()), oplog.Stack())
 			err = errors.New("store: panic in the work on the search index")
 		}
 	}()
@@ -110,9 +106,9 @@ func (x *Indexer) turn(ctx context.Context, t *tenant.Tenant) (more bool, err er
 	return more, err
 }
 
-func (x *Indexer) failed(ctx context.Context, doing, slug string, err error) {
+func (x *Indexer) failed(ctx context.Context, doing oplog.Constant, slug string, err error) {
 	if err != nil && ctx.Err() == nil {
-		x.Log.Error(doing, "tenant", slug, "cause", gate.Scrub(err))
+		x.Log.Error(doing, oplog.Tenant(slug), oplog.Cause(gate.Scrub(err)))
 	}
 }
 

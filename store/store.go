@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/search"
 	"github.com/cordon-fhir/cordon/keys"
+	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store/internal/gate"
 	"github.com/cordon-fhir/cordon/tenant"
@@ -64,7 +64,7 @@ type Config struct {
 	// renewed. Default 30s.
 	Lease time.Duration
 
-	Log *slog.Logger // default slog.Default
+	Log *oplog.Logger
 }
 
 func (c *Config) watch(t *tenant.Tenant, entries []*audit.Entry, err error) {
@@ -94,7 +94,7 @@ type DB struct {
 	few      int                    // fewMatches; tests take fewer
 	consents byTenant[atomic.Bool]  // whether there were some of late
 	warned   byTenant[atomic.Int64] // when, of a consent that cannot be followed
-	log      *slog.Logger
+	log      *oplog.Logger
 }
 
 // Open connects to the databases. It fails if the server's role could see past
@@ -108,7 +108,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{Lease: cmp.Or(cfg.Lease, 30*time.Second), keys: cfg.Keys, platform: cfg.Platform, watch: cfg.watch, codec: c, base: cfg.Base, packages: cfg.Packages, rules: newRules(), customs: &customs{}, few: fewMatches, log: cmp.Or(cfg.Log, slog.Default())}
+	db := &DB{Lease: cmp.Or(cfg.Lease, 30*time.Second), keys: cfg.Keys, platform: cfg.Platform, watch: cfg.watch, codec: c, base: cfg.Base, packages: cfg.Packages, rules: newRules(), customs: &customs{}, few: fewMatches, log: cfg.Log}
 	if db.base == nil {
 		db.base = func(string) string { return "" }
 	}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"github.com/cordon-fhir/cordon/control"
+	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/store"
 )
 
@@ -20,7 +21,7 @@ type controlCommand struct {
 
 // Run serves until ctx is done.
 func (s *controlCommand) Run(ctx context.Context, c console) error {
-	log := slog.New(slog.NewJSONHandler(c.err, nil))
+	log := oplog.New(slog.NewJSONHandler(c.err, nil))
 	public, err := parsePublicURL(s.ControlURL)
 	if err != nil {
 		return err
@@ -63,6 +64,6 @@ func (s *controlCommand) Run(ctx context.Context, c console) error {
 
 // newControl returns the control API. url is its origin, which operators'
 // tokens must name.
-func newControl(m *store.Migrator, r *store.Registry, url string, log *slog.Logger) (http.Handler, error) {
+func newControl(m *store.Migrator, r *store.Registry, url string, log *oplog.Logger) (http.Handler, error) {
 	return control.New(control.Config{Migrator: m, Registry: r, URL: url, Log: log})
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/cordon-fhir/cordon/keys"
+	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/store/pgserver"
 )
@@ -56,7 +57,7 @@ func (d *devCommand) Run(ctx context.Context, c console) (err error) {
 		return fmt.Errorf("opening the log: %w", err)
 	}
 	defer logFile.Close()
-	log := slog.New(slog.NewJSONHandler(logFile, nil))
+	log := oplog.New(slog.NewJSONHandler(logFile, nil))
 
 	secrets, isNew, err := d.Dir.secrets()
 	if err != nil {
@@ -227,12 +228,12 @@ func address(l net.Listener) string {
 type devDatabase struct {
 	*pgserver.Server
 	config pgserver.Config
-	log    *slog.Logger
+	log    *oplog.Logger
 }
 
 // startDatabase starts the PostgreSQL in dir. Its port is chosen once and kept
 // in secrets, for the placements of tenants name it.
-func startDatabase(ctx context.Context, dir devDir, secrets *devSecrets, isNew bool, log *slog.Logger) (*devDatabase, error) {
+func startDatabase(ctx context.Context, dir devDir, secrets *devSecrets, isNew bool, log *oplog.Logger) (*devDatabase, error) {
 	db := &devDatabase{config: pgserver.Config{Dir: dir.path("pg"), Port: secrets.Port}, log: log}
 	began := time.Now()
 	var err error

@@ -5,12 +5,13 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/cordon-fhir/cordon/oplog"
 )
 
 // An endpoint is an address and what answers there.
@@ -45,7 +46,7 @@ func readTLS(certFile, keyFile string) (*tls.Config, error) {
 }
 
 // newServer returns an HTTP server that a slow or greedy client cannot hold.
-func newServer(e endpoint, log *slog.Logger) *http.Server {
+func newServer(e endpoint, log *oplog.Logger) *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(e.tls != nil) // never in clear text
@@ -58,7 +59,7 @@ func newServer(e endpoint, log *slog.Logger) *http.Server {
 		WriteTimeout:      5 * time.Minute,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ErrorLog:          log.HTTP(),
 	}
 }
 
@@ -68,7 +69,7 @@ const grace = 20 * time.Second
 // serve answers at the endpoints until ctx is done or one of them fails. Then
 // it takes no more requests and returns when those that run have finished. The
 // last endpoint is that of ops.
-func serve(ctx context.Context, log *slog.Logger, ops *ops, endpoints ...endpoint) error {
+func serve(ctx context.Context, log *oplog.Logger, ops *ops, endpoints ...endpoint) error {
 	failed := make(chan error, len(endpoints))
 	var servers []*http.Server
 	for _, e := range endpoints {
@@ -83,7 +84,7 @@ func serve(ctx context.Context, log *slog.Logger, ops *ops, endpoints ...endpoin
 			}
 			failed <- fmt.Errorf("serving %s on %s: %w", e.name, e.listen.Addr(), err)
 		}()
-		log.Info("serving", "endpoint", e.name, "address", e.listen.Addr().String(), "tls", e.tls != nil)
+		log.Info("serving", oplog.Named("endpoint", e.name), oplog.Address(e.listen.Addr().String()), oplog.Is("tls", e.tls != nil))
 	}
 	var err error
 	select {

@@ -21,6 +21,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cordon-fhir/cordon/oplog"
 )
 
 // certificate writes a certificate for 127.0.0.1 and its key.
@@ -72,7 +74,7 @@ func served(t *testing.T, conf *tls.Config, h http.Handler) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := slog.New(slog.DiscardHandler)
+	log := oplog.New(slog.DiscardHandler)
 	done := make(chan error)
 	o := newOps(log)
 	go func() {
@@ -150,7 +152,7 @@ func TestHugeHeadersAreRefused(t *testing.T) {
 }
 
 func TestAPlaneThatStopsIsNotReady(t *testing.T) {
-	o := newOps(slog.New(slog.DiscardHandler))
+	o := newOps(oplog.New(slog.DiscardHandler))
 	status := func() int {
 		w := httptest.NewRecorder()
 		o.handler().ServeHTTP(w, httptest.NewRequest("GET", "/readyz", nil))

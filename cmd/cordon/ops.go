@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/pprof"
@@ -19,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/cordon-fhir/cordon/alert"
+	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/tenant"
 )
@@ -26,7 +26,7 @@ import (
 // ops is what operators see of a running plane: whether it lives, whether it
 // is ready, and figures that name no person and no record.
 type ops struct {
-	log      *slog.Logger
+	log      *oplog.Logger
 	registry *prometheus.Registry
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
@@ -37,7 +37,7 @@ type ops struct {
 	checks map[string]func(context.Context) error
 }
 
-func newOps(log *slog.Logger) *ops {
+func newOps(log *oplog.Logger) *ops {
 	o := &ops{
 		log:      log,
 		registry: prometheus.NewRegistry(),
@@ -116,7 +116,7 @@ func (o *ops) ready(w http.ResponseWriter, r *http.Request) {
 	for _, name := range slices.Sorted(maps.Keys(checks)) {
 		answer[name] = "ok"
 		if err := checks[name](ctx); err != nil {
-			o.log.Warn("not ready", "check", name, "cause", err)
+			o.log.Warn("not ready", oplog.Named("check", name), oplog.Cause(err))
 			answer[name] = "failing"
 			status = http.StatusServiceUnavailable
 		}

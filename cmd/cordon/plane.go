@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/netip"
 	"os"
@@ -20,6 +19,7 @@ import (
 	"github.com/cordon-fhir/cordon/fhir/rest"
 	"github.com/cordon-fhir/cordon/keys"
 	"github.com/cordon-fhir/cordon/limit"
+	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/smart/launch"
 	"github.com/cordon-fhir/cordon/store"
@@ -49,7 +49,7 @@ type dataPlaneConfig struct {
 	// alerts are networks in which webhooks for alerts may be.
 	alerts []netip.Prefix
 	ops    *ops
-	log    *slog.Logger
+	log    *oplog.Logger
 }
 
 // openDataPlane opens the databases and puts the API together. It fails if the

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"github.com/cordon-fhir/cordon/keys"
+	"github.com/cordon-fhir/cordon/oplog"
 )
 
 // serveCommand runs the data plane.
@@ -27,7 +28,7 @@ type serveCommand struct {
 // Run serves until ctx is done, lets running requests finish, and closes the
 // databases.
 func (s *serveCommand) Run(ctx context.Context, c console) error {
-	log := slog.New(slog.NewJSONHandler(c.err, nil))
+	log := oplog.New(slog.NewJSONHandler(c.err, nil))
 	public, err := parsePublicURL(s.PublicURL)
 	if err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 
 	"github.com/cordon-fhir/cordon/fhir/fhirtest"
 	"github.com/cordon-fhir/cordon/fhir/rest"
+	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store/storetest"
 )
@@ -42,7 +43,7 @@ func newServer(t testing.TB, change ...func(*rest.Config)) *server {
 	cfg := rest.Config{
 		DB: s.DB, Verifier: v, Tenants: s.Tenants, Base: s.base,
 		SmartConfiguration: func(slug string) []byte { return fmt.Appendf(nil, `{"token_endpoint":%q}`, s.base(slug)+"/token") },
-		Log:                slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
+		Log:                oplog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
 	}
 	for _, c := range change {
 		c(&cfg)

@@ -13,6 +13,7 @@ import (
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/validate"
+	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/tenant"
 )
@@ -122,7 +123,7 @@ func batch(ctx context.Context, s *server, req *request, entries []*entry) (*res
 		resp, err := s.doEntry(ctx, req, e, g, others)
 		if err != nil {
 			if !isClientError(err) {
-				s.Log.ErrorContext(ctx, "entry", "request", g.Origin().RequestID, "entry", e.index, "error", err.Error())
+				s.Log.Error("entry", oplog.Request(g.Origin().RequestID), oplog.Number("entry", e.index), oplog.Cause(err))
 			}
 			resp = failure(clientError(err))
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/tenant"
 )
@@ -69,11 +70,11 @@ func (h *Handler) Work(ctx context.Context, tenants func(context.Context) ([]*te
 	for {
 		list, err := tenants(ctx)
 		if err != nil && ctx.Err() == nil {
-			s.Log.ErrorContext(ctx, "listing tenants for deferred requests", "error", err.Error())
+			s.Log.Error("listing tenants for deferred requests", oplog.Cause(err))
 		}
 		for _, t := range list {
 			if err := s.tend(ctx, t); err != nil && ctx.Err() == nil {
-				s.Log.ErrorContext(ctx, "deferred requests", "tenant", t.Slug.String(), "error", err.Error())
+				s.Log.Error("deferred requests", oplog.Tenant(t.Slug.String()), oplog.Cause(err))
 			}
 		}
 		select {
@@ -132,7 +133,7 @@ func (s *server) takeUp(ctx context.Context, t *tenant.Tenant) (found bool) {
 		err = s.work(w, t)
 	}
 	if err != nil && ctx.Err() == nil {
-		s.Log.ErrorContext(ctx, "deferred request", "tenant", t.Slug.String(), "error", err.Error())
+		s.Log.Error("deferred request", oplog.Tenant(t.Slug.String()), oplog.Cause(err))
 	}
 	return found && err == nil
 }
@@ -227,7 +228,7 @@ func (c *call) attempt(ctx context.Context, mayBegin func() error) (resp *respon
 		}
 		if err != nil {
 			if !isClientError(err) && ctx.Err() == nil {
-				c.Log.ErrorContext(ctx, "deferred request", "request", c.origin.RequestID, "error", err.Error())
+				c.Log.Error("deferred request", oplog.Request(c.origin.RequestID), oplog.Cause(err))
 			}
 			if ctx.Err() != nil && !isClientError(err) {
 				err = fhir.Errorf(fhir.Transient, "the request took too long")

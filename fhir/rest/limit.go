@@ -3,13 +3,13 @@ package rest
 import (
 	"context"
 	"crypto/rand"
-	"log/slog"
 	"strconv"
 	"time"
 
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/limit"
+	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/smart"
 )
 
@@ -126,7 +126,7 @@ func (s *server) tell(ctx context.Context, list []limit.Refusals) (failed []limi
 			g = smart.Denied(r.Tenant, audit.Agent{Client: r.Who.Client, User: r.Who.User}, origin)
 		}
 		if err := s.DB.Record(ctx, g, e); err != nil {
-			s.Log.LogAttrs(ctx, slog.LevelError, "auditing refusals", slog.String("error", err.Error()))
+			s.Log.Error("auditing refusals", oplog.Cause(err))
 			failed = append(failed, r)
 		}
 	}

@@ -2,12 +2,12 @@ package rest
 
 import (
 	"context"
-	"log/slog"
 	"strings"
 	"sync"
 
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/search"
+	"github.com/cordon-fhir/cordon/oplog"
 )
 
 // log writes the request's line. It holds no path and no query, for both may
@@ -22,18 +22,16 @@ func (c *call) log(ctx context.Context, resp *response) {
 	if pattern == "" {
 		pattern = "none"
 	}
-	attrs := []slog.Attr{
-		slog.String("method", method(c.http.Method)), slog.String("route", pattern), slog.String("tenant", slug),
-		slog.Int("status", resp.status), slog.Duration("took", took), slog.String("request", c.origin.RequestID),
-		slog.Any("params", c.req.names()),
+	fields := []oplog.Field{
+		oplog.Method(c.http.Method), oplog.Route(pattern), oplog.Tenant(slug), oplog.Status(resp.status),
+		oplog.Took(took), oplog.Request(c.origin.RequestID), oplog.Params(c.req.names()),
 	}
-	level := slog.LevelInfo
-	if resp.status >= 500 && c.err != nil {
-		level = slog.LevelError
-		attrs = append(attrs, slog.String("error", c.err.Error()))
-	}
-	if !c.refused.silent() {
-		c.Log.LogAttrs(ctx, level, "request", attrs...)
+	switch {
+	case c.refused.silent():
+	case resp.status >= 500 && c.err != nil:
+		c.Log.Error("request", append(fields, oplog.Cause(c.err))...)
+	default:
+		c.Log.Info("request", fields...)
 	}
 	c.Observe(pattern, slug, resp.status, took)
 }

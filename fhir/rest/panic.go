@@ -22,6 +22,9 @@ func (p *panicked) Error() string {
 	return words + " at " + p.frames
 }
 
+// Cause is Error, for the operational log.
+func (p *panicked) Cause() string { return p.Error() }
+
 // callers lists the functions that were running when a panic came.
 func callers() string {
 	pcs := make([]uintptr, 16)

@@ -8,7 +8,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"log/slog"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/limit"
+	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/tenant"
@@ -44,8 +44,8 @@ type Config struct {
 
 	// Version of this software, for the CapabilityStatement. Default "dev".
 	Version string
-	// Log gets one line per request. Default slog.Default().
-	Log *slog.Logger
+	// Log gets one line per request.
+	Log *oplog.Logger
 	// Alert is told of attempts to reach another tenant. Default: nobody is.
 	Alert func(smart.Alert)
 	// Observe is told of each request that was answered: the pattern of its
@@ -124,9 +124,6 @@ type server struct {
 
 func newServer(cfg Config) *server {
 	cfg.Version = cmp.Or(cfg.Version, "dev")
-	if cfg.Log == nil {
-		cfg.Log = slog.Default()
-	}
 	if cfg.Alert == nil {
 		cfg.Alert = func(smart.Alert) {}
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/store/storetest"
@@ -81,7 +82,7 @@ func newAPI(t testing.TB, change ...func(*Config)) *api {
 		SmartConfiguration: func(slug string) []byte {
 			return fmt.Appendf(nil, `{"token_endpoint":"https://cordon.test/auth/%s/token"}`, slug)
 		},
-		Log: slog.New(slog.NewTextHandler(a.logged, nil)),
+		Log: oplog.New(slog.NewTextHandler(a.logged, nil)),
 	}
 	for _, c := range change {
 		c(&cfg)

@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+
+	"github.com/cordon-fhir/cordon/oplog"
 )
 
 // write sends the answer.
@@ -102,7 +104,7 @@ func (c *call) isApp(origin string) bool {
 	}
 	origins, err := c.AppOrigins(c.http.Context())
 	if err != nil {
-		c.Log.WarnContext(c.http.Context(), "looking up the origins of apps", "err", err)
+		c.Log.Warn("looking up the origins of apps", oplog.Cause(err))
 	}
 	return slices.Contains(origins, origin)
 }

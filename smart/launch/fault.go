@@ -9,6 +9,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/oplog"
 )
 
 // A fault is an error for the client. Its words are constants.
@@ -90,7 +91,7 @@ func (s *Server) fault(ctx context.Context, c *call, err error) *fault {
 		const why = "the server cannot reach its database, try again"
 		return &fault{"temporarily_unavailable", why, http.StatusServiceUnavailable, why}
 	}
-	s.cfg.Log.ErrorContext(ctx, "serving a request", "request", c.origin.RequestID, "err", err)
+	s.cfg.Log.Error("serving a request", oplog.Request(c.origin.RequestID), oplog.Cause(err))
 	return &fault{"server_error", "internal error", http.StatusInternalServerError, "internal error"}
 }
 

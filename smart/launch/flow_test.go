@@ -21,6 +21,7 @@ import (
 
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/smart/launch"
 	"github.com/cordon-fhir/cordon/store"
@@ -66,7 +67,7 @@ func newSite(t testing.TB) *site {
 	var err error
 	s.server, err = launch.New(launch.Config{
 		Clients: s.Registry, Tenants: s.Tenants, Keys: s.Keyring, Base: storetest.Base, Issuer: storetest.Issuer,
-		Record: s.DB.Record, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Record: s.DB.Record, Log: oplog.New(slog.NewTextHandler(io.Discard, nil)),
 		Registry: s.Registry, DB: s.DB, Verifier: s.verifiers[0], IdentityNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")},
 		Alert: func(a smart.Alert) { s.alerts = append(s.alerts, a) },
 	})

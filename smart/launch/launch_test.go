@@ -25,6 +25,7 @@ import (
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/keys"
+	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/smart/launch"
 	"github.com/cordon-fhir/cordon/tenant"
@@ -159,7 +160,7 @@ func newWorld(t testing.TB) *world {
 	}
 	w.server, err = launch.New(launch.Config{
 		Clients: w.record, Tenants: tenants, Keys: ring, Base: base, Issuer: issuer, Now: clock,
-		Record: w.recordEntry, Log: slog.New(slog.NewTextHandler(&w.log, nil)),
+		Record: w.recordEntry, Log: oplog.New(slog.NewTextHandler(&w.log, nil)),
 	})
 	if err != nil {
 		t.Fatal(err)

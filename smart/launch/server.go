@@ -13,7 +13,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -29,6 +28,7 @@ import (
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/keys"
 	"github.com/cordon-fhir/cordon/limit"
+	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/smart/federation"
 	"github.com/cordon-fhir/cordon/store"
@@ -82,8 +82,8 @@ type Config struct {
 	Address func(*http.Request) string
 	// Now tells the time. Default time.Now.
 	Now func() time.Time
-	// Log gets a line for each request. Default slog.Default().
-	Log *slog.Logger
+	// Log gets a line for each request.
+	Log *oplog.Logger
 }
 
 // A Server is the authorization server of all tenants.
@@ -115,9 +115,6 @@ func New(cfg Config) (*Server, error) {
 	}
 	if cfg.Limit == nil {
 		cfg.Limit = limit.New(limit.Config{Now: cfg.Now})
-	}
-	if cfg.Log == nil {
-		cfg.Log = slog.Default()
 	}
 	s := &Server{cfg: cfg, router: echo.New(), federation: federation.New(federation.Config{Private: cfg.IdentityNetworks, Now: cfg.Now})}
 	s.router.HTTPErrorHandler = func(err error, c echo.Context) {
@@ -245,7 +242,7 @@ func (s *Server) answer(w http.ResponseWriter, cl *call, name string, do endpoin
 		s.cfg.LoginFailed(cl.slug, cl.origin.Address, cl.origin.RequestID)
 	}
 	if auditErr := s.record(r.Context(), cl, entry); auditErr != nil {
-		s.cfg.Log.ErrorContext(r.Context(), "auditing a request", "request", cl.origin.RequestID, "err", auditErr)
+		s.cfg.Log.Error("auditing a request", oplog.Request(cl.origin.RequestID), oplog.Cause(auditErr))
 		fault = unavailable()
 		err, status, body, cl.header, cl.cookie = fault, fault.status, fault, http.Header{}, nil
 	}
@@ -257,8 +254,8 @@ func (s *Server) answer(w http.ResponseWriter, cl *call, name string, do endpoin
 	} else {
 		write(w, cl, status, body)
 	}
-	s.cfg.Log.InfoContext(r.Context(), "auth", "endpoint", name, "status", status,
-		"request", cl.origin.RequestID, "took", s.cfg.Now().Sub(begun))
+	s.cfg.Log.Info("auth", oplog.Named("endpoint", name), oplog.Status(status),
+		oplog.Request(cl.origin.RequestID), oplog.Took(s.cfg.Now().Sub(begun)))
 }
 
 // status is that of an answer without an error.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/smart/launch"
 	"github.com/cordon-fhir/cordon/store"
@@ -30,7 +31,7 @@ func TestOnTheRealRegistry(t *testing.T) {
 	f := storetest.New(t)
 	s, err := launch.New(launch.Config{
 		Clients: f.Registry, Tenants: f.Tenants, Keys: f.Keyring, Base: storetest.Base, Issuer: storetest.Issuer,
-		Record: f.DB.Record, Log: slog.New(slog.DiscardHandler),
+		Record: f.DB.Record, Log: oplog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

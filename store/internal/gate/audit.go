@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"sync"
 	"time"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/smart"
 )
 
@@ -129,7 +129,7 @@ func insertAudit(rows []AuditRow) Clause {
 // its way share the next one, so that hundreds of reads cost one flush.
 type auditor struct {
 	pool *pgxpool.Pool
-	log  *slog.Logger
+	log  *oplog.Logger
 	work chan pending
 	done chan struct{}
 
@@ -147,19 +147,19 @@ type pending struct {
 // maxGroup bounds the entries that share a commit.
 const maxGroup = 1000
 
-func newAuditor(ctx context.Context, dsn string, log *slog.Logger) (*auditor, error) {
+func newAuditor(ctx context.Context, dsn string, log *oplog.Logger) (*auditor, error) {
 	pool, err := connect(ctx, dsn, 2)
 	if err != nil {
 		return nil, err
 	}
 	if err := pool.Ping(ctx); err != nil {
 		pool.Close()
-		return nil, errors.New("connecting as the audit role: " + Scrub(err))
+		return nil, fmt.Errorf("connecting as the audit role: %w", Scrub(err))
 	}
 	if forgets, err := forgets(ctx, pool); err != nil || len(forgets) > 0 {
 		pool.Close()
 		if err != nil {
-			return nil, errors.New("checking the audit role: " + Scrub(err))
+			return nil, fmt.Errorf("checking the audit role: %w", Scrub(err))
 		}
 		return nil, fmt.Errorf("the audit trail would not be kept: %s", strings.Join(forgets, "; "))
 	}
@@ -247,7 +247,7 @@ func (a *auditor) write(group []pending) {
 		}
 		return
 	}
-	a.log.Warn("writing a group of audit entries", "entries", len(group), "cause", Scrub(err))
+	a.log.Warn("writing a group of audit entries", oplog.Number("entries", len(group)), oplog.Cause(Scrub(err)))
 	for _, p := range group {
 		p.result <- a.commit([]pending{p})
 	}

@@ -29,7 +29,7 @@ func (p *place) check(ctx context.Context, at tenant.Placement) error {
 	}
 	unsafe, err := p.faults(ctx, at)
 	if err != nil {
-		return fmt.Errorf("checking the database: %s", Scrub(err))
+		return fmt.Errorf("checking the database: %w", Scrub(err))
 	}
 	if len(unsafe) > 0 {
 		return fmt.Errorf("the database does not hold the boundary: %s", strings.Join(unsafe, "; "))

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/tenant"
 )
@@ -43,7 +43,7 @@ type Config struct {
 	// answered 503. Default 5s.
 	Wait time.Duration
 
-	Log *slog.Logger // default slog.Default
+	Log *oplog.Logger
 }
 
 // A Gate is the databases of all tenants.
@@ -94,9 +94,6 @@ func Open(ctx context.Context, cfg Config) (*Gate, error) {
 	}
 	if cfg.Wait == 0 {
 		cfg.Wait = 5 * time.Second
-	}
-	if cfg.Log == nil {
-		cfg.Log = slog.Default()
 	}
 	if cfg.Watch == nil {
 		cfg.Watch = func(*tenant.Tenant, []*audit.Entry, error) {}
@@ -190,8 +187,8 @@ var ErrClosed = errors.New("gate: closed")
 
 // unavailable says that the database cannot be reached. The words are for the
 // client; the cause is for the log.
-func (g *Gate) unavailable(doing string, err error) error {
-	g.cfg.Log.Error("database unavailable", "doing", doing, "cause", Scrub(err))
+func (g *Gate) unavailable(doing oplog.Constant, err error) error {
+	g.cfg.Log.Error("database unavailable", oplog.Doing(doing), oplog.Cause(Scrub(err)))
 	return fhir.Errorf(fhir.Transient, "the server cannot reach its database, try again")
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/tenant"
 )
@@ -321,7 +322,7 @@ func translate(err error) error {
 	if pg == nil {
 		return err // not of the database
 	}
-	return errors.New(Scrub(err))
+	return Scrub(err)
 }
 
 // Steadily runs fn, and again if the connection that it was given turns out to
@@ -345,19 +346,24 @@ func lost(err error) bool {
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
 }
 
-// Scrub returns what may be logged of a database error: never its Detail or
-// Message, which can hold values of rows.
-func Scrub(err error) string {
+// Scrub returns of a database error what may be logged and told: never its
+// Detail or Message, which can hold values of rows.
+func Scrub(err error) error {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
-		return "SQLSTATE " + pg.Code + " in " + pg.Routine
+		return scrubbed("SQLSTATE " + pg.Code + " in " + pg.Routine)
 	}
 	var conn *pgconn.ConnectError
 	if errors.As(err, &conn) {
-		return "no connection"
+		return scrubbed("no connection")
 	}
-	return err.Error()
+	return scrubbed(oplog.Text(err))
 }
+
+type scrubbed string
+
+func (s scrubbed) Error() string { return string(s) }
+func (s scrubbed) Cause() string { return string(s) }
 
 func backoff(ctx context.Context, try int) {
 	wait := time.Duration(1<<try) * time.Millisecond
