@@ -17,7 +17,7 @@ const maxWhy = 500
 func (a *api) listAlerts(ctx context.Context, c call) (answer, error) {
 	if c.slug != "" {
 		if _, err := a.Migrator.TenantBySlug(ctx, c.slug); err != nil {
-			return answer{}, known(err)
+			return answer{}, err
 		}
 	}
 	list, err := a.Registry.Alerts(ctx, c.slug)
@@ -86,7 +86,7 @@ func (a *api) putAlertSink(ctx context.Context, c call) (answer, error) {
 	sink := store.AlertSink{Tenant: c.slug, URL: b.URL}
 	secret, err := a.Migrator.PutAlertSink(ctx, sink)
 	if err != nil {
-		return answer{}, known(err)
+		return answer{}, err
 	}
 	return answer{http.StatusOK, struct {
 		store.AlertSink
@@ -96,7 +96,7 @@ func (a *api) putAlertSink(ctx context.Context, c call) (answer, error) {
 
 func (a *api) removeAlertSink(ctx context.Context, c call) (answer, error) {
 	if err := a.Migrator.RemoveAlertSink(ctx, c.slug); err != nil {
-		return answer{}, known(err)
+		return answer{}, err
 	}
 	return answer{http.StatusOK, struct{}{}, strings.TrimSpace("removed the webhook for alerts " + c.slug)}, nil
 }

@@ -41,7 +41,7 @@ type clientBody struct {
 func (a *api) listClients(ctx context.Context, c call) (answer, error) {
 	t, err := a.tenants.Tenant(ctx, c.slug)
 	if err != nil {
-		return answer{}, known(err)
+		return answer{}, err
 	}
 	clients, err := a.Registry.Clients(ctx, t)
 	if err != nil {
@@ -59,12 +59,9 @@ func (a *api) listClients(ctx context.Context, c call) (answer, error) {
 
 // putClient registers a client or replaces the one with its id: 201 or 200.
 func (a *api) putClient(ctx context.Context, c call) (answer, error) {
-	t, err := a.tenants.Tenant(ctx, c.slug)
-	if err != nil {
-		return answer{}, known(err)
-	}
 	var b clientBody
-	if err := decode(c.body, &b); err != nil {
+	t, err := a.asked(ctx, c, &b)
+	if err != nil {
 		return answer{}, err
 	}
 	if err := b.check(); err != nil {
@@ -95,7 +92,7 @@ func (a *api) enableClient(ctx context.Context, c call) (answer, error) {
 func (a *api) setClient(ctx context.Context, c call, disabled bool, did string) (answer, error) {
 	t, err := a.tenants.Tenant(ctx, c.slug)
 	if err != nil {
-		return answer{}, known(err)
+		return answer{}, err
 	}
 	err = a.Registry.DisableClient(ctx, t, c.item, disabled)
 	if errors.Is(err, smart.ErrUnknownClient) {
@@ -108,7 +105,7 @@ func (a *api) setClient(ctx context.Context, c call, disabled bool, did string) 
 func (a *api) addSigningKey(ctx context.Context, c call) (answer, error) {
 	t, err := a.tenants.Tenant(ctx, c.slug)
 	if err != nil {
-		return answer{}, known(err)
+		return answer{}, err
 	}
 	err = a.Registry.AddSigningKey(ctx, t, false)
 	return answer{http.StatusCreated, struct{}{}, "made a key for ID tokens of tenant " + c.slug}, err

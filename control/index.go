@@ -13,7 +13,7 @@ import (
 func (a *api) showIndex(ctx context.Context, c call) (answer, error) {
 	report, err := a.Migrator.IndexReport(ctx, c.slug)
 	if err != nil {
-		return answer{}, known(err)
+		return answer{}, err
 	}
 	return answer{http.StatusOK, report, "showed the work on the search index of tenant " + c.slug}, nil
 }
@@ -29,7 +29,7 @@ func (a *api) reindex(ctx context.Context, c call) (answer, error) {
 	}
 	r, err := a.Migrator.Reindex(ctx, c.slug, b.Types)
 	if err != nil {
-		return answer{}, known(err)
+		return answer{}, err
 	}
 	of := "all types"
 	if len(r.Types) > 0 {

@@ -52,7 +52,7 @@ func viewPackage(p store.InstalledPackage, all []store.InstalledPackage) package
 func (a *api) listPackages(ctx context.Context, c call) (answer, error) {
 	all, err := a.Migrator.Packages(ctx, c.slug)
 	if err != nil {
-		return answer{}, known(err)
+		return answer{}, err
 	}
 	list := make([]packageView, 0, len(all))
 	for _, p := range all {
@@ -75,11 +75,11 @@ func (a *api) installPackage(ctx context.Context, c call) (answer, error) {
 	}
 	got, created, err := a.Migrator.InstallPackage(ctx, c.slug, hash, p)
 	if err != nil {
-		return answer{}, known(err)
+		return answer{}, err
 	}
 	all, err := a.Migrator.Packages(ctx, c.slug)
 	if err != nil {
-		return answer{}, known(err)
+		return answer{}, err
 	}
 	if !created {
 		return answer{http.StatusOK, viewPackage(got, all), fmt.Sprintf("found package %s@%s with tenant %s", p.Name, p.Version, c.slug)}, nil
@@ -109,7 +109,7 @@ func readFile(r io.Reader) (hash store.Hash, p *canonical.Package, err error) {
 func (a *api) removePackage(ctx context.Context, c call) (answer, error) {
 	name, version, _ := strings.Cut(c.item, "@")
 	if err := a.Migrator.RemovePackage(ctx, c.slug, name, version); err != nil {
-		return answer{}, known(err)
+		return answer{}, err
 	}
 	return answer{http.StatusOK, struct{}{}, "removed package " + c.item + " from tenant " + c.slug}, nil
 }

@@ -46,7 +46,7 @@ func viewPolicy(c store.PolicyChange) policyView {
 func (a *api) showPolicy(ctx context.Context, c call) (answer, error) {
 	row, err := a.Migrator.TenantBySlug(ctx, c.slug)
 	if err != nil {
-		return answer{}, known(err)
+		return answer{}, err
 	}
 	return a.policyVersion(ctx, c.slug, row.PolicyVersion)
 }
@@ -58,7 +58,7 @@ func (a *api) showPolicyVersion(ctx context.Context, c call) (answer, error) {
 func (a *api) policyVersion(ctx context.Context, slug string, version int64) (answer, error) {
 	p, err := a.Migrator.PolicyVersion(ctx, slug, version)
 	if err != nil {
-		return answer{}, known(err)
+		return answer{}, err
 	}
 	return answer{http.StatusOK, viewPolicy(p), fmt.Sprintf("showed version %d of the policy of tenant %s", version, slug)}, nil
 }
@@ -66,7 +66,7 @@ func (a *api) policyVersion(ctx context.Context, slug string, version int64) (an
 func (a *api) listPolicyChanges(ctx context.Context, c call) (answer, error) {
 	changes, err := a.Migrator.PolicyChanges(ctx, c.slug)
 	if err != nil {
-		return answer{}, known(err)
+		return answer{}, err
 	}
 	list := make([]policyView, 0, len(changes))
 	for _, p := range changes {
@@ -78,7 +78,7 @@ func (a *api) listPolicyChanges(ctx context.Context, c call) (answer, error) {
 func (a *api) showPolicyChange(ctx context.Context, c call) (answer, error) {
 	p, err := a.Migrator.PolicyChange(ctx, c.slug, c.number)
 	if err != nil {
-		return answer{}, known(err)
+		return answer{}, err
 	}
 	return answer{http.StatusOK, viewPolicy(p), fmt.Sprintf("showed change %d of the policy of tenant %s", c.number, c.slug)}, nil
 }
@@ -103,7 +103,7 @@ func (a *api) proposePolicy(ctx context.Context, c call) (answer, error) {
 	}
 	p, err := a.Migrator.ProposePolicy(ctx, c.slug, c.operator, b.Note, b.Text)
 	if err != nil {
-		return answer{}, known(err)
+		return answer{}, err
 	}
 	return answer{http.StatusCreated, viewPolicy(p),
 		fmt.Sprintf("proposed change %d of the policy of tenant %s, on version %d", p.Number, c.slug, p.Base)}, nil
@@ -114,7 +114,7 @@ func (a *api) proposePolicy(ctx context.Context, c call) (answer, error) {
 func (a *api) approvePolicy(ctx context.Context, c call) (answer, error) {
 	p, err := a.Migrator.ApprovePolicy(ctx, c.slug, c.operator, c.number)
 	if err != nil {
-		return answer{}, known(err)
+		return answer{}, err
 	}
 	return answer{http.StatusOK, viewPolicy(p),
 		fmt.Sprintf("approved change %d of %s as version %d of the policy of tenant %s", p.Number, p.ProposedBy, p.Version, c.slug)}, nil

@@ -32,7 +32,7 @@ func providerError(err error) error {
 func (a *api) listProviders(ctx context.Context, c call) (answer, error) {
 	t, err := a.tenants.Tenant(ctx, c.slug)
 	if err != nil {
-		return answer{}, known(err)
+		return answer{}, err
 	}
 	list, err := a.Registry.Providers(ctx, t)
 	if err != nil {
@@ -47,12 +47,9 @@ func (a *api) listProviders(ctx context.Context, c call) (answer, error) {
 // putProvider adds an identity provider or replaces the one with the name: 201
 // or 200.
 func (a *api) putProvider(ctx context.Context, c call) (answer, error) {
-	t, err := a.tenants.Tenant(ctx, c.slug)
-	if err != nil {
-		return answer{}, known(err)
-	}
 	var b providerBody
-	if err := decode(c.body, &b); err != nil {
+	t, err := a.asked(ctx, c, &b)
+	if err != nil {
 		return answer{}, err
 	}
 	p := b.Provider
@@ -76,7 +73,7 @@ func (a *api) putProvider(ctx context.Context, c call) (answer, error) {
 func (a *api) removeProvider(ctx context.Context, c call) (answer, error) {
 	t, err := a.tenants.Tenant(ctx, c.slug)
 	if err != nil {
-		return answer{}, known(err)
+		return answer{}, err
 	}
 	if err := a.Registry.RemoveProvider(ctx, t, c.item); err != nil {
 		return answer{}, providerError(err)
@@ -94,7 +91,7 @@ type providerUserBody struct {
 func (a *api) listProviderUsers(ctx context.Context, c call) (answer, error) {
 	t, err := a.tenants.Tenant(ctx, c.slug)
 	if err != nil {
-		return answer{}, known(err)
+		return answer{}, err
 	}
 	users, err := a.Registry.ProviderUsers(ctx, t, c.item)
 	if err != nil {
@@ -110,12 +107,9 @@ func (a *api) listProviderUsers(ctx context.Context, c call) (answer, error) {
 // putProviderUser lets a user of an identity provider in, or shuts them out. In
 // the latter case what they had let apps do is void when it returns.
 func (a *api) putProviderUser(ctx context.Context, c call) (answer, error) {
-	t, err := a.tenants.Tenant(ctx, c.slug)
-	if err != nil {
-		return answer{}, known(err)
-	}
 	var b providerUserBody
-	if err := decode(c.body, &b); err != nil {
+	t, err := a.asked(ctx, c, &b)
+	if err != nil {
 		return answer{}, err
 	}
 	if !smart.ValidSubject(b.Subject) {

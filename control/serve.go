@@ -137,7 +137,7 @@ var status = map[fhir.IssueCode]int{
 
 // refusal answers an error: ours is logged, and told as "internal error".
 func (a *api) refusal(ctx context.Context, entry audit.Entry, err error) answer {
-	fe, ok := errors.AsType[*fhir.Error](err)
+	fe, ok := errors.AsType[*fhir.Error](known(err))
 	if !ok {
 		a.Log.Error("control", oplog.Request(entry.Origin.RequestID), oplog.Cause(err))
 		fe = fhir.Errorf(fhir.Exception, "internal error")

@@ -21,7 +21,7 @@ type settingsView struct {
 func (a *api) showSettings(ctx context.Context, c call) (answer, error) {
 	s, version, err := a.Migrator.Settings(ctx, c.slug)
 	if err != nil {
-		return answer{}, known(err)
+		return answer{}, err
 	}
 	return answer{http.StatusOK, settingsView{version, s}, "showed the settings of tenant " + c.slug}, nil
 }
@@ -41,7 +41,7 @@ func (a *api) putSettings(ctx context.Context, c call) (answer, error) {
 	}
 	version, err := a.Migrator.PutSettings(ctx, c.slug, s, b.Version)
 	if err != nil {
-		return answer{}, known(err)
+		return answer{}, err
 	}
 	return answer{http.StatusOK, settingsView{version, s}, fmt.Sprintf("changed the settings of tenant %s to version %d: %s", c.slug, version, b.Settings)}, nil
 }

@@ -40,6 +40,15 @@ func decode(body []byte, into any) error {
 	return nil
 }
 
+// asked returns the tenant in the path, and reads the body that is for it.
+func (a *api) asked(ctx context.Context, c call, into any) (*tenant.Tenant, error) {
+	t, err := a.tenants.Tenant(ctx, c.slug)
+	if err != nil {
+		return nil, err
+	}
+	return t, decode(c.body, into)
+}
+
 func (a *api) listTenants(ctx context.Context, _ call) (answer, error) {
 	rows, err := a.Registry.Tenants(ctx)
 	if err != nil {
@@ -73,7 +82,7 @@ func (a *api) createTenant(ctx context.Context, c call) (answer, error) {
 func (a *api) showTenant(ctx context.Context, c call) (answer, error) {
 	row, err := a.Migrator.TenantBySlug(ctx, c.slug)
 	if err != nil {
-		return answer{}, known(err)
+		return answer{}, err
 	}
 	return answer{http.StatusOK, view(row), "showed tenant " + row.Slug}, nil
 }
@@ -81,7 +90,7 @@ func (a *api) showTenant(ctx context.Context, c call) (answer, error) {
 func (a *api) suspend(ctx context.Context, c call) (answer, error) {
 	row, err := a.Migrator.Suspend(ctx, c.slug)
 	if err != nil {
-		return answer{}, known(err)
+		return answer{}, err
 	}
 	return answer{http.StatusOK, view(row), "suspended tenant " + row.Slug}, nil
 }
@@ -89,12 +98,13 @@ func (a *api) suspend(ctx context.Context, c call) (answer, error) {
 func (a *api) resume(ctx context.Context, c call) (answer, error) {
 	row, err := a.Migrator.Resume(ctx, c.slug)
 	if err != nil {
-		return answer{}, known(err)
+		return answer{}, err
 	}
 	return answer{http.StatusOK, view(row), "resumed tenant " + row.Slug}, nil
 }
 
-// known turns tenant.ErrUnknown into words for the operator.
+// known turns tenant.ErrUnknown into words for the operator. What every handler
+// returns goes through it.
 func known(err error) error {
 	if errors.Is(err, tenant.ErrUnknown) {
 		return fhir.Errorf(fhir.NotFound, "there is no such tenant")

@@ -50,7 +50,7 @@ func (b userBody) check() error {
 func (a *api) listUsers(ctx context.Context, c call) (answer, error) {
 	t, err := a.tenants.Tenant(ctx, c.slug)
 	if err != nil {
-		return answer{}, known(err)
+		return answer{}, err
 	}
 	accounts, err := a.Registry.Accounts(ctx, t)
 	if err != nil {
@@ -65,12 +65,9 @@ func (a *api) listUsers(ctx context.Context, c call) (answer, error) {
 
 // addUser adds a user or replaces the one with the login: 201 or 200.
 func (a *api) addUser(ctx context.Context, c call) (answer, error) {
-	t, err := a.tenants.Tenant(ctx, c.slug)
-	if err != nil {
-		return answer{}, known(err)
-	}
 	var b userBody
-	if err := decode(c.body, &b); err != nil {
+	t, err := a.asked(ctx, c, &b)
+	if err != nil {
 		return answer{}, err
 	}
 	if err := b.check(); err != nil {
@@ -156,7 +153,7 @@ func (a *api) setDisabled(ctx context.Context, c call, disabled bool, did string
 func (a *api) change(ctx context.Context, c call, fn func(*store.Account) error) error {
 	t, err := a.tenants.Tenant(ctx, c.slug)
 	if err != nil {
-		return known(err)
+		return err
 	}
 	account, err := a.Registry.Account(ctx, t, c.item)
 	if errors.Is(err, store.ErrUnknownAccount) {
