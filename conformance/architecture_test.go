@@ -82,6 +82,9 @@ var mayImport = map[string][]string{
 	"smart": {"audit", "fhir", "fhir/r4", "fhir/search", "keys", "tenant"},
 	// asks identity providers, so that smart asks nobody
 	"smart/federation": {"outbound", "smart"},
+	// and their other authorization servers
+	"smart/outside": {"outbound", "smart", "smart/jwks", "tenant"},
+	"smart/jwks":    {"outbound"},
 	// the store, which asks smart for Permits and is asked by those above
 	"store/internal/gate": {"audit", "fhir", "oplog", "smart", "tenant"},
 	"store":               {"alert", "audit", "fhir", "fhir/canonical", "fhir/consent", "fhir/r4", "fhir/search", "keys", "migrations", "oplog", "smart", "store/internal/gate", "tenant"},
@@ -89,7 +92,7 @@ var mayImport = map[string][]string{
 	"store/storetest":     {"audit", "keys", "smart", "store", "store/pgserver", "tenant"},
 	// what faces the outside
 	"fhir/rest":    {"alert", "audit", "fhir", "fhir/canonical", "fhir/path", "fhir/profile", "fhir/r4", "fhir/search", "fhir/terminology", "fhir/terminology/external", "fhir/validate", "fhir/xml", "limit", "oplog", "smart", "store", "tenant"},
-	"smart/launch": {"audit", "fhir", "fhir/search", "keys", "limit", "oplog", "smart", "smart/federation", "store", "tenant"},
+	"smart/launch": {"audit", "fhir", "fhir/search", "keys", "limit", "oplog", "smart", "smart/federation", "smart/outside", "store", "tenant"},
 	"control":      {"alert", "audit", "fhir", "fhir/canonical", "keys", "oplog", "smart", "store", "tenant"},
 	"conformance":  {},
 	// which puts all of it together
@@ -101,7 +104,7 @@ var homes = map[string][]string{
 	// cmd/cordonbench measures PostgreSQL without Cordon, to compare.
 	"github.com/jackc/pgx":            {"store", "store/internal/gate", "store/storetest", "cmd/cordonbench"},
 	"github.com/minio/minio-go":       {"store/internal/blob"},
-	"github.com/coreos/go-oidc":       {"smart/federation"},
+	"github.com/coreos/go-oidc":       {"smart/federation", "smart/outside"},
 	"golang.org/x/oauth2":             {"smart/federation"},
 	"github.com/cedar-policy":         {"smart"},
 	"github.com/labstack/echo":        {"fhir/rest", "smart/launch", "control", "cmd/..."},
@@ -116,7 +119,7 @@ var homes = map[string][]string{
 	"unsafe":                          {"fhir/search"}, // which looks at bytes as text, and copies none
 	"github.com/jackc/pgx/v5/pgxpool": {"store", "store/internal/gate", "cmd/cordonbench"},
 	"golang.org/x/crypto":             {"smart"}, // Argon2id
-	"github.com/go-jose/go-jose":      {"smart", "smart/backend", "smart/launch", "store", "control", "cmd/cordon"},
+	"github.com/go-jose/go-jose":      {"smart", "smart/backend", "smart/jwks", "smart/launch", "smart/outside", "store", "control", "cmd/cordon"},
 	"encoding/xml":                    {"fhir/validate", "fhir/xml"}, // narrative is XHTML
 	// What is logged is made of Fields: nothing else can write a line. The
 	// types that hold data say how little of it they would show.
@@ -133,6 +136,7 @@ var testHomes = map[string][]string{
 	"github.com/jackc/pgx":   {"store", "store/...", "conformance", "conformance/...", "control", "smart/launch", "fhir/rest", "cmd/...", "migrations", "deploy"},
 	"github.com/google/fhir": {"fhir/validate"},
 	"github.com/chromedp":    {"conformance/browser"},
+	"github.com/zitadel":     {"smart/launch"},
 }
 
 func matches(list []string, name string) bool {

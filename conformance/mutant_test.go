@@ -182,6 +182,24 @@ var programFaults = []mutant{
 	{"", "a user chooses among all patients", []edit{
 		{"smart/launch/authorize.go", "t := s.tokenOf(b.tenant.Slug.String(), b.session.Identity, l.client", "t := s.tokenOf(b.tenant.Slug.String(), store.Identity{Subject: \"anybody\", User: \"Practitioner/anybody\", Person: smart.Person{Roles: []string{\"service\"}}}, l.client"},
 	}, "TestAUserChooses", "./smart/launch"},
+	{"", "a token from elsewhere is for anybody", []edit{
+		{"smart/outside.go", "|| cmp.Or(is.Audience, v.cfg.Base(own)) != audience", ""},
+	}, "TestATokenFromElsewhere", "./smart/launch"},
+	{"", "any issuer will do", []edit{
+		{"smart/outside.go", "is == nil || is.URL != f.says.Issuer ||", "is == nil ||"},
+	}, "TestATokenFromElsewhere", "./smart/launch"},
+	{"", "a key that an issuer took away is still believed", []edit{
+		{"smart/outside.go", "\tif key != tok.outside.key {\n\t\treturn nil, nil, nil\n\t}\n", "\t_ = key\n"},
+	}, "TestKeysOfAnIssuerRotate", "./smart/launch"},
+	{"", "an issuer is never asked about its tokens", []edit{
+		{"smart/outside.go", "\tif !is.introspects() {\n\t\treturn true, nil", "\tif is != nil {\n\t\treturn true, nil"},
+	}, "TestAnIssuerTakesTokensBack", "./smart/launch"},
+	{"", "a tenant that trusts another issuer takes its own tokens as well", []edit{
+		{"smart/verify.go", "errors.Is(err, tenant.ErrUnknown) || err == nil && tn.Issuer != 0", "errors.Is(err, tenant.ErrUnknown)"},
+	}, "TestATenantTrusts", "./smart/launch"},
+	{"", "two issuers have the same users", []edit{
+		{"smart/verify.go", ".named(claims.Tenant, claims.Issuer, claims.Subject)", ".named(claims.Tenant, claims.Subject)"},
+	}, "TestEqualSubjects", "./smart/launch"},
 }
 
 // A fault that cannot be put in any more would go unnoticed.

@@ -5,9 +5,11 @@ package outbound
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"syscall"
 	"time"
@@ -26,6 +28,8 @@ type Config struct {
 	Timeout time.Duration
 	// Conns bounds the connections. Required.
 	Conns int
+	// MaxAnswer cuts off what is longer of a body, in bytes. Default: nothing is.
+	MaxAnswer int64
 }
 
 // Client returns a client that goes to the server and nowhere else: not by
@@ -41,14 +45,50 @@ func Client(cfg Config) *http.Client {
 		}
 		return admit(to.Addr(), strings.HasPrefix(cfg.URL, "https://"), cfg.Private)
 	}}
+	var wire http.RoundTripper = &http.Transport{
+		DialContext: d.DialContext, TLSHandshakeTimeout: cfg.Timeout, ResponseHeaderTimeout: cfg.Timeout,
+		MaxConnsPerHost: cfg.Conns, MaxIdleConns: cfg.Conns, IdleConnTimeout: time.Minute,
+		MaxResponseHeaderBytes: 64 << 10, ForceAttemptHTTP2: true,
+	}
+	if cfg.MaxAnswer > 0 {
+		wire = bounded{wire, cfg.MaxAnswer}
+	}
 	return &http.Client{
-		Transport: &http.Transport{
-			DialContext: d.DialContext, TLSHandshakeTimeout: cfg.Timeout, ResponseHeaderTimeout: cfg.Timeout,
-			MaxConnsPerHost: cfg.Conns, MaxIdleConns: cfg.Conns, IdleConnTimeout: time.Minute,
-			MaxResponseHeaderBytes: 64 << 10, ForceAttemptHTTP2: true,
-		},
+		Transport:     wire,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+}
+
+// bounded cuts answers off that are too long.
+type bounded struct {
+	http.RoundTripper
+	most int64
+}
+
+// RoundTrip implements http.RoundTripper.
+func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := b.RoundTripper.RoundTrip(r)
+	if err == nil {
+		resp.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.LimitReader(resp.Body, b.most), resp.Body}
+	}
+	return resp, err
+}
+
+// CloseIdleConnections lets http.Client close those of the wire.
+func (b bounded) CloseIdleConnections() {
+	if w, ok := b.RoundTripper.(*http.Transport); ok {
+		w.CloseIdleConnections()
+	}
+}
+
+// SameScheme reports whether text is a URL as safe as the one of the server that
+// named it: who is known by https sends nobody anywhere else.
+func SameScheme(text, server string) bool {
+	u, err := url.Parse(text)
+	return err == nil && u.Host != "" && u.User == nil && strings.HasPrefix(server, u.Scheme+"://")
 }
 
 // admit returns an error for an address that may not be reached.

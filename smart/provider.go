@@ -126,10 +126,8 @@ func (m Mapping) check() error {
 	if m.Roles.Name != "" && len(m.Roles.Values) == 0 {
 		return errors.New("mapping.roles needs values: which of the provider's become which roles")
 	}
-	for _, c := range []Claim{m.User, m.Roles, m.Organizations, m.Facilities, m.Departments, m.Location} {
-		if len(c.Name) > 200 || len(c.Values) > maxValues || c.Name == "" && len(c.Values) > 0 {
-			return errors.New("mapping has a claim without a name, or with too many values")
-		}
+	if err := checkClaims(m.User, m.Roles, m.Organizations, m.Facilities, m.Departments, m.Location); err != nil {
+		return err
 	}
 	for _, user := range m.User.Values {
 		if !ValidUser(m.typed(user)) {
@@ -148,6 +146,15 @@ func (m Mapping) check() error {
 	for _, v := range m.Location.Values {
 		if !fhir.ValidID(v) {
 			return errors.New("mapping.location has a value that cannot be an id")
+		}
+	}
+	return nil
+}
+
+func checkClaims(list ...Claim) error {
+	for _, c := range list {
+		if len(c.Name) > 200 || len(c.Values) > maxValues || c.Name == "" && len(c.Values) > 0 {
+			return errors.New("mapping has a claim without a name, or with too many values")
 		}
 	}
 	return nil
@@ -173,6 +180,10 @@ func (m Mapping) Of(token []byte, base string) (user string, p Person, err error
 	if err := json.Unmarshal(token, &claims); err != nil {
 		return "", Person{}, errors.New("the claims are not an object with each name once")
 	}
+	return m.of(claims, base)
+}
+
+func (m Mapping) of(claims map[string]jsontext.Value, base string) (user string, p Person, err error) {
 	if user, err = m.user(claims, base); err != nil {
 		return "", Person{}, err
 	}

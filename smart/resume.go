@@ -3,6 +3,7 @@ package smart
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 
 	"github.com/go-json-experiment/json"
@@ -19,6 +20,8 @@ import (
 type grantRef struct {
 	Claims Token  `json:"claims"`
 	Key    string `json:"key"`
+	// Version is that of the outside issuer that the tenant trusted, or 0.
+	Version int64 `json:"version,omitzero"`
 }
 
 // place is the associated data of a sealed grantRef.
@@ -30,11 +33,16 @@ func (v *Verifier) Keep(ctx context.Context, g *Grant) ([]byte, error) {
 	if g == nil || g.tenant == nil || g.token == nil {
 		return nil, fhir.Errorf(fhir.Forbidden, "no token allows this")
 	}
+	// Its issuer is asked about it again and again, and we keep no bearer to ask
+	// with.
+	if o := g.token.outside; o != nil && o.issuer.introspects() {
+		return nil, fhir.Errorf(fhir.NotSupported, "nothing is done later with a token whose issuer is asked about it each time")
+	}
 	set, err := v.cfg.Keys.Of(ctx, g.tenant.ID)
 	if err != nil {
 		return nil, err
 	}
-	ref := grantRef{g.token.claims, g.token.kid}
+	ref := grantRef{g.token.claims, g.token.kid, g.tenant.Issuer}
 	plain, err := json.Marshal(ref)
 	if err != nil {
 		return nil, fmt.Errorf("keeping a grant: %w", err)
@@ -49,26 +57,58 @@ func (v *Verifier) Keep(ctx context.Context, g *Grant) ([]byte, error) {
 // longer to be had: the tenant is not active, the client is disabled, removed or
 // registered anew, or the tenant's key was changed.
 func (v *Verifier) Resume(ctx context.Context, t *tenant.Tenant, kept []byte, o audit.Origin) (*Grant, error) {
-	tn, set, err := v.issuer(ctx, t.Slug.String())
+	tn, err := v.cfg.Tenants.Tenant(ctx, t.Slug.String())
+	if err != nil && !errors.Is(err, tenant.ErrUnknown) {
+		return nil, fmt.Errorf("looking up the tenant of a grant: %w", err)
+	}
+	if err != nil || tn.ID != t.ID {
+		return nil, badToken()
+	}
+	set, err := v.cfg.Keys.Of(ctx, tn.ID)
 	if err != nil {
 		return nil, err
 	}
-	if set == nil || tn.ID != t.ID {
-		return nil, badToken()
-	}
 	var ref grantRef
 	plain, err := set.Open(keys.Cursor, kept, ref.place(tn))
-	if err != nil || json.Unmarshal(plain, &ref) != nil {
-		return nil, badToken()
-	}
-	if _, kid := set.SigningKey(); ref.Key != kid || ref.Claims.Issuer != v.cfg.Issuer(ref.Claims.Tenant) {
+	if err != nil || json.Unmarshal(plain, &ref) != nil || ref.Version != tn.Issuer {
 		return nil, badToken()
 	}
 	tok, err := v.admit(ref.Claims, ref.Key)
 	if err != nil {
 		return nil, badToken()
 	}
+	if tn.Issuer != 0 {
+		tok.outside, err = v.stillTrusted(ctx, tn, ref)
+	} else if _, kid := set.SigningKey(); ref.Key != kid || ref.Claims.Issuer != v.cfg.Issuer(ref.Claims.Tenant) {
+		err = badToken()
+	}
+	if err != nil {
+		return nil, err
+	}
 	return v.grant(ctx, tn.Slug.String(), tn, tok, o)
+}
+
+// stillTrusted returns what the kept token has of its issuer, which the tenant
+// trusts as it did and which has the key that it had.
+func (v *Verifier) stillTrusted(ctx context.Context, t *tenant.Tenant, ref grantRef) (*fromOutside, error) {
+	if v.cfg.Outside == nil {
+		return nil, badToken()
+	}
+	is, err := v.cfg.Outside.Issuer(ctx, t)
+	if err != nil {
+		return nil, unreachable(err)
+	}
+	if is == nil || is.introspects() {
+		return nil, badToken()
+	}
+	key, err := v.cfg.Outside.Key(ctx, is, ref.Key)
+	if err != nil {
+		return nil, unreachable(err)
+	}
+	if key == nil {
+		return nil, badToken()
+	}
+	return &fromOutside{issuer: is, key: key}, nil
 }
 
 // TakingUp returns the Grant of the tenant's own work on requests that are

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/keys"
@@ -36,6 +38,9 @@ type Config struct {
 	// Revocations are looked up for what is void although it has not expired.
 	// Default: nothing is.
 	Revocations Revocations
+	// Outside knows the authorization servers that tenants trust instead of their
+	// own. Required for tenants that do: without, they take no token.
+	Outside Outside
 	// IsAdmin reports whether a bearer is for the control plane, which has no
 	// business with records. Default: none is.
 	IsAdmin func(bearer string) bool
@@ -52,6 +57,7 @@ type Verifier struct {
 	registrations registrations
 	policies      policies
 	revoked       revoked
+	asking        singleflight.Group // of outside issuers, by the digest of the token
 }
 
 // NewVerifier returns a Verifier.
@@ -82,6 +88,15 @@ type verified struct {
 	agent  audit.Agent
 	access *access
 	kid    string // the key that proved it
+	// outside is nil for a token that the tenant's own issuer has signed.
+	outside *fromOutside
+}
+
+func (t *verified) valid(now time.Time) bool {
+	if t.outside != nil {
+		return t.claims.timely(now)
+	}
+	return t.claims.valid(now)
 }
 
 // Grant returns what the bearer may do for the tenant that the slug names. The
@@ -101,7 +116,7 @@ func (v *Verifier) Grant(ctx context.Context, slug, bearer string, o audit.Origi
 		return nil, badToken()
 	}
 	key := digest(sha256.Sum256([]byte(bearer)))
-	tok, tn, err := v.recall(ctx, slug, key)
+	tok, tn, err := v.recall(ctx, slug, bearer, key)
 	if err == nil && tok == nil {
 		if v.cfg.IsAdmin(bearer) {
 			v.alert(AdminOnData, "", slug, "", o)
@@ -155,8 +170,11 @@ func (v *Verifier) grant(ctx context.Context, slug string, tn *tenant.Tenant, to
 	if tn.Slug.String() != slug || tn.Status != tenant.Active {
 		return Denied(tn, agent, o), Elsewhere()
 	}
-	if ok, err := v.registered(ctx, tn, tok); err != nil || !ok {
-		return nil, cmp.Or(err, badToken())
+	// Whom another issuer gives tokens to is registered there.
+	if tok.outside == nil {
+		if ok, err := v.registered(ctx, tn, tok); err != nil || !ok {
+			return nil, cmp.Or(err, badToken())
+		}
 	}
 	if void, err := v.revoked.holds(ctx, tn, tok.claims); err != nil || void {
 		return nil, cmp.Or(err, badToken())
@@ -176,10 +194,13 @@ func (v *Verifier) grant(ctx context.Context, slug string, tn *tenant.Tenant, to
 // if there is none. The tenant and its key are looked at again, so that a token
 // does not outlive either. A slug with no such token is not looked up: how long
 // the answer takes must not tell whether it names a tenant.
-func (v *Verifier) recall(ctx context.Context, slug string, key digest) (*verified, *tenant.Tenant, error) {
+func (v *Verifier) recall(ctx context.Context, slug, bearer string, key digest) (*verified, *tenant.Tenant, error) {
 	tok := v.seen.get(slug, key)
-	if tok == nil || !tok.claims.valid(v.cfg.Now()) {
+	if tok == nil || !tok.valid(v.cfg.Now()) {
 		return nil, nil, nil
+	}
+	if tok.outside != nil {
+		return v.recallOutside(ctx, slug, bearer, tok)
 	}
 	tn, set, err := v.issuer(ctx, slug)
 	if err != nil || set == nil {
@@ -195,13 +216,14 @@ func (v *Verifier) recall(ctx context.Context, slug string, key digest) (*verifi
 // that asking again costs next to nothing.
 func (v *Verifier) Remembers(slug, bearer string) bool {
 	tok := v.seen.get(slug, digest(sha256.Sum256([]byte(bearer))))
-	return tok != nil && tok.claims.valid(v.cfg.Now())
+	return tok != nil && tok.valid(v.cfg.Now())
 }
 
-// issuer returns the tenant and its keys, nil if there is none.
+// issuer returns the tenant and its keys, nil if there is none that signs its
+// tokens with them.
 func (v *Verifier) issuer(ctx context.Context, slug string) (*tenant.Tenant, *keys.Set, error) {
 	tn, err := v.cfg.Tenants.Tenant(ctx, slug)
-	if errors.Is(err, tenant.ErrUnknown) {
+	if errors.Is(err, tenant.ErrUnknown) || err == nil && tn.Issuer != 0 {
 		return nil, nil, nil
 	}
 	if err != nil {
@@ -218,8 +240,8 @@ func (v *Verifier) issuer(ctx context.Context, slug string) (*tenant.Tenant, *ke
 // not be the one with the slug.
 func (v *Verifier) verify(ctx context.Context, slug, bearer string, key digest, o audit.Origin) (*verified, *tenant.Tenant, error) {
 	u, err := parseToken(bearer)
-	if err != nil {
-		return nil, nil, badToken()
+	if err != nil || !v.ours(u.claims.Issuer) {
+		return v.verifyOutside(ctx, slug, bearer, key, o)
 	}
 	own, client := u.claims.Tenant, u.claims.Client
 	if u.claims.Issuer != v.cfg.Issuer(own) {
@@ -253,13 +275,10 @@ func (v *Verifier) verify(ctx context.Context, slug, bearer string, key digest, 
 	return tok, tn, nil
 }
 
-// misnamed refuses a token whose tenant is not its issuer's. If the issuer is
-// one of ours somebody has changed the token.
+// misnamed refuses a token whose tenant is not its issuer's. If there is such an
+// issuer somebody has changed the token.
 func (v *Verifier) misnamed(ctx context.Context, slug string, claims Token, o audit.Origin) error {
-	own, ours := strings.CutPrefix(claims.Issuer, strings.TrimSuffix(v.cfg.Issuer("a"), "a"))
-	if !ours {
-		return badToken()
-	}
+	own := strings.TrimPrefix(claims.Issuer, strings.TrimSuffix(v.cfg.Issuer("a"), "a"))
 	tn, _, err := v.issuer(ctx, own)
 	if err != nil {
 		return err
@@ -299,7 +318,7 @@ func (v *Verifier) admit(claims Token, kid string) (*verified, error) {
 		access: (&access{
 			scopes: scopes, patient: claims.Patient, encounter: claims.Encounter, user: user,
 			client: claims.Client, purpose: claims.Purpose, person: claims.Person,
-		}).named(claims.Tenant, claims.Subject),
+		}).named(claims.Tenant, claims.Issuer, claims.Subject),
 	}, nil
 }
 

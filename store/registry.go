@@ -84,10 +84,12 @@ func (r *Registry) TenantBySlug(ctx context.Context, slug string) (tenant.Row, e
 	var sealed sealedPlacement
 	err := gate.Steadily(func() error {
 		err := r.pool.QueryRow(ctx, `
-			SELECT id, slug, name, mode, status, region, policy_version, settings, packages, schema, role, kek, dsn, audit_dsn, signer
-			FROM   registry.tenant
+			SELECT t.id, slug, name, mode, status, region, policy_version, settings, coalesce(i.version, 0), packages,
+			       schema, role, kek, dsn, audit_dsn, signer
+			FROM   registry.tenant t
+			LEFT   JOIN registry.outside_issuer i ON i.tenant_id = t.id
 			WHERE  slug = $1`, slug).Scan(&row.ID, &row.Slug, &row.Name, &row.Mode, &row.Status, &row.Region, &row.PolicyVersion,
-			&row.Settings, &row.Packages, &sealed.Schema, &sealed.Role, &kek, &sealed.DSN, &sealed.AuditDSN, &sealed.Signer)
+			&row.Settings, &row.Issuer, &row.Packages, &sealed.Schema, &sealed.Role, &kek, &sealed.DSN, &sealed.AuditDSN, &sealed.Signer)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return tenant.ErrUnknown
 		}

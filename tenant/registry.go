@@ -17,6 +17,8 @@ type Row struct {
 	PolicyVersion int64
 	// Settings are the JSON of Settings; none is the default.
 	Settings []byte
+	// Issuer is the version of the outside issuer that it trusts, or 0.
+	Issuer int64
 	// Packages counts the changes of which packages it has.
 	Packages  int64
 	Placement Placement
@@ -106,7 +108,7 @@ func fromRow(row Row) (*Tenant, error) {
 	}
 	return &Tenant{
 		ID: ID{row.ID}, Slug: s, Name: row.Name, Mode: m, Status: Status(row.Status),
-		Region: row.Region, PolicyVersion: row.PolicyVersion, Settings: settings, Packages: row.Packages,
+		Region: row.Region, PolicyVersion: row.PolicyVersion, Settings: settings, Issuer: row.Issuer, Packages: row.Packages,
 		Placement: row.Placement,
 	}, nil
 }

@@ -90,6 +90,9 @@ type Tenant struct {
 	// caches are bound to it.
 	PolicyVersion int64
 	Settings      Settings
+	// Issuer is the version of the authorization server outside of Cordon that
+	// it trusts instead of its own, 0 if it has its own.
+	Issuer int64
 	// Packages counts the changes of which packages of definitions it has.
 	Packages  int64
 	Placement Placement

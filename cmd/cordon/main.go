@@ -45,6 +45,7 @@ type commands struct {
 	Policy      policyCommand      `cmd:"" help:"Show, check, propose, approve and compare access policies."`
 	User        userCommand        `cmd:"" help:"Add, list, disable and enable users of a tenant, and change passwords."`
 	IDP         idpCommand         `cmd:"" name:"idp" help:"Add, list and remove identity providers of a tenant, and choose whom they let in."`
+	Issuer      issuerCommand      `cmd:"" help:"Set, show and remove the authorization server elsewhere that a tenant trusts."`
 	Index       indexCommand       `cmd:"" help:"Show and make again the search index of a tenant."`
 	Package     packageCommand     `cmd:"" help:"Install, list and remove packages of definitions of a tenant."`
 	Alert       alertCommand       `cmd:"" help:"List, show, acknowledge and close alerts."`

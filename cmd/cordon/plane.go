@@ -22,6 +22,7 @@ import (
 	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/smart/launch"
+	"github.com/cordon-fhir/cordon/smart/outside"
 	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/tenant"
 )
@@ -81,9 +82,10 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 		p.close()
 		return nil, err
 	}
+	issuers := outside.New(outside.Config{Record: registry, Private: cfg.identity})
 	verifier, err := smart.NewVerifier(smart.Config{
 		Tenants: tenants, Keys: keyring, Base: cfg.public.fhir, Issuer: cfg.public.issuer,
-		Policies: registry, Clients: registry, Revocations: registry, IsAdmin: control.IsOperatorToken, Alert: watcher.Alert,
+		Policies: registry, Clients: registry, Revocations: registry, Outside: issuers, IsAdmin: control.IsOperatorToken, Alert: watcher.Alert,
 	})
 	if err != nil {
 		p.close()
@@ -93,7 +95,7 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 	auth, err := launch.New(launch.Config{
 		Clients: registry, Tenants: tenants, Keys: keyring, Limit: limiter, Address: address, LoginFailed: watcher.LoginFailed,
 		Base: cfg.public.fhir, Issuer: cfg.public.issuer, Record: p.db.Record, Log: cfg.log, Alert: watcher.Alert,
-		Registry: registry, DB: p.db, Verifier: verifier, IdentityNetworks: cfg.identity,
+		Registry: registry, DB: p.db, Verifier: verifier, Outside: issuers, IdentityNetworks: cfg.identity,
 	})
 	if err != nil {
 		p.close()

@@ -20,7 +20,7 @@ type serveCommand struct {
 	Region              string         `env:"CORDON_REGION" help:"Region that this server runs in; tenants of others are refused. Default: none is."`
 	TrustedProxies      []netip.Prefix `env:"CORDON_TRUSTED_PROXIES" placeholder:"CIDR,..." help:"Proxies whose X-Forwarded-For is believed."`
 	TerminologyNetworks []netip.Prefix `env:"CORDON_TERMINOLOGY_NETWORKS" placeholder:"CIDR,..." help:"Networks, other than the public internet, in which tenants' terminology servers may be."`
-	IdentityNetworks    []netip.Prefix `env:"CORDON_IDENTITY_NETWORKS" placeholder:"CIDR,..." help:"Networks, other than the public internet, in which tenants' identity providers may be."`
+	IdentityNetworks    []netip.Prefix `env:"CORDON_IDENTITY_NETWORKS" placeholder:"CIDR,..." help:"Networks, other than the public internet, in which tenants' identity providers and issuers may be."`
 	AlertNetworks       []netip.Prefix `env:"CORDON_ALERT_NETWORKS" placeholder:"CIDR,..." help:"Networks, other than the public internet, in which webhooks for alerts may be."`
 	Origins             []string       `env:"CORDON_ORIGINS" placeholder:"ORIGIN,..." help:"Origins of pages that may call from a browser."`
 }

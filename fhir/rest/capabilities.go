@@ -50,6 +50,7 @@ type described struct {
 // same packages and search parameters.
 type description struct {
 	packages, generation int64
+	issuer               string // what the authorization server elsewhere says of itself
 	body                 []byte
 }
 
@@ -99,7 +100,10 @@ func (s *server) describe(ctx context.Context, req *request, what string, make f
 	if g.custom != nil {
 		d.generation = g.custom.Generation
 	}
-	if known, ok := s.described.find(key); ok && known.packages == d.packages && known.generation == d.generation {
+	if req.tenant.Issuer != 0 {
+		d.issuer = string(s.SmartConfiguration(req.slug))
+	}
+	if known, ok := s.described.find(key); ok && known.packages == d.packages && known.generation == d.generation && known.issuer == d.issuer {
 		return &response{status: http.StatusOK, body: known.body}, nil
 	}
 	set, packages, err := s.DB.PackageDefinitions(ctx, req.tenant)
@@ -170,7 +174,11 @@ var normative = []fhir.Type{"Binary", "Bundle", "CapabilityStatement", "CodeSyst
 // token.
 // https://hl7.org/fhir/smart-app-launch/conformance.html
 func smartConfiguration(_ context.Context, s *server, req *request) (*response, error) {
-	return &response{status: http.StatusOK, body: s.SmartConfiguration(req.slug), contentType: "application/json"}, nil
+	doc := s.SmartConfiguration(req.slug)
+	if doc == nil {
+		return nil, fhir.Errorf(fhir.Transient, "the authorization server of the tenant does not answer")
+	}
+	return &response{status: http.StatusOK, body: doc, contentType: "application/json"}, nil
 }
 
 // A statement is the CapabilityStatement, so far as it is claimed.

@@ -35,7 +35,7 @@ type Config struct {
 	// client sends, this is what answers say.
 	Base func(slug string) string
 	// SmartConfiguration returns the discovery document of the tenant's
-	// authorization server. Required.
+	// authorization server, nil while that does not answer. Required.
 	SmartConfiguration func(slug string) []byte
 
 	// Region is where this server runs. It answers 421 for tenants of other

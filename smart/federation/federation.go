@@ -6,12 +6,8 @@ package federation
 import (
 	"context"
 	"errors"
-	"io"
-	"net/http"
 	"net/netip"
-	"net/url"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
@@ -95,9 +91,8 @@ type provider struct {
 
 // client returns one that goes to the provider alone, and how to let it go.
 func (c *Client) client(ctx context.Context, p smart.Provider) (context.Context, func()) {
-	h := outbound.Client(outbound.Config{URL: p.Issuer, Private: c.cfg.Private, Timeout: c.cfg.Timeout, Conns: 2})
+	h := outbound.Client(outbound.Config{URL: p.Issuer, Private: c.cfg.Private, Timeout: c.cfg.Timeout, Conns: 2, MaxAnswer: maxAnswer})
 	h.Timeout = c.cfg.Timeout
-	h.Transport = bounded{h.Transport}
 	return oidc.ClientContext(ctx, h), h.CloseIdleConnections
 }
 
@@ -118,18 +113,11 @@ func discover(ctx context.Context, p smart.Provider) (provider, error) {
 	}
 	at := known.Endpoint()
 	for _, text := range []string{at.AuthURL, at.TokenURL, says.Keys} {
-		if !sameScheme(text, p.Issuer) {
+		if !outbound.SameScheme(text, p.Issuer) {
 			return provider{}, errAnswer
 		}
 	}
 	return provider{p, known, says.Auth, says.NamesIssuer}, nil
-}
-
-// sameScheme reports whether text is a URL as safe as the issuer's: who is
-// known by https sends nobody anywhere else.
-func sameScheme(text, issuer string) bool {
-	u, err := url.Parse(text)
-	return err == nil && u.Host != "" && u.User == nil && strings.HasPrefix(issuer, u.Scheme+"://")
 }
 
 func (p provider) config(callback string) *oauth2.Config {
@@ -235,25 +223,3 @@ func (c *Client) user(ctx context.Context, p provider, r Request, text string) (
 
 // maxAnswer bounds what a provider says of itself, and of its keys.
 const maxAnswer = 1 << 20
-
-// bounded cuts answers off that are too long.
-type bounded struct{ wire http.RoundTripper }
-
-// RoundTrip implements http.RoundTripper.
-func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
-	resp, err := b.wire.RoundTrip(r)
-	if err == nil {
-		resp.Body = struct {
-			io.Reader
-			io.Closer
-		}{io.LimitReader(resp.Body, maxAnswer), resp.Body}
-	}
-	return resp, err
-}
-
-// CloseIdleConnections lets http.Client close those of the wire.
-func (b bounded) CloseIdleConnections() {
-	if w, ok := b.wire.(*http.Transport); ok {
-		w.CloseIdleConnections()
-	}
-}

@@ -2,12 +2,15 @@ package launch
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-json-experiment/json"
 
 	"github.com/cordon-fhir/cordon/keys"
+	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/tenant"
 )
@@ -41,14 +44,52 @@ type configuration struct {
 }
 
 // Configuration returns the discovery document of the tenant with the slug,
-// JSON, for [base]/.well-known/smart-configuration. It claims what runs.
+// JSON, for [base]/.well-known/smart-configuration. It claims what runs. It is nil
+// while the authorization server that the tenant trusts does not answer.
 func (s *Server) Configuration(slug string) []byte {
-	doc, err := json.Marshal(s.configuration(slug))
+	ctx, cancel := context.WithTimeout(context.Background(), configurationTime)
+	defer cancel()
+	conf := s.configuration(slug)
+	if t, err := s.cfg.Tenants.Tenant(ctx, slug); err == nil && t.Issuer != 0 {
+		if conf, err = s.outside(ctx, t); err != nil {
+			s.cfg.Log.Warn("asking an outside issuer about itself", oplog.Tenant(slug), oplog.Cause(err))
+			return nil
+		}
+	}
+	doc, err := json.Marshal(conf)
 	if err != nil {
 		panic("launch: " + err.Error()) // strings are always JSON
 	}
 	return doc
 }
+
+// configurationTime bounds what has to be looked up for a document.
+const configurationTime = 10 * time.Second
+
+// outside returns what the authorization server says of itself that the tenant
+// trusts instead of its own, and what we do with its tokens.
+func (s *Server) outside(ctx context.Context, t *tenant.Tenant) (configuration, error) {
+	if s.cfg.Outside == nil {
+		return configuration{}, errors.New("launch: nobody knows the authorization servers of others")
+	}
+	text, err := s.cfg.Outside.Document(ctx, t)
+	if err != nil {
+		return configuration{}, err
+	}
+	var c configuration
+	if err := json.Unmarshal(text, &c); err != nil {
+		return c, errors.New("launch: an outside issuer describes itself in a way that is none")
+	}
+	for _, does := range accepting {
+		if !slices.Contains(c.Capabilities, does) {
+			c.Capabilities = append(c.Capabilities, does)
+		}
+	}
+	return c, nil
+}
+
+// accepting are the capabilities of who takes tokens, whoever gives them.
+var accepting = []string{"permission-patient", "permission-user", "permission-v1", "permission-v2"}
 
 func (s *Server) configuration(slug string) configuration {
 	issuer := s.cfg.Issuer(slug)
@@ -59,7 +100,7 @@ func (s *Server) configuration(slug string) configuration {
 		AuthMethods:      []string{"private_key_jwt"},
 		Scopes:           []string{"system/*.cruds", "user/*.cruds", "patient/*.cruds", "system/*.read", "user/*.read", "patient/*.read"},
 		ChallengeMethods: []string{"S256"},
-		Capabilities:     []string{"client-confidential-asymmetric", "permission-patient", "permission-user", "permission-v1", "permission-v2"},
+		Capabilities:     append([]string{"client-confidential-asymmetric"}, accepting...),
 	}
 	for _, a := range algorithms {
 		c.Algorithms = append(c.Algorithms, string(a))

@@ -159,9 +159,9 @@ func (s *site) provider(t testing.TB, p smart.Provider) {
 	}
 }
 
-// away chooses the provider on the login page and returns where the provider
-// sends the person back to, below the tenant's endpoints.
-func (p *person) away(t testing.TB, provider string) string {
+// sentTo chooses the provider on the login page and returns where it sends the
+// person to.
+func (p *person) sentTo(t testing.TB, provider string) string {
 	t.Helper()
 	sealed := inputTag.FindStringSubmatch(p.page.Body.String())
 	p.send("POST", "federate", url.Values{"request": {sealed[3]}, "provider": {provider}}.Encode())
@@ -169,6 +169,14 @@ func (p *person) away(t testing.TB, provider string) string {
 	if !ok {
 		t.Fatalf("not sent anywhere: %d %s", p.page.Code, p.page.Body)
 	}
+	return to
+}
+
+// away is sentTo, and returns where the provider sends the person back to, below
+// the tenant's endpoints.
+func (p *person) away(t testing.TB, provider string) string {
+	t.Helper()
+	to := p.sentTo(t, provider)
 	browser := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	resp, err := browser.Get(to)
 	if err != nil {

@@ -24,6 +24,7 @@ import (
 	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/smart/launch"
+	"github.com/cordon-fhir/cordon/smart/outside"
 	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/store/storetest"
 )
@@ -46,18 +47,31 @@ type site struct {
 	server    *launch.Server
 	verifiers []*smart.Verifier // of two servers
 	alerts    []smart.Alert
+	now       func() time.Time // nil for the clock
 }
 
-func newSite(t testing.TB) *site {
+// clock gives the servers a clock of their own, which the function that it
+// returns puts forward, and what they remember is gone.
+func (s *site) clock(t testing.TB) (forward func(time.Duration)) {
 	t.Helper()
-	s := &site{Fixture: storetest.New(t), slug: "site-" + strings.ToLower(rand.Text()[:12])}
-	if _, _, err := s.Migrator.Provision(t.Context(), store.NewTenant{Slug: s.slug, Mode: "shared"}); err != nil {
-		t.Fatal(err)
-	}
+	var ahead time.Duration
+	s.now = func() time.Time { return time.Now().Add(ahead) }
+	s.again(t)
+	return func(d time.Duration) { ahead += d }
+}
+
+// loopback is where tests run what the servers go to.
+var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
+
+// again makes the servers new, with nothing that they remember.
+func (s *site) again(t testing.TB) {
+	t.Helper()
+	s.verifiers = nil
 	for range 2 {
+		issuers := outside.New(outside.Config{Record: s.Registry, Private: loopback, Now: s.now})
 		v, err := smart.NewVerifier(smart.Config{
 			Tenants: s.Tenants, Keys: s.Keyring, Base: storetest.Base, Issuer: storetest.Issuer, Policies: s.Registry,
-			Clients: s.Registry, Revocations: s.Registry,
+			Clients: s.Registry, Revocations: s.Registry, Outside: issuers, Now: s.now,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -68,12 +82,22 @@ func newSite(t testing.TB) *site {
 	s.server, err = launch.New(launch.Config{
 		Clients: s.Registry, Tenants: s.Tenants, Keys: s.Keyring, Base: storetest.Base, Issuer: storetest.Issuer,
 		Record: s.DB.Record, Log: oplog.New(slog.NewTextHandler(io.Discard, nil)),
-		Registry: s.Registry, DB: s.DB, Verifier: s.verifiers[0], IdentityNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")},
-		Alert: func(a smart.Alert) { s.alerts = append(s.alerts, a) },
+		Registry: s.Registry, DB: s.DB, Verifier: s.verifiers[0], IdentityNetworks: loopback, Now: s.now,
+		Outside: outside.New(outside.Config{Record: s.Registry, Private: loopback, Now: s.now}),
+		Alert:   func(a smart.Alert) { s.alerts = append(s.alerts, a) },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+func newSite(t testing.TB) *site {
+	t.Helper()
+	s := &site{Fixture: storetest.New(t), slug: "site-" + strings.ToLower(rand.Text()[:12])}
+	if _, _, err := s.Migrator.Provision(t.Context(), store.NewTenant{Slug: s.slug, Mode: "shared"}); err != nil {
+		t.Fatal(err)
+	}
+	s.again(t)
 	s.put(t, "Patient/p1", `{"resourceType":"Patient","id":"p1","name":[{"family":"Ashgrove","given":["Nina"]}],"birthDate":"1980-02-03"}`)
 	s.put(t, "Patient/p2", `{"resourceType":"Patient","id":"p2","name":[{"family":"Birchwood","given":["Omar"]}]}`)
 	s.put(t, "Encounter/e1", `{"resourceType":"Encounter","id":"e1","status":"finished","class":{"code":"AMB"},"subject":{"reference":"Patient/p1"}}`)

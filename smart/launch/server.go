@@ -31,6 +31,7 @@ import (
 	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/smart/federation"
+	"github.com/cordon-fhir/cordon/smart/outside"
 	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/tenant"
 )
@@ -65,6 +66,10 @@ type Config struct {
 	Registry *store.Registry
 	DB       *store.DB
 	Verifier *smart.Verifier
+
+	// Outside knows the authorization servers that tenants trust instead of this
+	// one. Required for tenants that do.
+	Outside *outside.Client
 
 	// IdentityNetworks are networks in which tenants' identity providers may be
 	// although they are not of the public internet. Default none.
@@ -367,10 +372,10 @@ func connection(r *http.Request) string {
 }
 
 // tenant returns the tenant of the call and its keys, nil if there is none
-// that is served.
+// that is served, or that has its authorization server elsewhere.
 func (s *Server) tenant(ctx context.Context, c *call) (*tenant.Tenant, *keys.Set, error) {
 	t, err := s.cfg.Tenants.Tenant(ctx, c.slug)
-	if errors.Is(err, tenant.ErrUnknown) || err == nil && t.Status != tenant.Active {
+	if errors.Is(err, tenant.ErrUnknown) || err == nil && (t.Status != tenant.Active || t.Issuer != 0) {
 		return nil, nil, nil
 	}
 	if err != nil {
