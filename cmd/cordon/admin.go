@@ -28,6 +28,9 @@ type controlFlags struct {
 	OperatorKey string `env:"CORDON_OPERATOR_KEY" placeholder:"FILE" help:"Private JWK of the operator."`
 }
 
+// ProvideAPI gives Run the control API if it asks for one.
+func (f controlFlags) ProvideAPI() (*controlAPI, error) { return f.api() }
+
 func (f controlFlags) api() (*controlAPI, error) {
 	if f.ControlURL == "" {
 		s, err := f.Dir.server()
@@ -215,11 +218,7 @@ type tenantCreateCommand struct {
 	Region string `help:"Where its data may be processed."`
 }
 
-func (t *tenantCreateCommand) Run(ctx context.Context, c console) error {
-	api, err := t.api()
-	if err != nil {
-		return err
-	}
+func (t *tenantCreateCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	if err := api.createTenant(ctx, newTenant{Slug: t.Slug, Name: t.Name, Mode: t.Mode, Region: t.Region}); err != nil {
 		return err
 	}
@@ -228,11 +227,7 @@ func (t *tenantCreateCommand) Run(ctx context.Context, c console) error {
 
 type tenantListCommand struct{ controlFlags }
 
-func (t *tenantListCommand) Run(ctx context.Context, c console) error {
-	api, err := t.api()
-	if err != nil {
-		return err
-	}
+func (t *tenantListCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	list, err := api.tenants(ctx)
 	if err != nil {
 		return err
@@ -248,11 +243,7 @@ type tenantSlug struct {
 
 type tenantShowCommand struct{ tenantSlug }
 
-func (t *tenantShowCommand) Run(ctx context.Context, c console) error {
-	api, err := t.api()
-	if err != nil {
-		return err
-	}
+func (t *tenantShowCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	return api.show(ctx, c.out, t.Slug)
 }
 
@@ -264,11 +255,7 @@ func (t *tenantSuspendCommand) Run(ctx context.Context, c console) error {
 
 type tenantRotateCommand struct{ tenantSlug }
 
-func (t *tenantRotateCommand) Run(ctx context.Context) error {
-	api, err := t.api()
-	if err != nil {
-		return err
-	}
+func (t *tenantRotateCommand) Run(ctx context.Context, api *controlAPI) error {
 	return api.do(ctx, http.MethodPost, "/tenants/"+url.PathEscape(t.Slug)+"/signing-keys", nil, nil)
 }
 
@@ -340,11 +327,7 @@ type clientAddCommand struct {
 	LaunchURL   string   `placeholder:"URL" help:"Where an EHR opens it."`
 }
 
-func (a *clientAddCommand) Run(ctx context.Context, c console) error {
-	api, err := a.api()
-	if err != nil {
-		return err
-	}
+func (a *clientAddCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	client := devClient{
 		ID: a.ID, Name: a.Name, Scopes: a.Scopes, User: a.User, Patient: a.Patient, KeyFile: a.Key,
 		Encounter: a.Encounter, Person: a.person(time.Now()),
@@ -417,11 +400,7 @@ type clientListCommand struct {
 	Tenant string `required:"" help:"Slug of the tenant."`
 }
 
-func (l *clientListCommand) Run(ctx context.Context, c console) error {
-	api, err := l.api()
-	if err != nil {
-		return err
-	}
+func (l *clientListCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	list, err := api.clients(ctx, l.Tenant)
 	if err != nil {
 		return err

@@ -28,11 +28,7 @@ type alertListCommand struct {
 	All    bool   `help:"List those that are closed, too."`
 }
 
-func (a *alertListCommand) Run(ctx context.Context, c console) error {
-	api, err := a.api()
-	if err != nil {
-		return err
-	}
+func (a *alertListCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	path := "/alerts"
 	if a.Tenant != "" {
 		path = "/tenants/" + url.PathEscape(a.Tenant) + path
@@ -167,26 +163,18 @@ type alertSinkSetCommand struct {
 	URL string `arg:"" help:"Where to post alerts to: https, unless it is in one of the server's --alert-networks."`
 }
 
-func (a *alertSinkSetCommand) Run(ctx context.Context, c console) error {
-	api, err := a.api()
-	if err != nil {
-		return err
-	}
+func (a *alertSinkSetCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	var row sinkRow
 	if err := api.do(ctx, http.MethodPut, a.path(), map[string]string{"url": a.URL}, &row); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(c.out, row.Secret)
+	_, err := fmt.Fprintln(c.out, row.Secret)
 	return err
 }
 
 type alertSinkListCommand struct{ controlFlags }
 
-func (a *alertSinkListCommand) Run(ctx context.Context, c console) error {
-	api, err := a.api()
-	if err != nil {
-		return err
-	}
+func (a *alertSinkListCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	var list []sinkRow
 	if err := api.do(ctx, http.MethodGet, "/alert-sinks", nil, &list); err != nil {
 		return err
@@ -201,10 +189,6 @@ func (a *alertSinkListCommand) Run(ctx context.Context, c console) error {
 
 type alertSinkRemoveCommand struct{ alertSink }
 
-func (a *alertSinkRemoveCommand) Run(ctx context.Context) error {
-	api, err := a.api()
-	if err != nil {
-		return err
-	}
+func (a *alertSinkRemoveCommand) Run(ctx context.Context, api *controlAPI) error {
 	return api.do(ctx, http.MethodDelete, a.path(), nil, nil)
 }

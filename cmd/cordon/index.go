@@ -39,11 +39,7 @@ type reindexRow struct {
 
 type indexShowCommand struct{ ofTenant }
 
-func (i *indexShowCommand) Run(ctx context.Context, c console) error {
-	api, err := i.api()
-	if err != nil {
-		return err
-	}
+func (i *indexShowCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	var report indexReport
 	if err := api.do(ctx, http.MethodGet, "/tenants/"+url.PathEscape(i.Tenant)+"/index", nil, &report); err != nil {
 		return err
@@ -83,11 +79,7 @@ type indexAgainCommand struct {
 	Type []string `placeholder:"TYPE" help:"Resource types to index again. Default: all."`
 }
 
-func (i *indexAgainCommand) Run(ctx context.Context) error {
-	api, err := i.api()
-	if err != nil {
-		return err
-	}
+func (i *indexAgainCommand) Run(ctx context.Context, api *controlAPI) error {
 	body := struct {
 		Types []string `json:"types"`
 	}{i.Type}

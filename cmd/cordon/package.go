@@ -39,11 +39,7 @@ type packageInstallCommand struct {
 	Files []string `arg:"" type:"existingfile" help:"Files to install."`
 }
 
-func (p *packageInstallCommand) Run(ctx context.Context, c console) error {
-	api, err := p.api()
-	if err != nil {
-		return err
-	}
+func (p *packageInstallCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	for _, name := range p.Files {
 		if err := p.install(ctx, api, name, c.out); err != nil {
 			return fmt.Errorf("installing %s: %w", name, err)
@@ -71,11 +67,7 @@ func (p *packageInstallCommand) install(ctx context.Context, api *controlAPI, na
 
 type packageListCommand struct{ ofTenant }
 
-func (p *packageListCommand) Run(ctx context.Context, c console) error {
-	api, err := p.api()
-	if err != nil {
-		return err
-	}
+func (p *packageListCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	var list []packageRow
 	if err := api.do(ctx, http.MethodGet, p.path(), nil, &list); err != nil {
 		return err
@@ -88,11 +80,7 @@ type packageRemoveCommand struct {
 	Package string `arg:"" placeholder:"NAME@VERSION" help:"Which package."`
 }
 
-func (p *packageRemoveCommand) Run(ctx context.Context) error {
-	api, err := p.api()
-	if err != nil {
-		return err
-	}
+func (p *packageRemoveCommand) Run(ctx context.Context, api *controlAPI) error {
 	return api.do(ctx, http.MethodDelete, p.path()+"/"+url.PathEscape(p.Package), nil, nil)
 }
 

@@ -82,11 +82,7 @@ type policyShowCommand struct {
 	Change  int64 `help:"A proposed change instead."`
 }
 
-func (p *policyShowCommand) Run(ctx context.Context, c console) error {
-	api, err := p.api()
-	if err != nil {
-		return err
-	}
+func (p *policyShowCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	row, err := api.policy(ctx, p.Slug, p.Version, p.Change)
 	if err != nil {
 		return err
@@ -110,11 +106,7 @@ func (a *controlAPI) policy(ctx context.Context, slug string, version, change in
 
 type policyHistoryCommand struct{ tenantSlug }
 
-func (p *policyHistoryCommand) Run(ctx context.Context, c console) error {
-	api, err := p.api()
-	if err != nil {
-		return err
-	}
+func (p *policyHistoryCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	var list []policyRow
 	if err := api.do(ctx, http.MethodGet, policyPath(p.Slug, "changes"), nil, &list); err != nil {
 		return err

@@ -18,11 +18,7 @@ type settings struct {
 
 type tenantSettingsCommand struct{ tenantSlug }
 
-func (t *tenantSettingsCommand) Run(ctx context.Context, c console) error {
-	api, err := t.api()
-	if err != nil {
-		return err
-	}
+func (t *tenantSettingsCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	s, err := api.settings(ctx, t.Slug)
 	if err != nil {
 		return err
@@ -35,11 +31,7 @@ type tenantSetCommand struct {
 	Values []string `arg:"" placeholder:"NAME=VALUE" help:"What to set: 'validation.level=claimed'. A list is JSON; no value takes the default."`
 }
 
-func (t *tenantSetCommand) Run(ctx context.Context, c console) error {
-	api, err := t.api()
-	if err != nil {
-		return err
-	}
+func (t *tenantSetCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	s, err := api.settings(ctx, t.Slug)
 	if err != nil {
 		return err

@@ -85,11 +85,7 @@ type userAddCommand struct {
 	Codes        bool     `help:"Ask for one-time codes; prints what an authenticator app needs."`
 }
 
-func (u *userAddCommand) Run(ctx context.Context, c console) error {
-	api, err := u.api()
-	if err != nil {
-		return err
-	}
+func (u *userAddCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	password, err := u.read()
 	if err != nil {
 		return err
@@ -124,11 +120,7 @@ type userListCommand struct {
 	Tenant string `required:"" help:"Slug of the tenant."`
 }
 
-func (l *userListCommand) Run(ctx context.Context, c console) error {
-	api, err := l.api()
-	if err != nil {
-		return err
-	}
+func (l *userListCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	list, err := api.users(ctx, l.Tenant)
 	if err != nil {
 		return err
