@@ -22,24 +22,11 @@ type controlCommand struct {
 // Run serves until ctx is done.
 func (s *controlCommand) Run(ctx context.Context, c console) error {
 	log := oplog.New(slog.NewJSONHandler(c.err, nil))
-	public, err := parsePublicURL(s.ControlURL)
+	front, err := s.front(ctx, s.ControlURL, s.Listen)
 	if err != nil {
 		return err
 	}
-	tls, err := readTLS(s.TLSCert, s.TLSKey)
-	if err != nil {
-		return err
-	}
-	main, err := listen(ctx, "listen", s.Listen)
-	if err != nil {
-		return err
-	}
-	defer main.Close()
-	side, err := listen(ctx, "ops-listen", s.OpsListen)
-	if err != nil {
-		return err
-	}
-	defer side.Close()
+	defer front.close()
 
 	migrator, kms, err := s.open(ctx)
 	if err != nil {
@@ -51,15 +38,13 @@ func (s *controlCommand) Run(ctx context.Context, c console) error {
 		return err
 	}
 	defer registry.Close()
-	handler, err := newControl(migrator, registry, string(public), log)
+	handler, err := newControl(migrator, registry, string(front.public), log)
 	if err != nil {
 		return err
 	}
 	ops := newOps(log)
 	ops.check("registry", registry.Ping)
-	return serve(ctx, log, ops,
-		endpoint{name: "control", listen: main, handler: handler, tls: tls},
-		endpoint{name: "ops", listen: side, handler: ops.handler()})
+	return front.serve(ctx, log, ops, "control", handler)
 }
 
 // newControl returns the control API. url is its origin, which operators'

@@ -33,6 +33,45 @@ func listen(ctx context.Context, flag, address string) (net.Listener, error) {
 	return l, nil
 }
 
+// A front is what a plane answers by.
+type front struct {
+	public    publicURL
+	tls       *tls.Config // nil for plain HTTP
+	main, ops net.Listener
+}
+
+// front takes the addresses of a plane with the public URL.
+func (f listenFlags) front(ctx context.Context, public, address string) (*front, error) {
+	at := &front{}
+	var err error
+	if at.public, err = parsePublicURL(public); err != nil {
+		return nil, err
+	}
+	if at.tls, err = readTLS(f.TLSCert, f.TLSKey); err != nil {
+		return nil, err
+	}
+	if at.main, err = listen(ctx, "listen", address); err != nil {
+		return nil, err
+	}
+	if at.ops, err = listen(ctx, "ops-listen", f.OpsListen); err != nil {
+		at.main.Close()
+		return nil, err
+	}
+	return at, nil
+}
+
+func (f *front) close() {
+	f.main.Close()
+	f.ops.Close()
+}
+
+// serve is serve for the plane that the handler answers for.
+func (f *front) serve(ctx context.Context, log *oplog.Logger, ops *ops, name string, handler http.Handler) error {
+	return serve(ctx, log, ops,
+		endpoint{name: name, listen: f.main, handler: handler, tls: f.tls},
+		endpoint{name: "ops", listen: f.ops, handler: ops.handler()})
+}
+
 // readTLS returns the configuration for a certificate, nil if there is none.
 func readTLS(certFile, keyFile string) (*tls.Config, error) {
 	if certFile == "" && keyFile == "" {

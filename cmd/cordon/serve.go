@@ -29,40 +29,25 @@ type serveCommand struct {
 // databases.
 func (s *serveCommand) Run(ctx context.Context, c console) error {
 	log := oplog.New(slog.NewJSONHandler(c.err, nil))
-	public, err := parsePublicURL(s.PublicURL)
+	front, err := s.front(ctx, s.PublicURL, s.Listen)
 	if err != nil {
 		return err
 	}
-	tls, err := readTLS(s.TLSCert, s.TLSKey)
-	if err != nil {
-		return err
-	}
+	defer front.close()
 	kms, err := keys.NewFileKMS(s.KEKDir)
 	if err != nil {
 		return err
 	}
-	main, err := listen(ctx, "listen", s.Listen)
-	if err != nil {
-		return err
-	}
-	defer main.Close()
-	side, err := listen(ctx, "ops-listen", s.OpsListen)
-	if err != nil {
-		return err
-	}
-	defer side.Close()
 
 	ops := newOps(log)
 	plane, err := openDataPlane(ctx, dataPlaneConfig{
 		registryURL: s.RegistryURL, databaseURL: s.DatabaseURL, auditURL: s.AuditURL,
-		kms: kms, public: public, region: s.Region, proxies: s.TrustedProxies, origins: s.Origins, terminology: s.TerminologyNetworks, identity: s.IdentityNetworks, alerts: s.AlertNetworks,
+		kms: kms, public: front.public, region: s.Region, proxies: s.TrustedProxies, origins: s.Origins, terminology: s.TerminologyNetworks, identity: s.IdentityNetworks, alerts: s.AlertNetworks,
 		ops: ops, log: log,
 	})
 	if err != nil {
 		return err
 	}
 	defer plane.close()
-	return serve(ctx, log, ops,
-		endpoint{name: "FHIR", listen: main, handler: plane.handler, tls: tls},
-		endpoint{name: "ops", listen: side, handler: ops.handler()})
+	return front.serve(ctx, log, ops, "FHIR", plane.handler)
 }
