@@ -80,4 +80,8 @@ type Agent struct {
 	Purpose string
 	// Policy is the version of the tenant's policy that decided.
 	Policy int64
+	// Access is what the token allowed and said of the user, as smart spells
+	// it, so that the decision can be explained later. Sealed; "" in entries of
+	// releases that did not keep it.
+	Access string
 }

@@ -7,8 +7,12 @@ import (
 	"github.com/cordon-fhir/cordon/fhir"
 )
 
-// sealedVersion is the first byte of what MarshalSealed makes.
-const sealedVersion = 1
+// sealedVersion is the first byte of what MarshalSealed makes. Of texts,
+// version 1 had as many as versionOne says.
+const (
+	sealedVersion = 2
+	versionOne    = 13
+)
 
 // MarshalSealed returns the part of e that is sealed in storage: all but Seq,
 // Parent, Recorded, Interaction, Outcome, Type and Version, which are columns.
@@ -40,6 +44,7 @@ func (e *Entry) sealedTexts() []*string {
 		&e.Reason, &e.Query, &e.Entity.ID, &e.Patient.ID,
 		&e.Origin.RequestID, &e.Origin.Address, &e.Origin.Method, &e.Origin.Server,
 		&e.Agent.Client, &e.Agent.User, &e.Agent.Issuer, &e.Agent.TokenID, &e.Agent.Purpose,
+		&e.Agent.Access,
 	}
 }
 
@@ -49,8 +54,12 @@ var errSealed = errors.New("audit: malformed entry")
 // UnmarshalSealed reads what MarshalSealed made into e and leaves the rest of
 // e as it is.
 func (e *Entry) UnmarshalSealed(data []byte) error {
-	if len(data) == 0 || data[0] != sealedVersion {
+	if len(data) == 0 || data[0] == 0 || data[0] > sealedVersion {
 		return errSealed
+	}
+	texts := e.sealedTexts()
+	if data[0] == 1 {
+		texts = texts[:versionOne]
 	}
 	data = data[1:]
 	numbers := e.sealedNumbers()
@@ -61,7 +70,7 @@ func (e *Entry) UnmarshalSealed(data []byte) error {
 		}
 		numbers[i], data = n, data[size:]
 	}
-	for _, s := range e.sealedTexts() {
+	for _, s := range texts {
 		n, size := binary.Uvarint(data)
 		if size <= 0 || n > uint64(len(data)-size) {
 			return errSealed

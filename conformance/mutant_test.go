@@ -155,6 +155,12 @@ var programFaults = []mutant{
 	{"", "what a policy asks of others always holds", []edit{
 		{"store/relation.go", "\t\t\t\t\tif r.end.holds[rid] {\n", "\t\t\t\t\tif true || r.end.holds[rid] {\n"},
 	}, "TestWhatAPolicyLets", "./store"},
+	{"", "any token looks into records as an inquiry does", []edit{
+		{"smart/inquiry.go", " || !g.access.inquires {", " {"},
+	}, "TestAnInquiryIsADoor", "./store"},
+	{"", "an explanation does not ask for consents", []edit{
+		{"store/why.go", "\tif by != nil {\n\t\tif err := h.consented(", "\tif by != nil {\n\t\tif err := h.consented(ctx, h.permit, by, nil, left); err == nil {\n\t\t} else if err := h.consented("},
+	}, "TestExplanations", "./store"},
 	{"", "a shift never ends", []edit{
 		{"smart/principal.go", "types.Boolean(p.access.person.onShift(now))", "types.True"},
 	}, "TestANurse", "./fhir/rest"},

@@ -2,7 +2,8 @@
 // they are served and register their clients.
 //
 // It reads no clinical rows: it speaks to the registry, and to PostgreSQL as
-// the owner of the databases, whom row-level security holds. Every act is in
+// the owner of the databases, whom row-level security holds. What is asked about
+// records it leaves to the servers to answer, by the registry. Every act is in
 // the platform's audit trail before it begins, and again before its answer
 // leaves.
 package control
@@ -36,6 +37,8 @@ type Config struct {
 	Log *oplog.Logger
 	// Now tells the time. Default time.Now.
 	Now func() time.Time
+	// Wait bounds how long an answer of the servers is waited for. Default 40s.
+	Wait time.Duration
 }
 
 // New returns the handler of everything below /control/v1/.
@@ -45,6 +48,9 @@ func New(cfg Config) (http.Handler, error) {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Wait == 0 {
+		cfg.Wait = 40 * time.Second
 	}
 	return &api{cfg, tenant.NewRegistry(cfg.Registry), make(chan struct{}, 1)}, nil
 }
@@ -64,8 +70,10 @@ type call struct {
 	number int64
 	// operator is who asks.
 	operator string
-	body     []byte
-	file     io.Reader // instead of body, where the route takes a file
+	// request is the id of the request.
+	request string
+	body    []byte
+	file    io.Reader // instead of body, where the route takes a file
 }
 
 // An answer is what an operator gets.
@@ -119,6 +127,8 @@ var routes = []route{
 	{method: http.MethodPost, path: "/tenants/{slug}/policy/changes", do: (*api).proposePolicy},
 	{method: http.MethodGet, path: "/tenants/{slug}/policy/changes/{number}", do: (*api).showPolicyChange},
 	{method: http.MethodPost, path: "/tenants/{slug}/policy/changes/{number}/approve", do: (*api).approvePolicy},
+	{method: http.MethodPost, path: "/tenants/{slug}/policy/explain", do: (*api).explainAccess},
+	{method: http.MethodPost, path: "/tenants/{slug}/policy/dry-run", do: (*api).dryRun},
 	{method: http.MethodPost, path: "/policy/check", do: (*api).checkPolicy},
 	{method: http.MethodGet, path: "/tenants/{slug}/index", do: (*api).showIndex},
 	{method: http.MethodPost, path: "/tenants/{slug}/reindex", do: (*api).reindex},

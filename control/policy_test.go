@@ -1,11 +1,13 @@
 package control_test
 
 import (
+	"context"
 	"crypto/elliptic"
 	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cordon-fhir/cordon/control"
 	"github.com/cordon-fhir/cordon/store"
@@ -89,4 +91,61 @@ func TestAPolicyIsProposedByOneOperatorAndApprovedByAnother(t *testing.T) {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	})
+}
+
+// AUTHZ-14: operators ask why, and what somebody would see; a server answers, and
+// both trails say who asked.
+func TestOperatorsAskWhyAndWhatSomebodyWouldSee(t *testing.T) {
+	p := newPlane(t)
+	const slug = "policy-why"
+	if _, _, err := p.Migrator.Provision(t.Context(), store.NewTenant{Slug: slug, Mode: tenant.Schema}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	x := &store.Inquirer{DB: p.DB, Registry: p.Registry, Every: 5 * time.Millisecond,
+		Tenants: func(context.Context) ([]*tenant.Tenant, error) { return []*tenant.Tenant{p.Tenant(t, slug)}, nil }}
+	go func() { x.Run(ctx); close(done) }()
+	defer func() { stop(); <-done }()
+	at := "/control/v1/tenants/" + slug + "/policy"
+	propose, _ := json.Marshal(map[string]string{"text": `@id("none") forbid (principal, action, resource);`})
+	if w := p.do(t, "POST", at+"/changes", string(propose)); w.Code != 201 {
+		t.Fatal(w.Code, w.Body)
+	}
+	who := `"who":{"user":"Practitioner/u","scope":"user/*.rs"}`
+	for _, tt := range []struct {
+		path, body string
+		want       int
+		says       string
+	}{
+		{"/explain", `{` + who + `,"type":"Patient","id":"p"}`, 200, `"by":"resource"`},
+		{"/explain", `{"who":{"user":"Practitioner/u","scope":"user/Observation.rs"},"type":"Patient","id":"p"}`, 200, `"by":"scope"`},
+		{"/explain", `{"audit":"0000000000000001"}`, 404, "is not known"},
+		{"/explain", `{` + who + `,"type":"Nothing","id":"p"}`, 400, "type of resource"},
+		{"/explain", `{"who":{"client":"nobody"},"type":"Patient","id":"p"}`, 404, "no such client"},
+		{"/explain", `{"why":1}`, 400, "not the JSON"},
+		{"/dry-run", `{` + who + `}`, 200, `"types":[]`},
+		{"/dry-run", `{` + who + `,"change":1}`, 200, `"policy":1`},
+		{"/dry-run", `{` + who + `,"change":7}`, 404, "no such change"},
+		{"/dry-run", `{` + who + `,"proposed":"permit"}`, 400, "not Cedar"},
+	} {
+		w := p.do(t, "POST", at+tt.path, tt.body, "X-Request-Id", "why-1")
+		if w.Code != tt.want || !strings.Contains(w.Body.String(), tt.says) {
+			t.Errorf("%s %s: got %d %s, want %d with %s", tt.path, tt.body, w.Code, w.Body, tt.want, tt.says)
+		}
+	}
+	if trail := strings.Join(p.trail(t, "why-1"), "\n"); !strings.Contains(trail, "200 ops explained the access to Patient/p of tenant policy-why") {
+		t.Errorf("the platform's trail: %s", trail)
+	}
+	var page *store.AuditPage
+	err := p.DB.View(t.Context(), p.Grant(t, slug, "system/*.rs"), func(v *store.View) (err error) {
+		page, err = v.AuditEvents(t.Context(), store.AuditQuery{Agent: "ops"}, store.Cursor{})
+		return err
+	})
+	if err != nil || len(page.Entries) == 0 || page.Entries[0].Origin.RequestID != "why-1" {
+		t.Errorf("the tenant's trail: %v, %v", page, err)
+	}
+	if w := p.do(t, "POST", "/control/v1/tenants/nobody/policy/explain", `{}`); w.Code != 404 {
+		t.Errorf("no tenant: %d %s", w.Code, w.Body)
+	}
 }

@@ -62,7 +62,7 @@ func (a *api) handle(r *http.Request, entry *audit.Entry) (answer, string, error
 	if err != nil {
 		return answer{}, "", err
 	}
-	c.operator = agent.Client
+	c.operator, c.request = agent.Client, entry.Origin.RequestID
 	if r.Method == http.MethodGet {
 		ans, err := rt.do(a, ctx, c)
 		return ans, rt.path, err

@@ -45,7 +45,7 @@ func (p *policies) of(ctx context.Context, src Policies, t *tenant.Tenant) (*Pol
 	if err != nil {
 		return nil, fmt.Errorf("looking up the policy of tenant %s: %w", t.Slug, err)
 	}
-	policy, err := readPolicy(text)
+	policy, err := ReadPolicy(text)
 	if err != nil {
 		return nil, fmt.Errorf("reading version %d of the policy of tenant %s: %w", t.PolicyVersion, t.Slug, err)
 	}
@@ -91,7 +91,7 @@ func (g *Grant) Renew(ctx context.Context) error {
 
 // scopesPolicy is that of a tenant which chose none: the scopes decide.
 var scopesPolicy = func() *Policy {
-	p, err := readPolicy(profiles["scopes"])
+	p, err := ReadPolicy(profiles["scopes"])
 	if err != nil {
 		panic(err) // a test reads it
 	}

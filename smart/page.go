@@ -66,8 +66,8 @@ type persona struct {
 	access *access
 }
 
-// roles are those that the rules name.
-func (p *Policy) roles() []string {
+// Roles are those that the rules name, in order.
+func (p *Policy) Roles() []string {
 	var list []string
 	for _, r := range p.rules {
 		ast.Inspect(ast.NewNode(r.body), func(n ast.IsNode) bool {
@@ -103,7 +103,7 @@ func (p *Policy) personas() []persona {
 		{"staff without a role", staff()},
 		{"a client without a role", &access{client: "app"}},
 	}
-	for _, role := range p.roles() {
+	for _, role := range p.Roles() {
 		user := staff(role)
 		if client := (&access{client: "app", person: user.person}); len(p.reach(user)) == 0 && len(p.reach(client)) > 0 {
 			list = append(list, persona{role + ", a client", client})
@@ -126,7 +126,7 @@ func aPatient() *access { return &access{client: "app", user: fhir.Ref{Type: "Pa
 
 // everyone has every role at once and is staff whose app was opened for a patient.
 func (p *Policy) everyone() *access {
-	a := staff(p.roles()...)
+	a := staff(p.Roles()...)
 	a.patient = "a"
 	return a
 }

@@ -51,7 +51,7 @@ var ruleID = regexp.MustCompile(`^[a-z][a-z0-9-]{0,62}$`)
 // must have an answer for every interaction on every type, whoever asks. The
 // error is a *fhir.Error that names the rule and the part at fault.
 func ParsePolicy(text string) (*Policy, error) {
-	p, err := readPolicy(text)
+	p, err := ReadPolicy(text)
 	if err != nil {
 		return nil, err
 	}
@@ -63,8 +63,9 @@ func ParsePolicy(text string) (*Policy, error) {
 	return p, nil
 }
 
-// readPolicy is ParsePolicy for a text that was checked before.
-func readPolicy(text string) (*Policy, error) {
+// ReadPolicy is ParsePolicy for a text that was checked before, such as a version
+// that is or was in force.
+func ReadPolicy(text string) (*Policy, error) {
 	if len(text) > MaxPolicy {
 		return nil, fhir.Errorf(fhir.TooLong, "a policy has at most %d bytes", MaxPolicy)
 	}

@@ -93,7 +93,7 @@ func TestAForbidOverridesEveryPermitAndWhatFailsAllowsNothing(t *testing.T) {
 			search.Not{X: search.HasToken{Path: "Patient.meta.security", Value: "r"}}},
 	} {
 		t.Run(claim, func(t *testing.T) {
-			p, err := readPolicy(tt.text)
+			p, err := ReadPolicy(tt.text)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -175,8 +175,15 @@ func TestAPolicyExplainsWhatItDecidesWithoutValues(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	who := Asker{User: fhir.Ref{Type: "Practitioner", ID: "secret-7"}, Person: Person{Roles: []string{"physician"}}}
-	got := strings.Join(p.Explain(who, fhir.Read, "Observation", time.Now()), "\n")
+	explain := func(who Asker, on fhir.Type) string {
+		lines, err := p.Explain(who, fhir.Read, on, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(lines, "\n")
+	}
+	who := Asker{User: "Practitioner/secret-7", Person: Person{Roles: []string{"physician"}}}
+	got := explain(who, "Observation")
 	for _, want := range []string{"nurse: does not apply", "physician: permits each Observation by (Observation.subject to Patient where", "CareTeam.participant.member", "decision: allowed for the resources"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("it does not say %q:\n%s", want, got)
@@ -186,7 +193,7 @@ func TestAPolicyExplainsWhatItDecidesWithoutValues(t *testing.T) {
 		t.Errorf("it tells who is looked for:\n%s", got)
 	}
 	who.Person.Roles = []string{"scheduling"}
-	if got := strings.Join(p.Explain(who, fhir.Read, "Patient", time.Now()), "\n"); !strings.Contains(got, "hidden: parts of every Patient") {
+	if got := explain(who, "Patient"); !strings.Contains(got, "hidden: parts of every Patient") {
 		t.Errorf("got:\n%s", got)
 	}
 }

@@ -8,39 +8,19 @@ import (
 	"github.com/cordon-fhir/cordon/fhir/search"
 )
 
-// An Asker is somebody of whom a policy is asked without a request.
-type Asker struct {
-	Client, Patient, Encounter, Purpose string
-	User                                fhir.Ref
-	Person                              Person
-}
-
 // Explain says, rule by rule, what p decides for the interaction on the type at
 // the time: which rules apply to who asks, and what is left of them to ask of
-// each resource. No value that a resource would be compared with is told.
-func (p *Policy) Explain(who Asker, do fhir.Interaction, on fhir.Type, at time.Time) []string {
-	q := question{letterOf(do), on}
-	a := &access{
-		client: who.Client, patient: who.Patient, encounter: who.Encounter, purpose: who.Purpose, user: who.User, person: who.Person,
+// each resource. No value that a resource would be compared with is told. The
+// error is a *fhir.Error about who.
+func (p *Policy) Explain(who Asker, do fhir.Interaction, on fhir.Type, at time.Time) ([]string, error) {
+	a, err := who.access()
+	if err != nil {
+		return nil, err
 	}
-	r := residual{env: a.principal().env(q, at), on: on, now: at}
+	q := question{letterOf(do), on}
 	var lines []string
-	for _, one := range p.rules {
-		e, err := r.condition(one.body)
-		verb := "permits"
-		if !one.permits {
-			verb = "forbids"
-		}
-		switch {
-		case err != nil:
-			lines = append(lines, fmt.Sprintf("%s: fails, so that nothing is allowed", one.id))
-		case nothing(e):
-			lines = append(lines, fmt.Sprintf("%s: does not apply", one.id))
-		case everything(e):
-			lines = append(lines, fmt.Sprintf("%s: %s every %s", one.id, verb, on))
-		default:
-			lines = append(lines, fmt.Sprintf("%s: %s each %s by %s", one.id, verb, on, search.Shape(e)))
-		}
+	for _, part := range p.parts(a, q, at) {
+		lines = append(lines, part.line(on))
 	}
 	v := p.decide(a, q, at)
 	switch {
@@ -54,5 +34,22 @@ func (p *Policy) Explain(who Asker, do fhir.Interaction, on fhir.Type, at time.T
 	if v.hidden != nil {
 		lines = append(lines, "hidden: parts of every "+string(on))
 	}
-	return lines
+	return lines, nil
+}
+
+// line says which resources of the type the rule is about.
+func (p Part) line(on fhir.Type) string {
+	verb := "permits"
+	if p.Forbids {
+		verb = "forbids"
+	}
+	switch {
+	case p.Where == nil:
+		return p.Name + ": fails, so that nothing is allowed"
+	case p.Never():
+		return p.Name + ": does not apply"
+	case p.Always():
+		return fmt.Sprintf("%s: %s every %s", p.Name, verb, on)
+	}
+	return fmt.Sprintf("%s: %s each %s by %s", p.Name, verb, on, search.Shape(p.Where))
 }

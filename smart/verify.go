@@ -313,13 +313,12 @@ func (v *Verifier) admit(claims Token, kid string) (*verified, error) {
 	case claims.Subject != claims.Client:
 		agent.User = claims.Subject
 	}
-	return &verified{
-		claims: claims, agent: agent, kid: kid,
-		access: (&access{
-			scopes: scopes, patient: claims.Patient, encounter: claims.Encounter, user: user,
-			client: claims.Client, purpose: claims.Purpose, person: claims.Person,
-		}).named(claims.Tenant, claims.Issuer, claims.Subject),
-	}, nil
+	a := (&access{
+		scopes: scopes, patient: claims.Patient, encounter: claims.Encounter, user: user,
+		client: claims.Client, purpose: claims.Purpose, person: claims.Person,
+	}).named(claims.Tenant, claims.Issuer, claims.Subject)
+	agent.Access = a.kept(claims.Scope)
+	return &verified{claims: claims, agent: agent, kid: kid, access: a}, nil
 }
 
 func badToken() error { return fhir.Errorf(fhir.Login, "the bearer token is not valid") }

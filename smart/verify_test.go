@@ -165,7 +165,8 @@ func TestAGoodTokenIsAGrantOfItsTenant(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := audit.Agent{Client: "backend", User: "Practitioner/7", Issuer: issuer("north"), TokenID: "j1", Purpose: "TREAT", Policy: 4}
+		want := audit.Agent{Client: "backend", User: "Practitioner/7", Issuer: issuer("north"), TokenID: "j1", Purpose: "TREAT", Policy: 4,
+			Access: `{"user":"Practitioner/7","patient":"9","scope":"user/*.rs patient/*.rs"}`}
 		if diff := cmp.Diff(want, g.Agent()); diff != "" {
 			t.Errorf("agent (-want +got):\n%s", diff)
 		}

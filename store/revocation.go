@@ -105,6 +105,11 @@ func (r *Registry) purge(ctx context.Context) {
 		`DELETE FROM registry.login_attempt  WHERE last    < now() - interval '2 days'`,
 		`DELETE FROM registry.session        WHERE expires < now() - interval '1 day'`,
 		`DELETE FROM registry.refresh_token  WHERE expires < now() - interval '1 day'`,
+		`DELETE FROM registry.inquiry        WHERE asked   < now() - interval '10 minutes'`,
+		// What came of the code is void by then, and there is no refresh token: not
+		// even a used one, whose reuse would have to be told.
+		`DELETE FROM registry.approval a     WHERE code_expires < now() - interval '1 day'
+		 AND NOT EXISTS (SELECT FROM registry.refresh_token f WHERE f.tenant_id = a.tenant_id AND f.approval = a.id)`,
 	} {
 		_, _ = r.pool.Exec(ctx, sql)
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,7 +13,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/smart"
 )
 
@@ -25,7 +23,8 @@ type policyCommand struct {
 	Diff    policyDiffCommand    `cmd:"" help:"Print how two versions or changes of a tenant's policy differ."`
 	Check   policyCheckCommand   `cmd:"" help:"Say what is wrong with a policy."`
 	Page    policyPageCommand    `cmd:"" name:"explain-page" help:"Explain a policy on one page."`
-	Explain policyExplainCommand `cmd:"" help:"Say, rule by rule, what a policy decides for somebody."`
+	Explain policyExplainCommand `cmd:"" help:"Say why somebody may or may not have something: what was, by its audit entry, or what might be."`
+	DryRun  policyDryRunCommand  `cmd:"" help:"Count what somebody would see, and with a proposed policy too."`
 	Propose policyProposeCommand `cmd:"" help:"Propose a policy for a tenant. Somebody else has to approve it."`
 	Approve policyApproveCommand `cmd:"" help:"Bring what somebody else proposed into force."`
 }
@@ -228,59 +227,6 @@ func (p *policyPageCommand) Run(ctx context.Context, c console) error {
 	}
 	_, err = io.WriteString(c.out, policy.Page(cmp.Or(title, p.File)))
 	return err
-}
-
-type policyExplainCommand struct {
-	tenantSlug
-	Change        int64         `help:"A proposed change instead of what is in force."`
-	Do            string        `default:"read" enum:"read,search-type,create,update,delete" help:"Interaction: read, search-type, create, update or delete."`
-	Type          string        `required:"" help:"Type of resource: Observation."`
-	Client        string        `help:"client_id."`
-	User          string        `placeholder:"REF" help:"fhirUser: 'Practitioner/dr1'."`
-	Patient       string        `placeholder:"ID" help:"Patient in context."`
-	Encounter     string        `placeholder:"ID" help:"Encounter in context."`
-	Purpose       string        `placeholder:"CODE" help:"Purpose of use."`
-	Roles         []string      `placeholder:"ROLE" help:"Roles of the user, or of the client."`
-	Organizations []string      `placeholder:"ID" help:"Organizations that the user works for."`
-	Facilities    []string      `placeholder:"ID" help:"Locations at which the user may work."`
-	Departments   []string      `placeholder:"ID" help:"Departments of the user."`
-	Location      string        `placeholder:"ID" help:"Location at which the user is."`
-	Shift         time.Duration `placeholder:"DURATION" help:"For how long the user is still on shift."`
-}
-
-func (p *policyExplainCommand) Run(ctx context.Context, c console) error {
-	on := fhir.Type(p.Type)
-	if !on.Known() {
-		return errors.New("there is no such type of resource")
-	}
-	who := smart.Asker{Client: p.Client, Patient: p.Patient, Encounter: p.Encounter, Purpose: p.Purpose, Person: smart.Person{
-		Roles: p.Roles, Organizations: p.Organizations, Facilities: p.Facilities, Departments: p.Departments, Location: p.Location,
-		ShiftEnd: time.Now().Add(p.Shift).Unix(),
-	}}
-	if p.User != "" {
-		var err error
-		if who.User, err = fhir.ParseRef(p.User); err != nil {
-			return errors.New("the user has to be a reference like Practitioner/dr1")
-		}
-	}
-	api, err := p.api()
-	if err != nil {
-		return err
-	}
-	row, err := api.policy(ctx, p.Slug, 0, p.Change)
-	if err != nil {
-		return err
-	}
-	policy, err := smart.ParsePolicy(row.Text)
-	if err != nil {
-		return err
-	}
-	for _, line := range policy.Explain(who, fhir.Interaction(p.Do), on, time.Now()) {
-		if _, err := fmt.Fprintln(c.out, line); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 type policyProposeCommand struct {

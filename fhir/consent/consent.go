@@ -4,6 +4,7 @@
 package consent
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -26,6 +27,7 @@ const (
 
 // A Consent is a Consent in force, read.
 type Consent struct {
+	ID string // of the resource
 	// Unclear says why it cannot be followed, "" if it can. It denies then.
 	Unclear string
 	root    provision
@@ -67,16 +69,17 @@ func Read(s search.Schema, d *fhir.Document) *Consent {
 		return nil
 	}
 	if t.Exists("modifierExtension") || t.Exists("implicitRules") {
-		return &Consent{Unclear: "an extension modifies it"}
+		return &Consent{ID: strings.Clone(d.ID), Unclear: "an extension modifies it"}
 	}
-	c := &Consent{}
+	c := &Consent{ID: strings.Clone(d.ID)}
 	p := t.Get("provision")
 	given := text(p, "type")
 	if given == "" {
 		given = basis(t)
 	}
 	if given == "" {
-		return &Consent{Unclear: "neither provision.type nor policyRule says whether it permits or denies"}
+		c.Unclear = "neither provision.type nor policyRule says whether it permits or denies"
+		return c
 	}
 	c.root, c.Unclear = readProvision(s, p, given, 0)
 	return c
@@ -183,33 +186,59 @@ type Resource struct {
 // Says returns what c says to by about r, of whose patient c is. What cannot be
 // told is taken to be met by what denies and not to be met by what permits.
 func (c *Consent) Says(by *search.Asker, r Resource) Verdict {
+	v, _ := c.says(by, r)
+	return v
+}
+
+// Why is Says with the element that says it, "" if c is silent or Unclear.
+func (c *Consent) Why(by *search.Asker, r Resource) (v Verdict, element string) {
+	v, p := c.says(by, r)
+	return v, c.root.find(p, "Consent.provision")
+}
+
+func (c *Consent) says(by *search.Asker, r Resource) (Verdict, *provision) {
 	if c.Unclear != "" {
-		return Deny
+		return Deny, nil
 	}
 	return c.root.says(by, r)
 }
 
-func (p *provision) says(by *search.Asker, r Resource) Verdict {
+// says returns the verdict of p, and which provision gives it: p or one below.
+func (p *provision) says(by *search.Asker, r Resource) (Verdict, *provision) {
 	met := p.met(by, r)
 	if met == no {
-		return Silent
+		return Silent, nil
 	}
-	excepted := false
+	speaks, permits := p, p.permits
 	for i := range p.nested {
-		switch p.nested[i].says(by, r) {
+		v, below := p.nested[i].says(by, r)
+		switch v {
 		case Deny:
-			return Deny
+			return Deny, below
 		case Permit:
-			excepted = true
+			speaks, permits = below, true
 		}
 	}
 	switch {
-	case (excepted || p.permits) && met == yes:
-		return Permit
-	case excepted || p.permits:
-		return Silent
+	case permits && met == yes:
+		return Permit, speaks
+	case permits:
+		return Silent, nil
 	}
-	return Deny
+	return Deny, p
+}
+
+// find returns the path of the provision, which is p or below it, "" if it is not.
+func (p *provision) find(which *provision, path string) string {
+	if p == which {
+		return path
+	}
+	for i := range p.nested {
+		if at := p.nested[i].find(which, fmt.Sprintf("%s.provision[%d]", path, i)); at != "" {
+			return at
+		}
+	}
+	return ""
 }
 
 // A truth is what is known of a condition.
