@@ -96,22 +96,7 @@ func (c *client) do(method, path, body string, headers ...string) *answer {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	r.Header.Set("Authorization", "Bearer "+c.token)
-	switch {
-	case method == "PATCH":
-		r.Header.Set("Content-Type", "application/json-patch+json")
-	case strings.Contains(path, "/_search"):
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	case method == "POST" || method == "PUT":
-		r.Header.Set("Content-Type", "application/fhir+json")
-	}
-	for i := 0; i < len(headers); i += 2 {
-		if headers[i+1] == "" {
-			r.Header.Del(headers[i])
-		} else {
-			r.Header.Set(headers[i], headers[i+1])
-		}
-	}
+	fhirtest.SetHeaders(r, c.token, headers...)
 	resp, err := transport.RoundTrip(r)
 	if err != nil {
 		c.t.Fatal(err)
@@ -171,22 +156,7 @@ func (a *answer) at(path ...any) any {
 	return at(v, path...)
 }
 
-func at(v any, path ...any) any {
-	for _, p := range path {
-		switch p := p.(type) {
-		case string:
-			m, _ := v.(map[string]any)
-			v = m[p]
-		case int:
-			l, _ := v.([]any)
-			if p >= len(l) {
-				return nil
-			}
-			v = l[p]
-		}
-	}
-	return v
-}
+var at = fhirtest.At
 
 // list returns the items of a list, or the one value that is none.
 func list(v any) []any {

@@ -1,5 +1,5 @@
-// Package fhirtest gives tests the published definitions, examples and
-// synthetic records that they try things on.
+// Package fhirtest is what the tests of several packages share: published data
+// to try things on, and what a client sends and reads.
 package fhirtest
 
 import (

@@ -18,6 +18,7 @@ import (
 
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/fhirtest"
 	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store"
@@ -139,22 +140,7 @@ func (c *client) send(method, path, body string, headers ...string) *httptest.Re
 	if r.URL, err = r.URL.Parse("https://cordon.test" + path); err != nil {
 		c.t.Fatal(err)
 	}
-	r.Header.Set("Authorization", "Bearer "+c.bearer)
-	switch {
-	case method == "PATCH":
-		r.Header.Set("Content-Type", "application/json-patch+json")
-	case strings.Contains(path, "/_search"):
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	case method == "POST" || method == "PUT":
-		r.Header.Set("Content-Type", "application/fhir+json")
-	}
-	for i := 0; i < len(headers); i += 2 {
-		if headers[i+1] == "" {
-			r.Header.Del(headers[i])
-		} else {
-			r.Header.Set(headers[i], headers[i+1])
-		}
-	}
+	fhirtest.SetHeaders(r, c.bearer, headers...)
 	w := httptest.NewRecorder()
 	c.handler.ServeHTTP(w, r)
 	return w
@@ -180,23 +166,7 @@ func shown(t testing.TB, w *httptest.ResponseRecorder) map[string]any {
 	return v
 }
 
-// at walks into JSON: names of members and places in lists.
-func at(v any, path ...any) any {
-	for _, p := range path {
-		switch p := p.(type) {
-		case string:
-			m, _ := v.(map[string]any)
-			v = m[p]
-		case int:
-			l, _ := v.([]any)
-			if p >= len(l) {
-				return nil
-			}
-			v = l[p]
-		}
-	}
-	return v
-}
+var at = fhirtest.At
 
 // patient is a Patient with an id, "" for none, and a family name.
 func patient(id, family string) string {
