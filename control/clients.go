@@ -101,16 +101,6 @@ func (a *api) setClient(ctx context.Context, c call, disabled bool, did string) 
 	return answer{http.StatusOK, struct{}{}, did + " client " + c.item + " of tenant " + c.slug}, err
 }
 
-// addSigningKey makes the next key of the tenant's ID tokens.
-func (a *api) addSigningKey(ctx context.Context, c call) (answer, error) {
-	t, err := a.tenants.Tenant(ctx, c.slug)
-	if err != nil {
-		return answer{}, err
-	}
-	err = a.Registry.AddSigningKey(ctx, t, false)
-	return answer{http.StatusCreated, struct{}{}, "made a key for ID tokens of tenant " + c.slug}, err
-}
-
 // client returns the client to store. One with a secret gets a new one.
 func (b *clientBody) client() (smart.Client, error) {
 	c := smart.Client{

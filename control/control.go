@@ -102,7 +102,7 @@ var routes = []route{
 	{method: http.MethodPost, path: "/tenants/{slug}/clients", do: (*api).putClient},
 	{method: http.MethodPost, path: "/tenants/{slug}/clients/{client}/disable", do: (*api).disableClient},
 	{method: http.MethodPost, path: "/tenants/{slug}/clients/{client}/enable", do: (*api).enableClient},
-	{method: http.MethodPost, path: "/tenants/{slug}/signing-keys", do: (*api).addSigningKey},
+	{method: http.MethodPost, path: "/tenants/{slug}/signing-keys", do: (*api).rotateKeys},
 	{method: http.MethodGet, path: "/tenants/{slug}/users", do: (*api).listUsers},
 	{method: http.MethodPost, path: "/tenants/{slug}/users", do: (*api).addUser},
 	{method: http.MethodPost, path: "/tenants/{slug}/users/{login}/password", do: (*api).setPassword},

@@ -36,7 +36,7 @@ func issuerError(err error) error {
 func (a *api) showIssuer(ctx context.Context, c call) (answer, error) {
 	t, err := a.tenants.Tenant(ctx, c.slug)
 	if err != nil {
-		return answer{}, known(err)
+		return answer{}, err
 	}
 	is, version, err := a.Registry.Issuer(ctx, t)
 	if err == nil && version == 0 {
@@ -54,7 +54,7 @@ func (a *api) showIssuer(ctx context.Context, c call) (answer, error) {
 func (a *api) putIssuer(ctx context.Context, c call) (answer, error) {
 	t, err := a.tenants.Tenant(ctx, c.slug)
 	if err != nil {
-		return answer{}, known(err)
+		return answer{}, err
 	}
 	var b issuerBody
 	if err := decode(c.body, &b); err != nil {
@@ -81,7 +81,7 @@ func (a *api) putIssuer(ctx context.Context, c call) (answer, error) {
 func (a *api) removeIssuer(ctx context.Context, c call) (answer, error) {
 	t, err := a.tenants.Tenant(ctx, c.slug)
 	if err != nil {
-		return answer{}, known(err)
+		return answer{}, err
 	}
 	if err := a.Registry.RemoveIssuer(ctx, t); err != nil {
 		return answer{}, issuerError(err)

@@ -41,6 +41,21 @@ func Generate(kms KMS, kek string, id tenant.ID) ([]Wrapped, error) {
 	return rows, nil
 }
 
+// GenerateSigning makes a new key of the class Signing for a tenant, as Generate
+// does.
+func GenerateSigning(kms KMS, kek string, id tenant.ID) (Wrapped, error) {
+	a, err := kekOf(kms, kek)
+	if err != nil {
+		return Wrapped{}, err
+	}
+	w, err := generateSigning(a, wrappingAD(id, Signing))
+	if err != nil {
+		return Wrapped{}, fmt.Errorf("making the %s key: %w", Signing, err)
+	}
+	w.Class, w.KEK = Signing, kek
+	return w, nil
+}
+
 func generate(kek tink.AEAD, c Class, ad []byte) (Wrapped, error) {
 	switch c {
 	case Index:
@@ -122,7 +137,8 @@ func aes256(h *keyset.Handle) ([]byte, error) {
 }
 
 // openSet opens the rows of a tenant: one key of every class, each of the kind
-// that the class has, none twice.
+// that the class has, none twice. Of the class Signing there may be more; the
+// first signs.
 func openSet(kms KMS, id tenant.ID, rows []Wrapped) (*Set, error) {
 	s := &Set{tenant: id.String(), aeads: map[Class]tink.AEAD{}}
 	seen := map[Class]bool{}
@@ -137,7 +153,7 @@ func openSet(kms KMS, id tenant.ID, rows []Wrapped) (*Set, error) {
 			return nil, fmt.Errorf("unwrapping the %s key: %w", w.Class, err)
 		}
 		fp := fingerprint(key)
-		if !bytes.Equal(fp, w.Fingerprint) || seen[w.Class] || prints[string(fp)] {
+		if !bytes.Equal(fp, w.Fingerprint) || seen[w.Class] && w.Class != Signing || prints[string(fp)] {
 			return nil, fmt.Errorf("keys: the %s key is not the one that was stored, or is there twice", w.Class)
 		}
 		seen[w.Class], prints[string(fp)] = true, true
@@ -191,9 +207,13 @@ func (s *Set) addSigning(kek tink.AEAD, w Wrapped, ad []byte) ([]byte, error) {
 	if !ok {
 		return nil, errors.New("keys: the signing key is not ECDSA")
 	}
-	if s.kid, err = thumbprint(&key.PublicKey); err != nil {
+	kid, err := thumbprint(&key.PublicKey)
+	if err != nil {
 		return nil, err
 	}
-	s.signing = key
+	if s.signing == nil {
+		s.signing, s.kid = key, kid
+	}
+	s.public = append(s.public, PublicKey{kid, &key.PublicKey})
 	return key.Bytes()
 }

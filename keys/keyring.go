@@ -28,7 +28,8 @@ type Wrapped struct {
 
 // A Source keeps wrapped keys. store.Registry is one.
 type Source interface {
-	// Keys returns all wrapped keys of the tenant.
+	// Keys returns all wrapped keys of the tenant that are in use. Of those of the
+	// class Signing the first signs.
 	Keys(ctx context.Context, id tenant.ID) ([]Wrapped, error)
 }
 

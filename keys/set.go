@@ -25,6 +25,14 @@ type Set struct {
 	hashers sync.Pool // of *hasher
 	signing *ecdsa.PrivateKey
 	kid     string
+	// public are the keys that signed or will sign, too.
+	public []PublicKey
+}
+
+// A PublicKey verifies access tokens.
+type PublicKey struct {
+	ID  string // kid
+	Key *ecdsa.PublicKey
 }
 
 // Seal encrypts plaintext under the tenant's key of the class, AES-256-GCM,
@@ -69,6 +77,20 @@ func (s *Set) aead(c Class) (tink.AEAD, error) {
 // SigningKey returns the key that signs the tenant's access tokens, ECDSA on
 // P-256, and its name: the thumbprint of RFC 7638.
 func (s *Set) SigningKey() (key *ecdsa.PrivateKey, kid string) { return s.signing, s.kid }
+
+// PublicKeys returns the keys of access tokens that may still be good or will be
+// soon, first the one that signs.
+func (s *Set) PublicKeys() []PublicKey { return s.public }
+
+// VerifyingKey returns the one of PublicKeys with the name, nil if there is none.
+func (s *Set) VerifyingKey(kid string) *ecdsa.PublicKey {
+	for _, k := range s.public {
+		if k.ID == kid {
+			return k.Key
+		}
+	}
+	return nil
+}
 
 // thumbprint is the SHA-256 of the public key as a JWK.
 // https://www.rfc-editor.org/rfc/rfc7638

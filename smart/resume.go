@@ -55,7 +55,7 @@ func (v *Verifier) Keep(ctx context.Context, g *Grant) ([]byte, error) {
 // of the token is over: how long work may go on is for whoever keeps it to
 // bound. A *fhir.Error with code Login or Forbidden says that the Grant is no
 // longer to be had: the tenant is not active, the client is disabled, removed or
-// registered anew, or the tenant's key was changed.
+// registered anew, or the tenant believes the token's key no more.
 func (v *Verifier) Resume(ctx context.Context, t *tenant.Tenant, kept []byte, o audit.Origin) (*Grant, error) {
 	tn, err := v.cfg.Tenants.Tenant(ctx, t.Slug.String())
 	if err != nil && !errors.Is(err, tenant.ErrUnknown) {
@@ -79,7 +79,7 @@ func (v *Verifier) Resume(ctx context.Context, t *tenant.Tenant, kept []byte, o 
 	}
 	if tn.Issuer != 0 {
 		tok.outside, err = v.stillTrusted(ctx, tn, ref)
-	} else if _, kid := set.SigningKey(); ref.Key != kid || ref.Claims.Issuer != v.cfg.Issuer(ref.Claims.Tenant) {
+	} else if set.VerifyingKey(ref.Key) == nil || ref.Claims.Issuer != v.cfg.Issuer(ref.Claims.Tenant) {
 		err = badToken()
 	}
 	if err != nil {

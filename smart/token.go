@@ -123,13 +123,13 @@ func parseToken(bearer string) (unverified, error) {
 	return u, nil
 }
 
-// verify returns the claims, once the key that set signs with has proved them.
+// verify returns the claims, once a key of the set has proved them.
 func (u unverified) verify(set *keys.Set) (Token, error) {
-	key, kid := set.SigningKey()
-	if u.kid != kid {
+	key := set.VerifyingKey(u.kid)
+	if key == nil {
 		return Token{}, errToken
 	}
-	if _, err := u.jws.Verify(&key.PublicKey); err != nil {
+	if _, err := u.jws.Verify(key); err != nil {
 		return Token{}, errToken
 	}
 	return u.claims, nil

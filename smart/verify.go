@@ -206,7 +206,7 @@ func (v *Verifier) recall(ctx context.Context, slug, bearer string, key digest) 
 	if err != nil || set == nil {
 		return nil, nil, err
 	}
-	if _, kid := set.SigningKey(); kid != tok.kid {
+	if set.VerifyingKey(tok.kid) == nil {
 		return nil, nil, nil
 	}
 	return tok, tn, nil

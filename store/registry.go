@@ -152,15 +152,29 @@ func (r *Registry) Tenants(ctx context.Context) ([]tenant.Row, error) {
 	return list, nil
 }
 
-// Keys returns all wrapped keys of the tenant.
+// Keys returns all wrapped keys of the tenant that are in use. Of those that sign
+// access tokens the first is the one that does.
 func (r *Registry) Keys(ctx context.Context, id tenant.ID) ([]keys.Wrapped, error) {
 	var list []keys.Wrapped
 	err := gate.Steadily(func() error {
 		rows, err := r.pool.Query(ctx, `
+			WITH all_keys AS (
+			    SELECT class, kek, data, fingerprint, '-infinity'::timestamptz AS created, false AS alone
+			    FROM   registry.keyset
+			    WHERE  tenant_id = $1
+			    UNION  ALL
+			    SELECT 'signing', kek, data, fingerprint, created, alone
+			    FROM   registry.access_key
+			    WHERE  tenant_id = $1
+			)
 			SELECT class, kek, data, fingerprint
-			FROM   registry.keyset
-			WHERE  tenant_id = $1
-			ORDER  BY class`, id.Int())
+			FROM   all_keys k
+			WHERE  class <> 'signing' OR NOT EXISTS (
+			           SELECT FROM registry.access_key next
+			           WHERE  next.tenant_id = $1 AND next.created > k.created AND (next.alone OR next.created < now() - $3::interval))
+			ORDER  BY class, created < now() - $2::interval OR alone DESC,
+			          CASE WHEN created < now() - $2::interval OR alone THEN created END DESC, created`,
+			id.Int(), keyAnnounced, keyKept)
 		if err != nil {
 			return err
 		}

@@ -47,7 +47,7 @@ func (r *Registry) SigningKeys(ctx context.Context, t *tenant.Tenant) ([]Signing
 	}
 	list, err := r.signingKeys(ctx, t)
 	if err == nil && len(list) == 0 {
-		if err = r.AddSigningKey(ctx, t, true); err == nil {
+		if err = r.addIDKey(ctx, t, true, false); err == nil {
 			list, err = r.signingKeys(ctx, t)
 		}
 	}
@@ -102,10 +102,76 @@ func (r *Registry) signingKeys(ctx context.Context, t *tenant.Tenant) ([]Signing
 
 func signingAD(t *tenant.Tenant, kid string) []byte { return placementAD(t.ID.Int(), "signing|"+kid) }
 
-// AddSigningKey makes a key that signs as soon as it can be known; first says
-// that it is made only if the tenant has none. The one before it stays known
-// for a day, those before that are removed.
-func (r *Registry) AddSigningKey(ctx context.Context, t *tenant.Tenant, first bool) error {
+// RotateKeys makes the tenant's next keys, for access tokens and for ID tokens.
+// They sign as soon as every server can know them; those before them are believed
+// for a day. With alone they sign at once, and no other is believed: what is in
+// the hands of a thief is worth nothing once servers have forgotten the old.
+func (r *Registry) RotateKeys(ctx context.Context, t *tenant.Tenant, alone bool) error {
+	if err := r.addAccessKey(ctx, t, alone, 0); err != nil {
+		return err
+	}
+	return r.addIDKey(ctx, t, false, alone)
+}
+
+// addAccessKey makes a key if the youngest that there is has the age.
+func (r *Registry) addAccessKey(ctx context.Context, t *tenant.Tenant, alone bool, age time.Duration) error {
+	var kek string
+	var due bool
+	err := r.pool.QueryRow(ctx, `
+		SELECT t.kek, greatest(t.created, (SELECT max(created) FROM registry.access_key WHERE tenant_id = $1)) <= now() - $2::interval
+		FROM   registry.tenant t
+		WHERE  t.id = $1`, t.ID.Int(), age).Scan(&kek, &due)
+	if err != nil {
+		return fmt.Errorf("making a key for access tokens of %s: %w", t.Slug, scrubbed(err))
+	}
+	if !due {
+		return nil
+	}
+	w, err := keys.GenerateSigning(r.kms, kek, t.ID)
+	if err != nil {
+		return fmt.Errorf("making a key for access tokens of %s: %w", t.Slug, err)
+	}
+	// What nobody believes any more need not be kept.
+	_, err = r.pool.Exec(ctx, `
+		WITH gone AS (
+		    DELETE FROM registry.access_key old
+		    WHERE  tenant_id = $1 AND ($5 OR EXISTS (
+		               SELECT FROM registry.access_key next
+		               WHERE  next.tenant_id = $1 AND next.created > old.created AND next.created < now() - $6::interval))
+		)
+		INSERT INTO registry.access_key (tenant_id, fingerprint, kek, data, alone)
+		VALUES ($1, $2, $3, $4, $5)`, t.ID.Int(), w.Fingerprint, w.KEK, w.Data, alone, keyKept)
+	if err != nil {
+		return fmt.Errorf("storing a key for access tokens of %s: %w", t.Slug, scrubbed(err))
+	}
+	return nil
+}
+
+// RotateOldKeys makes the next keys of the tenant, for access tokens and for ID
+// tokens, where the youngest has the age. Servers that do so at once may make
+// one each: the youngest signs, and all are known.
+func (r *Registry) RotateOldKeys(ctx context.Context, t *tenant.Tenant, age time.Duration) error {
+	if err := r.addAccessKey(ctx, t, false, age); err != nil {
+		return err
+	}
+	var due bool
+	err := r.pool.QueryRow(ctx, `
+		SELECT coalesce(max(created) <= now() - $2::interval, false)
+		FROM   registry.signing_key
+		WHERE  tenant_id = $1`, t.ID.Int(), age).Scan(&due)
+	if err != nil {
+		return fmt.Errorf("looking for old keys of %s: %w", t.Slug, scrubbed(err))
+	}
+	if !due {
+		return nil
+	}
+	return r.addIDKey(ctx, t, false, false)
+}
+
+// addIDKey makes a key that signs as soon as it can be known; first says that it
+// is made only if the tenant has none. The one before it stays known for a day,
+// those before that are removed; with alone all are, and it signs at once.
+func (r *Registry) addIDKey(ctx context.Context, t *tenant.Tenant, first, alone bool) error {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		return fmt.Errorf("making a signing key: %w", err)
@@ -126,14 +192,14 @@ func (r *Registry) AddSigningKey(ctx context.Context, t *tenant.Tenant, first bo
 	_, err = r.pool.Exec(ctx, `
 		WITH gone AS (
 		    DELETE FROM registry.signing_key old
-		    WHERE  tenant_id = $1 AND EXISTS (
+		    WHERE  tenant_id = $1 AND ($7 OR EXISTS (
 		               SELECT FROM registry.signing_key next
-		               WHERE  next.tenant_id = $1 AND next.created > old.created AND next.created < now() - $6::interval)
+		               WHERE  next.tenant_id = $1 AND next.created > old.created AND next.created < now() - $6::interval))
 		)
-		INSERT INTO registry.signing_key (tenant_id, kid, kek, data)
-		SELECT $1, $2, $3, $4
+		INSERT INTO registry.signing_key (tenant_id, kid, kek, data, created)
+		SELECT $1, $2, $3, $4, CASE WHEN $7 THEN now() - $8::interval ELSE now() END
 		WHERE  NOT $5 OR NOT EXISTS (SELECT FROM registry.signing_key WHERE tenant_id = $1)`,
-		t.ID.Int(), kid, kek, sealed, first, keyKept)
+		t.ID.Int(), kid, kek, sealed, first, keyKept, alone, keyAnnounced)
 	if err != nil {
 		return fmt.Errorf("storing a signing key: %w", scrubbed(err))
 	}

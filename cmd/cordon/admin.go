@@ -204,7 +204,7 @@ type tenantCommand struct {
 	Suspend tenantSuspendCommand `cmd:"" help:"Stop serving a tenant."`
 	Resume  tenantResumeCommand  `cmd:"" help:"Serve a suspended tenant again."`
 
-	Rotate tenantRotateCommand `cmd:"" help:"Make the next key that ID tokens are signed with; the one before it stays known for a day."`
+	Rotate tenantRotateCommand `cmd:"" help:"Make the next keys that tokens are signed with; those before them are believed for a day."`
 
 	Settings tenantSettingsCommand `cmd:"" help:"Show what is set for a tenant."`
 	Set      tenantSetCommand      `cmd:"" help:"Change what is set for a tenant."`
@@ -253,10 +253,13 @@ func (t *tenantSuspendCommand) Run(ctx context.Context, c console) error {
 	return t.become(ctx, c, "suspend")
 }
 
-type tenantRotateCommand struct{ tenantSlug }
+type tenantRotateCommand struct {
+	tenantSlug
+	Compromised bool `help:"Believe the keys before no more, and so none of the tokens that they have signed."`
+}
 
 func (t *tenantRotateCommand) Run(ctx context.Context, api *controlAPI) error {
-	return api.do(ctx, http.MethodPost, "/tenants/"+url.PathEscape(t.Slug)+"/signing-keys", nil, nil)
+	return api.do(ctx, http.MethodPost, "/tenants/"+url.PathEscape(t.Slug)+"/signing-keys", map[string]bool{"alone": t.Compromised}, nil)
 }
 
 type tenantResumeCommand struct{ tenantSlug }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"io"
@@ -49,9 +50,14 @@ type dataPlaneConfig struct {
 	identity []netip.Prefix
 	// alerts are networks in which webhooks for alerts may be.
 	alerts []netip.Prefix
+	// keyAge is how old a key may be that signs tokens; 0 is keyAge.
+	keyAge time.Duration
 	ops    *ops
 	log    *oplog.Logger
 }
+
+// keyAge is how old a key may be that signs tokens, if nobody says otherwise.
+const keyAge = 90 * 24 * time.Hour
 
 // openDataPlane opens the databases and puts the API together. It fails if the
 // database would not hold what the server promises.
@@ -121,7 +127,8 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 		Requests: registry.IndexRequests, Report: registry.ReportIndex, Log: cfg.log}
 	inquirer := &store.Inquirer{DB: p.db, Registry: registry, Tenants: lookedAfter(registry, tenants, cfg.region), Log: cfg.log}
 	sender := &alert.Sender{Queue: registry, Private: cfg.alerts, Log: cfg.log}
-	p.work(indexer.Run, watcher.Run, sender.Run, inquirer.Run, api.TellRefusals, func(ctx context.Context) { api.Work(ctx, lookedAfter(registry, tenants, cfg.region)) })
+	keeper := &store.KeyKeeper{Registry: registry, Tenants: lookedAfter(registry, tenants, cfg.region), Age: cmp.Or(cfg.keyAge, keyAge), Log: cfg.log}
+	p.work(keeper.Run, indexer.Run, watcher.Run, sender.Run, inquirer.Run, api.TellRefusals, func(ctx context.Context) { api.Work(ctx, lookedAfter(registry, tenants, cfg.region)) })
 	cfg.ops.check("registry", registry.Ping)
 	cfg.ops.check("database", p.db.Ping)
 	return p, nil

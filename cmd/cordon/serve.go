@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"time"
 
 	"github.com/cordon-fhir/cordon/keys"
 	"github.com/cordon-fhir/cordon/oplog"
@@ -22,6 +23,7 @@ type serveCommand struct {
 	TerminologyNetworks []netip.Prefix `env:"CORDON_TERMINOLOGY_NETWORKS" placeholder:"CIDR,..." help:"Networks, other than the public internet, in which tenants' terminology servers may be."`
 	IdentityNetworks    []netip.Prefix `env:"CORDON_IDENTITY_NETWORKS" placeholder:"CIDR,..." help:"Networks, other than the public internet, in which tenants' identity providers and issuers may be."`
 	AlertNetworks       []netip.Prefix `env:"CORDON_ALERT_NETWORKS" placeholder:"CIDR,..." help:"Networks, other than the public internet, in which webhooks for alerts may be."`
+	KeyAge              time.Duration  `env:"CORDON_KEY_AGE" placeholder:"DURATION" help:"How old the keys may be that sign tokens; then the next are made. Default: 2160h, 90 days."`
 	Origins             []string       `env:"CORDON_ORIGINS" placeholder:"ORIGIN,..." help:"Origins of pages that may call from a browser."`
 }
 
@@ -42,7 +44,7 @@ func (s *serveCommand) Run(ctx context.Context, c console) error {
 	ops := newOps(log)
 	plane, err := openDataPlane(ctx, dataPlaneConfig{
 		registryURL: s.RegistryURL, databaseURL: s.DatabaseURL, auditURL: s.AuditURL,
-		kms: kms, public: front.public, region: s.Region, proxies: s.TrustedProxies, origins: s.Origins, terminology: s.TerminologyNetworks, identity: s.IdentityNetworks, alerts: s.AlertNetworks,
+		kms: kms, public: front.public, region: s.Region, proxies: s.TrustedProxies, origins: s.Origins, terminology: s.TerminologyNetworks, identity: s.IdentityNetworks, alerts: s.AlertNetworks, keyAge: s.KeyAge,
 		ops: ops, log: log,
 	})
 	if err != nil {

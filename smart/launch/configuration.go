@@ -156,11 +156,13 @@ func (c *call) public() {
 	c.header.Set("Access-Control-Allow-Origin", "*")
 }
 
-// publicKeys returns the public part of what tokens are signed with: the key
-// of access tokens, and those of ID tokens.
+// publicKeys returns the public part of what tokens are signed with, access tokens
+// and ID tokens.
 func publicKeys(set *keys.Set, ids []store.SigningKey) any {
-	key, kid := set.SigningKey()
-	all := []jose.JSONWebKey{{Key: &key.PublicKey, KeyID: kid, Algorithm: string(jose.ES256), Use: "sig"}}
+	var all []jose.JSONWebKey
+	for _, k := range set.PublicKeys() {
+		all = append(all, jose.JSONWebKey{Key: k.Key, KeyID: k.ID, Algorithm: string(jose.ES256), Use: "sig"})
+	}
 	for _, k := range ids {
 		all = append(all, jose.JSONWebKey{Key: &k.Key.PublicKey, KeyID: k.ID, Algorithm: string(jose.RS256), Use: "sig"})
 	}

@@ -1,17 +1,23 @@
 package launch_test
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/go-jose/go-jose/v4"
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/cordon-fhir/cordon/smart"
+	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/store/storetest"
+	"github.com/cordon-fhir/cordon/tenant"
 )
 
 // asEHR posts a form as the client "ehr", which proves who it is.
@@ -135,24 +141,150 @@ func TestAnAppInABrowserReadsItsOwnAnswersOnly(t *testing.T) {
 	}
 }
 
-// A new key is known for a while before it signs, and the one before it for as
-// long as there can be tokens that it has signed.
-func TestTheKeyOfIDTokensIsReplacedWithoutAGap(t *testing.T) {
+// aged makes all keys of the tenant older.
+func (s *site) aged(t testing.TB, by string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), s.URLs.Registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	for _, table := range []string{"access_key", "signing_key"} {
+		// The server's role may add and remove keys, and change none.
+		if _, err := conn.Exec(t.Context(), `
+			WITH old AS (DELETE FROM registry.`+table+` WHERE tenant_id = $1 RETURNING *)
+			INSERT INTO registry.`+table+` SELECT (jsonb_populate_record(NULL::registry.`+table+`, to_jsonb(old) || jsonb_build_object('created', created - $2::interval))).* FROM old`,
+			s.Tenant(t, s.slug).ID.Int(), by); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Keyring.Forget(s.Tenant(t, s.slug).ID)
+}
+
+// kids returns the names of the keys for access tokens that are published.
+func (s *site) kids(t testing.TB) (list []string) {
+	t.Helper()
+	var set jose.JSONWebKeySet
+	if err := json.Unmarshal(s.person().send("GET", "jwks", "").Body.Bytes(), &set); err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range set.Keys {
+		if k.Algorithm == "ES256" {
+			list = append(list, k.KeyID)
+		}
+	}
+	return list
+}
+
+func signer(t testing.TB, bearer string) string {
+	t.Helper()
+	jws, err := jose.ParseSignedCompact(bearer, []jose.SignatureAlgorithm{jose.ES256})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return jws.Signatures[0].Header.KeyID
+}
+
+// The next keys are known for a while before they sign, and those before them for
+// as long as there can be tokens that they have signed: nobody is refused on the
+// way. AUTHZ-06
+func TestKeysOfTokensAreReplacedWithoutAGap(t *testing.T) {
 	s := newSite(t)
 	s.Registry.Lifetime = 0 // nothing is remembered
 	tn := s.Tenant(t, s.slug)
-	first, err := s.Registry.SigningKeys(t.Context(), tn)
-	if err != nil || len(first) != 1 {
-		t.Fatalf("%v %v", first, err)
-	}
-	if err := s.Registry.AddSigningKey(t.Context(), tn, false); err != nil {
+	got := s.redeem(t, s.code(t))
+	first := signer(t, got.AccessToken)
+	if err := s.Registry.RotateKeys(t.Context(), tn, false); err != nil {
 		t.Fatal(err)
 	}
-	both, err := s.Registry.SigningKeys(t.Context(), tn)
-	if err != nil || len(both) != 2 || both[0].ID != first[0].ID {
-		t.Errorf("a key that is new signs at once: %v %v", both, err)
+	s.Keyring.Forget(tn.ID)
+	if kids := s.kids(t); len(kids) != 2 || kids[0] != first {
+		t.Errorf("the next key is not published, or signs at once: %v", kids)
 	}
-	s.checkIDToken(t, s.redeem(t, s.code(t)).IDToken)
+	again := s.redeem(t, s.code(t))
+	s.checkIDToken(t, again.IDToken)
+	if signer(t, again.AccessToken) != first || !s.good(t, got.AccessToken) {
+		t.Error("a key that is new signs at once, or the one before is believed no more")
+	}
+
+	s.aged(t, "4 minutes")
+	next := s.redeem(t, s.code(t))
+	s.checkIDToken(t, next.IDToken)
+	if second := signer(t, next.AccessToken); second == first || !s.good(t, next.AccessToken) || !s.good(t, got.AccessToken) {
+		t.Error("after three minutes the next key does not sign, or not both are believed")
+	}
+	if kids := s.kids(t); len(kids) != 2 {
+		t.Errorf("published: %v", kids)
+	}
+
+	s.aged(t, "25 hours")
+	if s.good(t, got.AccessToken) || !s.good(t, next.AccessToken) {
+		t.Error("a day later the first key is still believed, or the second no more")
+	}
+	if kids := s.kids(t); len(kids) != 1 || kids[0] == first {
+		t.Errorf("published: %v", kids)
+	}
+}
+
+// When a key is in the wrong hands, no token that it has signed is good. AUTHZ-07
+func TestAKeyInTheWrongHandsIsWorthNothing(t *testing.T) {
+	s := newSite(t)
+	s.Registry.Lifetime = 0
+	tn := s.Tenant(t, s.slug)
+	if err := s.Registry.RotateKeys(t.Context(), tn, false); err != nil {
+		t.Fatal(err)
+	}
+	s.aged(t, "4 minutes")
+	got := s.redeem(t, s.code(t))
+	if err := s.Registry.RotateKeys(t.Context(), tn, true); err != nil {
+		t.Fatal(err)
+	}
+	s.Keyring.Forget(tn.ID)
+	next := s.redeem(t, s.code(t))
+	s.checkIDToken(t, next.IDToken)
+	if s.good(t, got.AccessToken) || !s.good(t, next.AccessToken) {
+		t.Error("the old key is believed, or the new is not")
+	}
+	if kids := s.kids(t); len(kids) != 1 || kids[0] != signer(t, next.AccessToken) {
+		t.Errorf("published: %v", kids)
+	}
+}
+
+// Keys are replaced when they are old, and not before. AUTHZ-06
+func TestOldKeysAreReplaced(t *testing.T) {
+	s := newSite(t)
+	s.Registry.Lifetime = 0
+	tn := s.Tenant(t, s.slug)
+	s.redeem(t, s.code(t)) // which makes the first key of ID tokens
+	for range 2 {
+		if err := s.Registry.RotateOldKeys(t.Context(), tn, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Keyring.Forget(tn.ID)
+	if kids := s.kids(t); len(kids) != 1 {
+		t.Errorf("keys that are new were replaced: %v", kids)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	keeper := &store.KeyKeeper{Registry: s.Registry, Age: time.Microsecond, Every: time.Hour,
+		Tenants: func(context.Context) ([]*tenant.Tenant, error) { return []*tenant.Tenant{tn}, nil }}
+	go func() { keeper.Run(ctx); close(done) }()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		s.Keyring.Forget(tn.ID)
+		ids, err := s.Registry.SigningKeys(t.Context(), tn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(s.kids(t)) == 2 && len(ids) == 2 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("old keys were not replaced")
+		}
+	}
+	cancel()
+	<-done
 }
 
 func TestTheDiscoveryDocumentIsTrueToWhatRuns(t *testing.T) {
