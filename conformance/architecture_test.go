@@ -92,7 +92,7 @@ var mayImport = map[string][]string{
 	"store/storetest":     {"audit", "keys", "smart", "store", "store/pgserver", "tenant"},
 	// what faces the outside
 	"fhir/rest":    {"alert", "audit", "fhir", "fhir/canonical", "fhir/path", "fhir/profile", "fhir/r4", "fhir/search", "fhir/terminology", "fhir/terminology/external", "fhir/validate", "fhir/xml", "limit", "oplog", "smart", "store", "tenant"},
-	"smart/launch": {"audit", "fhir", "fhir/search", "keys", "limit", "oplog", "smart", "smart/federation", "smart/outside", "store", "tenant"},
+	"smart/launch": {"audit", "fhir", "fhir/search", "keys", "limit", "oplog", "smart", "smart/federation", "smart/jwks", "smart/outside", "store", "tenant"},
 	"control":      {"alert", "audit", "fhir", "fhir/canonical", "keys", "oplog", "smart", "store", "tenant"},
 	"conformance":  {},
 	// which puts all of it together

@@ -203,6 +203,15 @@ var programFaults = []mutant{
 	{"", "a tenant that trusts another issuer takes its own tokens as well", []edit{
 		{"smart/verify.go", "errors.Is(err, tenant.ErrUnknown) || err == nil && tn.Issuer != 0", "errors.Is(err, tenant.ErrUnknown)"},
 	}, "TestATenantTrusts", "./smart/launch"},
+	{"", "an app manages what another registered", []edit{
+		{"smart/launch/manage.go", "err == nil && !client.IsRegistration(token)", "false"},
+	}, "TestAnAppManages", "./smart/launch"},
+	{"", "an app that changed itself need not be let in", []edit{
+		{"smart/launch/manage.go", "next.Disabled = app.client.Disabled || rules.Policy != tenant.Statement", "next.Disabled = false"},
+	}, "TestAnAppManages|TestAnAppThatIsShutOut", "./smart/launch"},
+	{"", "keys of access tokens are believed for ever", []edit{
+		{"store/registry.go", "WHERE  class <> 'signing' OR NOT EXISTS (", "WHERE  true OR NOT EXISTS ("},
+	}, "TestKeysOfTokens|TestAKeyInTheWrongHands", "./smart/launch"},
 	{"", "two issuers have the same users", []edit{
 		{"smart/verify.go", ".named(claims.Tenant, claims.Issuer, claims.Subject)", ".named(claims.Tenant, claims.Subject)"},
 	}, "TestEqualSubjects", "./smart/launch"},

@@ -20,6 +20,8 @@ type clientBody struct {
 	Name   string          `json:"name"`
 	JWKS   json.RawMessage `json:"jwks,omitempty"`
 	Scopes []string        `json:"scopes"`
+	// JWKSURI is where it publishes its keys, instead of JWKS.
+	JWKSURI string `json:"jwks_uri,omitempty"`
 
 	// Method is private_key_jwt, client_secret or none; the first is the default.
 	Method       string   `json:"method,omitempty"`
@@ -50,7 +52,7 @@ func (a *api) listClients(ctx context.Context, c call) (answer, error) {
 	list := make([]clientBody, 0, len(clients))
 	for _, cl := range clients {
 		list = append(list, clientBody{
-			ID: cl.ID, Name: cl.Name, JWKS: cl.JWKS, Scopes: cl.Scopes, User: cl.User, Patient: cl.Patient, Purpose: cl.Purpose, Disabled: cl.Disabled,
+			ID: cl.ID, Name: cl.Name, JWKS: cl.JWKS, JWKSURI: cl.JWKSURI, Scopes: cl.Scopes, User: cl.User, Patient: cl.Patient, Purpose: cl.Purpose, Disabled: cl.Disabled,
 			Method: cl.Method, RedirectURIs: cl.RedirectURIs, LaunchURL: cl.LaunchURL, Encounter: cl.Encounter, Person: cl.Person,
 		})
 	}
@@ -115,6 +117,10 @@ func (b *clientBody) client() (smart.Client, error) {
 		sum := sha256.Sum256([]byte(b.Secret))
 		c.Secret = sum[:]
 	default:
+		if b.JWKSURI != "" {
+			c.JWKSURI = b.JWKSURI
+			break
+		}
 		set, err := smart.PublicKeys(b.JWKS)
 		if err != nil {
 			return c, fhir.Errorf(fhir.Invalid, "%s", err)
@@ -173,9 +179,12 @@ func (b clientBody) check() error {
 func (b clientBody) checkApp() error {
 	switch b.Method {
 	case "", smart.PrivateKeyJWT:
+		if b.JWKSURI != "" && (len(b.JWKS) > 0 && string(b.JWKS) != "null" || !smart.ValidKeysURL(b.JWKSURI)) {
+			return fhir.Errorf(fhir.Invalid, "jwks_uri has to be an https URL, or http on this machine, and takes the place of jwks")
+		}
 	case smart.ClientSecret, smart.PublicClient:
-		if len(b.JWKS) > 0 && string(b.JWKS) != "null" {
-			return fhir.Errorf(fhir.Invalid, "jwks is for the method private_key_jwt")
+		if len(b.JWKS) > 0 && string(b.JWKS) != "null" || b.JWKSURI != "" {
+			return fhir.Errorf(fhir.Invalid, "jwks and jwks_uri are for the method private_key_jwt")
 		}
 		if b.User != "" || b.Patient != "" {
 			return fhir.Errorf(fhir.Invalid, "user and patient are for the method private_key_jwt")

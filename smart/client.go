@@ -38,8 +38,10 @@ type Client struct {
 	RedirectURIs []string
 	// LaunchURL is where an EHR opens it, "" for nowhere.
 	LaunchURL string
-	// JWKS is the JSON Web Key Set of its public keys.
-	JWKS []byte
+	// JWKS is the JSON Web Key Set of its public keys. Without, JWKSURI is where it
+	// publishes them.
+	JWKS    []byte
+	JWKSURI string
 	// Scopes are those that it may be granted at most.
 	Scopes []string
 	// User is the fhirUser it acts for, "Practitioner/7", "" for none.
@@ -53,6 +55,9 @@ type Client struct {
 	Person Person
 	// Purpose of use of all it does, a code of v3-ActReason, "" for none.
 	Purpose string
+	// Registration is the SHA-256 of what lets a client that has registered itself
+	// change that; nil for one that an operator has registered.
+	Registration []byte
 	// Disabled clients get no tokens, and those that they hold are void.
 	Disabled bool
 	// Updated is when it was last registered, set by the record of clients.
@@ -93,6 +98,13 @@ func (c Client) MayOpenLaunches() bool { return slices.Contains(c.Scopes, OpenLa
 
 // MayIntrospect reports whether c may ask of tokens that are not its own.
 func (c Client) MayIntrospect() bool { return slices.Contains(c.Scopes, IntrospectWord) }
+
+// IsRegistration reports whether the token lets its bearer change the registration
+// of c.
+func (c Client) IsRegistration(token string) bool {
+	sum := sha256.Sum256([]byte(token))
+	return c.Registration != nil && subtle.ConstantTimeCompare(sum[:], c.Registration) == 1
+}
 
 // IsSecret reports whether c proves itself by a secret and this is it.
 func (c Client) IsSecret(secret string) bool {

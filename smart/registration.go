@@ -36,6 +36,9 @@ func ValidAppURL(text string) bool {
 	return u.Host != "" && (u.Scheme == "https" || u.Scheme == "http" && local)
 }
 
+// ValidKeysURL reports whether a client may publish its keys at the address.
+func ValidKeysURL(text string) bool { return ValidAppURL(text) && !strings.Contains(text, "#") }
+
 // PublicKeys holds the keys to what the token endpoint will accept: public, for
 // ES384 or RS384, each with a name of its own. It returns them without any
 // member that is not of a public key.

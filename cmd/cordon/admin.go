@@ -111,6 +111,7 @@ type clientRow struct {
 	ID       string              `json:"id"`
 	Name     string              `json:"name,omitempty"`
 	JWKS     *jose.JSONWebKeySet `json:"jwks,omitempty"`
+	JWKSURI  string              `json:"jwks_uri,omitempty"`
 	Scopes   []string            `json:"scopes"`
 	User     string              `json:"user,omitempty"`
 	Patient  string              `json:"patient,omitempty"`
@@ -136,7 +137,7 @@ func (a *controlAPI) clients(ctx context.Context, slug string) (list []clientRow
 // and returns its secret, if it has that.
 func (a *controlAPI) putClient(ctx context.Context, slug string, c devClient, key *jose.JSONWebKey) (secret string, err error) {
 	row := clientRow{
-		ID: c.ID, Name: c.Name, Scopes: c.Scopes, User: c.User, Patient: c.Patient, Method: c.Method, LaunchURL: c.LaunchURL,
+		ID: c.ID, Name: c.Name, Scopes: c.Scopes, User: c.User, Patient: c.Patient, Method: c.Method, LaunchURL: c.LaunchURL, JWKSURI: c.JWKSURI,
 		Encounter: c.Encounter, Person: c.Person,
 	}
 	if key != nil {
@@ -322,7 +323,9 @@ type clientAddCommand struct {
 	Location      string        `placeholder:"ID" help:"Location at which the user is."`
 	Shift         time.Duration `placeholder:"DURATION" help:"For how long the user is on shift, from now on: 8h."`
 
-	Key string `placeholder:"FILE" help:"JWK of the client, private or public; only its public half is sent. Default: one is made and kept in DIR/clients."`
+	Key string `xor:"key" placeholder:"FILE" help:"JWK of the client, private or public; only its public half is sent. Default: one is made and kept in DIR/clients."`
+
+	JWKSURI string `name:"jwks-uri" xor:"key" placeholder:"URL" help:"Where the client publishes its keys, instead of --key: it can replace them by itself."`
 
 	Name        string   `help:"Name that users see."`
 	Method      string   `enum:"private_key_jwt,client_secret,none" default:"private_key_jwt" help:"How it proves who it is: private_key_jwt, client_secret (one is made and printed) or none, for an app that runs where its users are."`
@@ -334,9 +337,9 @@ func (a *clientAddCommand) Run(ctx context.Context, c console, api *controlAPI) 
 	client := devClient{
 		ID: a.ID, Name: a.Name, Scopes: a.Scopes, User: a.User, Patient: a.Patient, KeyFile: a.Key,
 		Encounter: a.Encounter, Person: a.person(time.Now()),
-		Method: a.Method, RedirectURI: strings.Join(a.RedirectURI, " "), LaunchURL: a.LaunchURL,
+		Method: a.Method, RedirectURI: strings.Join(a.RedirectURI, " "), LaunchURL: a.LaunchURL, JWKSURI: a.JWKSURI,
 	}
-	if a.Method != smart.PrivateKeyJWT {
+	if a.Method != smart.PrivateKeyJWT || a.JWKSURI != "" {
 		secret, err := api.putClient(ctx, a.Tenant, client, nil)
 		if err == nil && secret != "" {
 			_, err = fmt.Fprintln(c.out, secret)

@@ -77,6 +77,7 @@ type devClient struct {
 	RedirectURI string       `json:"redirect_uri,omitempty"` // of an app of users
 	LaunchURL   string       `json:"launch_url,omitempty"`
 	Name        string       `json:"name,omitempty"`
+	JWKSURI     string       `json:"jwks_uri,omitempty"` // where it publishes its keys
 }
 
 // server reads dev.json.

@@ -48,6 +48,8 @@ type dataPlaneConfig struct {
 	terminology []netip.Prefix
 	// identity are networks in which tenants' identity providers may be.
 	identity []netip.Prefix
+	// clients are networks in which clients may publish their keys.
+	clients []netip.Prefix
 	// alerts are networks in which webhooks for alerts may be.
 	alerts []netip.Prefix
 	// keyAge is how old a key may be that signs tokens; 0 is keyAge.
@@ -101,7 +103,7 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 	auth, err := launch.New(launch.Config{
 		Clients: registry, Tenants: tenants, Keys: keyring, Limit: limiter, Address: address, LoginFailed: watcher.LoginFailed,
 		Base: cfg.public.fhir, Issuer: cfg.public.issuer, Record: p.db.Record, Log: cfg.log, Alert: watcher.Alert,
-		Registry: registry, DB: p.db, Verifier: verifier, Outside: issuers, IdentityNetworks: cfg.identity,
+		Registry: registry, DB: p.db, Verifier: verifier, Outside: issuers, IdentityNetworks: cfg.identity, ClientNetworks: cfg.clients,
 	})
 	if err != nil {
 		p.close()

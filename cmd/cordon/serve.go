@@ -22,6 +22,7 @@ type serveCommand struct {
 	TrustedProxies      []netip.Prefix `env:"CORDON_TRUSTED_PROXIES" placeholder:"CIDR,..." help:"Proxies whose X-Forwarded-For is believed."`
 	TerminologyNetworks []netip.Prefix `env:"CORDON_TERMINOLOGY_NETWORKS" placeholder:"CIDR,..." help:"Networks, other than the public internet, in which tenants' terminology servers may be."`
 	IdentityNetworks    []netip.Prefix `env:"CORDON_IDENTITY_NETWORKS" placeholder:"CIDR,..." help:"Networks, other than the public internet, in which tenants' identity providers and issuers may be."`
+	ClientNetworks      []netip.Prefix `env:"CORDON_CLIENT_NETWORKS" placeholder:"CIDR,..." help:"Networks, other than the public internet, in which clients may publish their keys."`
 	AlertNetworks       []netip.Prefix `env:"CORDON_ALERT_NETWORKS" placeholder:"CIDR,..." help:"Networks, other than the public internet, in which webhooks for alerts may be."`
 	KeyAge              time.Duration  `env:"CORDON_KEY_AGE" placeholder:"DURATION" help:"How old the keys may be that sign tokens; then the next are made. Default: 2160h, 90 days."`
 	Origins             []string       `env:"CORDON_ORIGINS" placeholder:"ORIGIN,..." help:"Origins of pages that may call from a browser."`
@@ -44,7 +45,7 @@ func (s *serveCommand) Run(ctx context.Context, c console) error {
 	ops := newOps(log)
 	plane, err := openDataPlane(ctx, dataPlaneConfig{
 		registryURL: s.RegistryURL, databaseURL: s.DatabaseURL, auditURL: s.AuditURL,
-		kms: kms, public: front.public, region: s.Region, proxies: s.TrustedProxies, origins: s.Origins, terminology: s.TerminologyNetworks, identity: s.IdentityNetworks, alerts: s.AlertNetworks, keyAge: s.KeyAge,
+		kms: kms, public: front.public, region: s.Region, proxies: s.TrustedProxies, origins: s.Origins, terminology: s.TerminologyNetworks, identity: s.IdentityNetworks, clients: s.ClientNetworks, alerts: s.AlertNetworks, keyAge: s.KeyAge,
 		ops: ops, log: log,
 	})
 	if err != nil {

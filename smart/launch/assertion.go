@@ -8,6 +8,7 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"strings"
 	"time"
@@ -128,7 +129,7 @@ func (s *Server) prove(ctx context.Context, c *call, a assertion) (login, error)
 	if cmp.Or(l.client.Method, smart.PrivateKeyJWT) != smart.PrivateKeyJWT {
 		return login{}, invalidClient("the client is not registered to sign")
 	}
-	key, err := keyOf(l.client, a.jws.Signatures[0].Protected)
+	key, err := s.keyOf(ctx, l.client, a.jws.Signatures[0].Protected)
 	if err != nil {
 		return login{}, err
 	}
@@ -140,7 +141,22 @@ func (s *Server) prove(ctx context.Context, c *call, a assertion) (login, error)
 
 // keyOf returns the one key of the client that has the name and fits the
 // algorithm in the header.
-func keyOf(client smart.Client, h jose.Header) (any, error) {
+func (s *Server) keyOf(ctx context.Context, client smart.Client, h jose.Header) (any, error) {
+	if client.JWKSURI == "" {
+		return registeredKey(client, h)
+	}
+	jwk, err := s.keys.Key(ctx, client.JWKSURI, h.KeyID)
+	if err != nil {
+		return nil, &fault{"temporarily_unavailable", "the keys of the client cannot be read", http.StatusServiceUnavailable, "jwks_uri: " + err.Error()}
+	}
+	if jwk == nil {
+		return nil, invalidClient("the client publishes no one key of that kid")
+	}
+	return fitting(*jwk, h)
+}
+
+// registeredKey returns the one that the client was registered with.
+func registeredKey(client smart.Client, h jose.Header) (any, error) {
 	var set jose.JSONWebKeySet
 	if err := json.Unmarshal(client.JWKS, &set); err != nil {
 		return nil, invalidClient("the client's keys are malformed")
@@ -149,7 +165,11 @@ func keyOf(client smart.Client, h jose.Header) (any, error) {
 	if len(named) != 1 {
 		return nil, invalidClient("the client has no one key of that kid")
 	}
-	jwk := named[0]
+	return fitting(named[0], h)
+}
+
+// fitting returns the key if it is one for the algorithm in the header.
+func fitting(jwk jose.JSONWebKey, h jose.Header) (any, error) {
 	if jwk.Use != "" && jwk.Use != "sig" || jwk.Algorithm != "" && jwk.Algorithm != h.Algorithm {
 		return nil, invalidClient("the key is for something else")
 	}

@@ -112,6 +112,10 @@ func write(w http.ResponseWriter, c *call, status int, answer any) {
 	for name, values := range c.header {
 		h[name] = values
 	}
+	if status == http.StatusNoContent {
+		h.Del("Content-Type")
+		body = nil
+	}
 	w.WriteHeader(status)
 	w.Write(body) // who hung up has had their answer
 }

@@ -82,7 +82,7 @@ func (s *site) again(t testing.TB) {
 	s.server, err = launch.New(launch.Config{
 		Clients: s.Registry, Tenants: s.Tenants, Keys: s.Keyring, Base: storetest.Base, Issuer: storetest.Issuer,
 		Record: s.DB.Record, Log: oplog.New(slog.NewTextHandler(io.Discard, nil)),
-		Registry: s.Registry, DB: s.DB, Verifier: s.verifiers[0], IdentityNetworks: loopback, Now: s.now,
+		Registry: s.Registry, DB: s.DB, Verifier: s.verifiers[0], IdentityNetworks: loopback, ClientNetworks: loopback, Now: s.now,
 		Outside: outside.New(outside.Config{Record: s.Registry, Private: loopback, Now: s.now}),
 		Alert:   func(a smart.Alert) { s.alerts = append(s.alerts, a) },
 	})

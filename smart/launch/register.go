@@ -34,12 +34,16 @@ type metadata struct {
 	Statement    string         `json:"software_statement,omitzero"`
 }
 
-// A registeredApp is the answer to an app that has registered itself.
+// A registeredApp is the answer to an app that has registered itself, and what it
+// manages its registration with.
+// https://www.rfc-editor.org/rfc/rfc7592#section-3
 type registeredApp struct {
 	ID      string `json:"client_id"`
-	Issued  int64  `json:"client_id_issued_at"`
+	Issued  int64  `json:"client_id_issued_at,omitzero"`
 	Secret  string `json:"client_secret,omitzero"`
 	Expires *int64 `json:"client_secret_expires_at,omitzero"` // 0: never
+	Token   string `json:"registration_access_token"`
+	URI     string `json:"registration_client_uri"`
 	metadata
 }
 
@@ -57,20 +61,22 @@ func (s *Server) register(ctx context.Context, c *call) error {
 	if t == nil || t.Settings.Registration.Policy == "" {
 		return noSuchTenant()
 	}
-	m, err := readMetadata(c.http)
-	if err != nil {
+	var m metadata
+	if err := readMetadata(c.http, &m); err != nil {
 		return err
 	}
 	rules := t.Settings.Registration
-	if rules.Policy == tenant.Statement {
-		if err := m.vouched(rules.Issuers, s.cfg.Now()); err != nil {
-			return err
-		}
+	if err := m.hold(rules, s.cfg.Now()); err != nil {
+		return err
 	}
 	client, secret, err := m.client(rules.Scopes)
 	if err != nil {
 		return err
 	}
+	client.ID = "app-" + strings.ToLower(rand.Text())
+	token := newSecret()
+	sum := sha256.Sum256([]byte(token))
+	client.Registration = sum[:]
 	if client.Disabled = rules.Policy != tenant.Statement; client.Disabled {
 		if err := s.roomToWait(ctx, t); err != nil {
 			return err
@@ -86,28 +92,40 @@ func (s *Server) register(ctx context.Context, c *call) error {
 	}
 	c.created = true
 	m.Scope, m.Statement = strings.Join(client.Scopes, " "), ""
-	answer := registeredApp{ID: client.ID, Issued: s.cfg.Now().Unix(), Secret: secret, metadata: m}
-	if secret != "" {
-		answer.Expires = new(int64)
-	}
+	answer := registeredApp{ID: client.ID, Issued: s.cfg.Now().Unix(), metadata: m, Token: token, URI: s.registrationOf(c, client.ID)}
+	answer.keep(secret)
 	c.answer = answer
 	return nil
 }
 
-func readMetadata(r *http.Request) (metadata, error) {
-	var m metadata
+// keep tells the app the secret that it was given, if it was.
+func (a *registeredApp) keep(secret string) {
+	if a.Secret = secret; secret != "" {
+		a.Expires = new(int64)
+	}
+}
+
+// hold requires what the tenant's rules do of who registers.
+func (m *metadata) hold(rules tenant.Registration, now time.Time) error {
+	if rules.Policy == tenant.Statement {
+		return m.vouched(rules.Issuers, now)
+	}
+	return nil
+}
+
+func readMetadata(r *http.Request, into any) error {
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || kind != "application/json" {
-		return m, invalidMetadata("the body has to be application/json")
+		return invalidMetadata("the body has to be application/json")
 	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxForm+1))
 	if err != nil || len(body) > maxForm {
-		return m, invalidMetadata("the body is too long, or ends too early")
+		return invalidMetadata("the body is too long, or ends too early")
 	}
-	if err := json.Unmarshal(body, &m); err != nil {
-		return m, invalidMetadata("the body is not the JSON of a client's metadata")
+	if err := json.Unmarshal(body, into); err != nil {
+		return invalidMetadata("the body is not the JSON of a client's metadata")
 	}
-	return m, nil
+	return nil
 }
 
 func invalidMetadata(why string) *fault {
@@ -158,9 +176,9 @@ func (m *metadata) vouched(issuers []tenant.StatementIssuer, now time.Time) erro
 
 // client returns the client to store, and its secret if it has one.
 func (m *metadata) client(most []string) (c smart.Client, secret string, err error) {
-	c = smart.Client{ID: "app-" + strings.ToLower(rand.Text()), Name: m.Name, RedirectURIs: m.RedirectURIs}
-	if len(m.Name) > 200 || len(m.RedirectURIs) == 0 || len(m.RedirectURIs) > 20 || m.KeysURI != "" {
-		return c, "", invalidMetadata("client_name has at most 200 bytes, redirect_uris 1 to 20 entries; keys are given as jwks")
+	c = smart.Client{Name: m.Name, RedirectURIs: m.RedirectURIs}
+	if len(m.Name) > 200 || len(m.RedirectURIs) == 0 || len(m.RedirectURIs) > 20 {
+		return c, "", invalidMetadata("client_name has at most 200 bytes, redirect_uris 1 to 20 entries")
 	}
 	if slices.ContainsFunc(m.RedirectURIs, func(u string) bool { return !smart.ValidRedirectURI(u) }) {
 		return c, "", &fault{"invalid_redirect_uri", "redirect_uris has to be https URLs, http on the user's machine, or of a scheme with a dot", http.StatusBadRequest, "a bad redirect_uri"}
@@ -176,9 +194,9 @@ func (m *metadata) client(most []string) (c smart.Client, secret string, err err
 		sum := sha256.Sum256([]byte(secret))
 		c.Method, c.Secret = smart.ClientSecret, sum[:]
 	case "private_key_jwt":
-		c.Method = smart.PrivateKeyJWT
-		if c.JWKS, err = smart.PublicKeys(m.JWKS); err != nil {
-			return c, "", invalidMetadata("jwks has to hold 1 to 10 public keys for ES384 or RS384, each with a kid of its own")
+		c.Method, c.JWKSURI = smart.PrivateKeyJWT, m.KeysURI
+		if err := m.keys(&c); err != nil {
+			return c, "", err
 		}
 	default:
 		return c, "", invalidMetadata("token_endpoint_auth_method is not supported")
@@ -187,6 +205,21 @@ func (m *metadata) client(most []string) (c smart.Client, secret string, err err
 		return c, "", invalidMetadata("the tenant gives none of the scopes to apps that register themselves")
 	}
 	return c, secret, nil
+}
+
+// keys gives the client those that it signs with, or where it publishes them. It
+// publishes them for everyone: nothing behind a wall is asked for.
+func (m *metadata) keys(c *smart.Client) (err error) {
+	if m.KeysURI != "" {
+		if m.JWKS != nil || !smart.ValidKeysURL(m.KeysURI) || !strings.HasPrefix(m.KeysURI, "https://") {
+			return invalidMetadata("jwks_uri has to be an https URL, and takes the place of jwks")
+		}
+		return nil
+	}
+	if c.JWKS, err = smart.PublicKeys(m.JWKS); err != nil {
+		return invalidMetadata("jwks has to hold 1 to 10 public keys for ES384 or RS384, each with a kid of its own")
+	}
+	return nil
 }
 
 // within returns what of the scopes asked for, "" for all, an app may get that

@@ -31,6 +31,7 @@ import (
 	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/smart/federation"
+	"github.com/cordon-fhir/cordon/smart/jwks"
 	"github.com/cordon-fhir/cordon/smart/outside"
 	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/tenant"
@@ -74,6 +75,8 @@ type Config struct {
 	// IdentityNetworks are networks in which tenants' identity providers may be
 	// although they are not of the public internet. Default none.
 	IdentityNetworks []netip.Prefix
+	// ClientNetworks are the same for where clients publish their keys.
+	ClientNetworks []netip.Prefix
 
 	// Alert is told of what looks like an attack. Default: nobody is.
 	Alert func(smart.Alert)
@@ -96,6 +99,7 @@ type Server struct {
 	cfg        Config
 	router     *echo.Echo
 	federation *federation.Client
+	keys       *jwks.Reader // of clients
 }
 
 // New returns a Server for the paths under /auth/.
@@ -121,7 +125,8 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Limit == nil {
 		cfg.Limit = limit.New(limit.Config{Now: cfg.Now})
 	}
-	s := &Server{cfg: cfg, router: echo.New(), federation: federation.New(federation.Config{Private: cfg.IdentityNetworks, Now: cfg.Now})}
+	s := &Server{cfg: cfg, router: echo.New(), federation: federation.New(federation.Config{Private: cfg.IdentityNetworks, Now: cfg.Now}),
+		keys: jwks.New(jwks.Config{Private: cfg.ClientNetworks, Now: cfg.Now})}
 	s.router.HTTPErrorHandler = func(err error, c echo.Context) {
 		s.serve(c, "none", func(context.Context, *call) error { return noSuchEndpoint(err) })
 	}
@@ -132,6 +137,9 @@ func New(cfg Config) (*Server, error) {
 	}
 	if cfg.Registry != nil {
 		s.router.POST("/auth/:tenant/register", s.endpoint("register", s.register))
+		s.router.GET("/auth/:tenant/register/:client", s.endpoint("register", s.readRegistration))
+		s.router.PUT("/auth/:tenant/register/:client", s.endpoint("register", s.updateRegistration))
+		s.router.DELETE("/auth/:tenant/register/:client", s.endpoint("register", s.removeRegistration))
 		s.router.POST("/auth/:tenant/introspect", s.endpoint("introspect", s.introspect))
 		s.router.POST("/auth/:tenant/revoke", s.endpoint("revoke", s.revoke))
 		s.router.GET("/auth/:tenant/brands", s.endpoint("brands", s.brands))
@@ -157,6 +165,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.router.Se
 type call struct {
 	http   *http.Request
 	slug   string
+	item   string // what the path names at the tenant
 	origin audit.Origin
 	// grant names who proved to be who, nil as long as nobody has.
 	grant *smart.Grant
@@ -170,6 +179,8 @@ type call struct {
 
 	// created says that the answer is of something new.
 	created bool
+	// empty says that there is nothing to answer.
+	empty bool
 
 	// html says that a person reads the answer: a page, or the way to one.
 	html     bool
@@ -214,7 +225,7 @@ func (s *Server) serve(c echo.Context, name string, do endpoint) {
 
 func (s *Server) call(c echo.Context) *call {
 	r := c.Request()
-	return &call{http: r, slug: c.Param("tenant"), origin: s.origin(r), header: http.Header{}}
+	return &call{http: r, slug: c.Param("tenant"), item: c.Param("client"), origin: s.origin(r), header: http.Header{}}
 }
 
 // answer answers a request, once that it came is in the audit trail.
@@ -272,6 +283,8 @@ func (c *call) status() int {
 		return c.failed.status
 	case c.created:
 		return http.StatusCreated
+	case c.empty:
+		return http.StatusNoContent
 	}
 	return http.StatusOK
 }
@@ -353,7 +366,7 @@ func shape(r *http.Request) string {
 	slug, name, _ := strings.Cut(rest, "/")
 	if _, err := tenant.ParseSlug(slug); ok && err == nil {
 		path = "/auth/" + slug + "/?"
-		if base, provider, ok := strings.Cut(name, "/"); ok && base == "callback" && smart.ValidProvider(provider) {
+		if base, item, ok := strings.Cut(name, "/"); ok && (base == "callback" && smart.ValidProvider(item) || base == "register" && validName(item)) {
 			name = base
 		}
 		if slices.Contains(names, name) {
