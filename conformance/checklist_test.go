@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -42,7 +43,7 @@ var checklist = []checked{
 	{"A-22", "a token is short-lived, and a bad one is answered with how to get another", (*probe).shortLived, "smart TestABadTokenIsRefused", ""},
 	{"A-30", "an EHR opens an app where its user is", (*probe).opensApp, "smart/launch TestAnEHROpensAnAppWhereItsUserIs", ""},
 	{"A-31", "without an EHR there is a patient wherever a scope needs one", (*probe).needsPatient, "", ""},
-	{"A-31", "without an EHR no encounter is chosen", nil, "", "standalone `launch/encounter`"},
+	{"A-31", "without an EHR the user chooses a visit, of the patient", (*probe).choosesVisit, "smart/launch TestAVisitIsOneOfThePatientThatTheUserMaySee", "standalone `launch/encounter`"},
 	{"A-32", "an app is told what else is open", nil, "smart/launch TestAnEHROpensAnAppWhereItsUserIs", ""},
 	{"A-33", "a user without a patient goes back", nil, "smart/launch TestAUserChoosesAmongThosePatientsWhomTheyMaySee", ""},
 	{"A-40", "scopes are granted in the words that they were asked in", (*probe).bothSyntaxes, "smart TestScopesOfTheStandardAreRead", ""},
@@ -52,9 +53,9 @@ var checklist = []checked{
 	{"A-43", "a patient's app sees the record, and who and what it refers to", (*probe).surroundings, "smart TestAPatientScopeIsAlwaysHeldToTheCompartment", ""},
 	{"A-44", "what may not be granted is left out, and a service that may have nothing of it is refused", (*probe).leftOut, "smart TestWhatIsGrantedIsWhatBothAllow", ""},
 	{"A-45", "a type outside of the scopes is refused", (*probe).limited, "", ""},
-	{"A-50", "an app learns who its user is", (*probe).identity, "smart/launch TestTheKeyOfIDTokensIsReplacedWithoutAGap", ""},
+	{"A-50", "an app learns who its user is", (*probe).identity, "smart/launch TestKeysOfTokensAreReplacedWithoutAGap", ""},
 	{"A-60", "a client proves itself by its signature", (*probe).signs, "smart/launch TestAnAssertionIsGoodOnce", ""},
-	{"A-60", "keys are inline", nil, "", "`jwks_uri`"},
+	{"A-60", "a client replaces its key where it publishes it", nil, "smart/launch TestAClientReplacesItsKeyByPublishingAnother", ""},
 	{"A-61", "a backend service gets a token for what it is registered for", (*probe).backend, "smart/launch TestABackendServiceEarnsAToken", ""},
 	{"A-70", "introspection says what the app was told", (*probe).introspects, "smart/launch TestIntrospectionTellsOfATokenWhatItsAppWasTold", ""},
 	{"A-80", "a page of the app reads the answers, and no other page does", (*probe).crossOrigin, "smart/launch TestAnAppInABrowserReadsItsOwnAnswersOnly", ""},
@@ -183,22 +184,20 @@ func (p *probe) capabilities() {
 	doc := p.object(p.smartConfiguration(p.attacker))
 	for _, word := range strings.Fields(`launch-ehr launch-standalone authorize-post client-public client-confidential-symmetric
 		client-confidential-asymmetric sso-openid-connect context-banner context-style context-ehr-patient context-ehr-encounter
-		context-standalone-patient permission-offline permission-patient permission-user permission-v1 permission-v2`) {
+		context-standalone-patient context-standalone-encounter permission-offline permission-online permission-patient permission-user permission-v1 permission-v2`) {
 		if !has(doc["capabilities"], word) {
 			p.Errorf("%s is not claimed", word)
 		}
 	}
-	for _, word := range []string{"context-standalone-encounter", "smart-app-state"} {
-		if has(doc["capabilities"], word) {
-			p.Errorf("%s is claimed", word)
-		}
+	if has(doc["capabilities"], "smart-app-state") {
+		p.Errorf("smart-app-state is claimed")
 	}
 	// Each scope that is listed can be granted.
 	scopes, _ := doc["scopes_supported"].([]any)
 	for _, sc := range scopes {
 		text, _ := sc.(string)
 		switch {
-		case strings.HasPrefix(text, "system/"), text == "launch":
+		case strings.HasPrefix(text, "system/"), text == "launch", text == "launch/encounter": // see choosesVisit
 		case strings.Contains(text, "/*."):
 			if got := p.granted(p.attacker, "scope", text); got.Scope != text {
 				p.Errorf("%s is granted as %q", text, got.Scope)
@@ -208,6 +207,22 @@ func (p *probe) capabilities() {
 				p.Errorf("%s is not granted: %q", text, got.Scope)
 			}
 		}
+	}
+}
+
+func (p *probe) choosesVisit() {
+	v := p.visitor(p.attacker)
+	v.asks("scope", "openid launch/encounter patient/*.rs")
+	v.logIn("doctor")
+	v.submit("patient", "p1")
+	visit := regexp.MustCompile(`name="encounter" value="([^"]+)"`).FindSubmatch(v.page.body)
+	if visit == nil {
+		p.Fatalf("no visit to choose: %s", v.page)
+	}
+	v.submit("encounter", string(visit[1]))
+	got := p.redeem(p.attacker, v.agree())
+	if got.Encounter != string(visit[1]) || got.Patient != "p1" || !slices.Contains(strings.Fields(got.Scope), "launch/encounter") {
+		p.Errorf("%s", got.reply)
 	}
 }
 

@@ -212,6 +212,9 @@ var programFaults = []mutant{
 	{"", "keys of access tokens are believed for ever", []edit{
 		{"store/registry.go", "WHERE  class <> 'signing' OR NOT EXISTS (", "WHERE  true OR NOT EXISTS ("},
 	}, "TestKeysOfTokens|TestAKeyInTheWrongHands", "./smart/launch"},
+	{"", "a user chooses among the visits of all patients", []edit{
+		{"smart/launch/encounter.go", `params := append([]search.Param{{Name: "patient", Value: "Patient/" + patient}}, more...)`, "params := more"},
+	}, "TestAVisitIs", "./smart/launch"},
 	{"", "two issuers have the same users", []edit{
 		{"smart/verify.go", ".named(claims.Tenant, claims.Issuer, claims.Subject)", ".named(claims.Tenant, claims.Subject)"},
 	}, "TestEqualSubjects", "./smart/launch"},

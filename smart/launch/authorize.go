@@ -84,18 +84,31 @@ func (s *Server) next(ctx context.Context, c *call, b *browser, l login, r reque
 	if r, err = s.takeContext(ctx, b, r); err != nil {
 		return err
 	}
-	if r.Context.Patient == "" && needsPatient(words, scopes) {
+	if r.Context.Patient == "" && (needsPatient(words, scopes) || r.wantsEncounter(words)) {
 		if patient, ok := strings.CutPrefix(b.session.User, "Patient/"); ok {
 			r.Context.Patient = patient
 		} else {
 			return s.showPatients(ctx, c, b, l, r, "")
 		}
 	}
-	err = s.showConsent(ctx, c, b, l, r)
+	err = s.aboutPatient(ctx, c, b, l, r)
 	if errors.Is(err, errNotVisible) {
 		return r.denied("the user may not see what the launch is about")
 	}
 	return err
+}
+
+// aboutPatient goes on when it is settled whose record it is about: to the visit,
+// if the app wants one and the user can choose it, and then to the consent.
+func (s *Server) aboutPatient(ctx context.Context, c *call, b *browser, l login, r request) error {
+	words, _, err := r.offer(l.client)
+	if err != nil {
+		return err
+	}
+	if r.wantsEncounter(words) {
+		return s.showEncounters(ctx, c, b, l, r)
+	}
+	return s.showConsent(ctx, c, b, l, r)
 }
 
 // takeContext looks at the launch that the request names. The approval takes

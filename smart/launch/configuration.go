@@ -118,10 +118,10 @@ func (s *Server) configuration(slug string) configuration {
 	c.ResponseTypes, c.ResponseModes = []string{"code"}, []string{"query"}
 	c.GrantTypes = []string{"authorization_code", "refresh_token", "client_credentials"}
 	c.AuthMethods = []string{"private_key_jwt", "client_secret_basic", "client_secret_post", "none"}
-	c.Scopes = append([]string{"openid", "fhirUser", "profile", "launch", "launch/patient", "online_access", "offline_access"}, c.Scopes...)
+	c.Scopes = append([]string{"openid", "fhirUser", "profile", "launch", "launch/patient", "launch/encounter", "online_access", "offline_access"}, c.Scopes...)
 	c.Capabilities = append(c.Capabilities, "launch-ehr", "launch-standalone", "authorize-post", "client-public",
 		"client-confidential-symmetric", "sso-openid-connect", "context-banner", "context-style", "context-ehr-patient",
-		"context-ehr-encounter", "context-standalone-patient", "permission-offline", "permission-online")
+		"context-ehr-encounter", "context-standalone-patient", "context-standalone-encounter", "permission-offline", "permission-online")
 	c.SubjectTypes, c.IDTokenAlgorithms, c.NamesIssuer = []string{"public"}, []string{string(jose.RS256)}, true
 	return c
 }

@@ -32,13 +32,14 @@ type choice struct {
 // consentForm is what the consent page shows.
 type consentForm struct {
 	frame
-	App      string
-	Sealed   string
-	User     string
-	Patient  patient
-	Records  []choice // what it may do with records
-	Identity []choice // what it learns of the user, and when it may come back
-	Home     string   // the host that the user goes back to
+	App       string
+	Sealed    string
+	User      string
+	Patient   patient
+	Encounter encounter
+	Records   []choice // what it may do with records
+	Identity  []choice // what it learns of the user, and when it may come back
+	Home      string   // the host that the user goes back to
 }
 
 // showConsent asks the user whether the app may have what it asks for, as far
@@ -48,7 +49,7 @@ func (s *Server) showConsent(ctx context.Context, c *call, b *browser, l login, 
 	if err != nil {
 		return err
 	}
-	who, err := s.visible(ctx, c, b, l, r.Context)
+	who, at, err := s.visible(ctx, c, b, l, r.Context)
 	if err != nil {
 		return err
 	}
@@ -58,7 +59,7 @@ func (s *Server) showConsent(ctx context.Context, c *call, b *browser, l login, 
 	}
 	f := consentForm{
 		frame: s.frame(b, "Allow "+appName(l.client)+"?"), App: appName(l.client), Sealed: sealed, User: b.session.Subject,
-		Patient: who, Home: hostOf(r.RedirectURI),
+		Patient: who, Encounter: at, Home: hostOf(r.RedirectURI),
 	}
 	f.Records, f.Identity = choices(words, scopes)
 	c.show(consent(f), r)

@@ -43,7 +43,7 @@ func (s *Server) choosePatient(ctx context.Context, c *call) error {
 		return invalidRequest("that is not the id of a patient")
 	}
 	r.Context.Patient = id
-	return s.showConsent(ctx, c, b, l, r)
+	return s.aboutPatient(ctx, c, b, l, r)
 }
 
 // showPatients shows those patients whom the user may see, and whose name or
@@ -114,29 +114,30 @@ var escape = strings.NewReplacer(`\`, `\\`, `,`, `\,`, `$`, `\$`, `|`, `\|`).Rep
 var errNotVisible = invalidRequest("there is no such record that the user may see")
 
 // visible makes sure that the user may see the patient and the encounter of the
-// context, and returns the patient, zero if there is none.
-func (s *Server) visible(ctx context.Context, c *call, b *browser, l login, about store.LaunchContext) (patient, error) {
-	var p patient
+// context, and returns them, zero if there is none.
+func (s *Server) visible(ctx context.Context, c *call, b *browser, l login, about store.LaunchContext) (p patient, e encounter, err error) {
 	for _, ref := range []fhir.Ref{{Type: "Patient", ID: about.Patient}, {Type: "Encounter", ID: about.Encounter}} {
 		if ref.ID == "" {
 			continue
 		}
 		g, err := s.grantOf(ctx, c, b, l)
 		if err != nil {
-			return p, err
+			return p, e, err
 		}
 		r, err := s.cfg.DB.Read(ctx, g, ref)
 		if fhir.IsCode(err, fhir.NotFound) || fhir.IsCode(err, fhir.Deleted) || fhir.IsCode(err, fhir.Forbidden) {
-			return p, errNotVisible
+			return p, e, errNotVisible
 		}
 		if err != nil {
-			return p, err
+			return p, e, err
 		}
 		if ref.Type == "Patient" {
 			p = readPatient(r)
+		} else {
+			e = readEncounter(r)
 		}
 	}
-	return p, nil
+	return p, e, nil
 }
 
 // readPatient returns what tells a patient from others.

@@ -44,11 +44,12 @@ const requestLife = 30 * time.Minute
 type page string
 
 const (
-	loginPage   page = "login"
-	patientPage page = "patient"
-	consentPage page = "consent"
-	accountPage page = "account"
-	awayPage    page = "away" // at an identity provider
+	loginPage     page = "login"
+	patientPage   page = "patient"
+	encounterPage page = "encounter"
+	consentPage   page = "consent"
+	accountPage   page = "account"
+	awayPage      page = "away" // at an identity provider
 )
 
 // maxParameter bounds the parameters that come back to the app.
@@ -213,4 +214,11 @@ func (r request) offer(client smart.Client) (words []string, scopes []smart.Scop
 // needsPatient reports whether there must be a patient in context.
 func needsPatient(words []string, scopes []smart.Scope) bool {
 	return slices.Contains(words, "launch/patient") || slices.ContainsFunc(scopes, smart.Scope.OfPatient)
+}
+
+// wantsEncounter reports whether the user is to choose a visit. An EHR that opens
+// the app knows which one it is, or that it is none.
+// https://hl7.org/fhir/smart-app-launch/scopes-and-launch-context.html#requesting-context-with-scopes
+func (r request) wantsEncounter(words []string) bool {
+	return r.Launch == "" && slices.Contains(words, "launch/encounter")
 }

@@ -151,6 +151,7 @@ func New(cfg Config) (*Server, error) {
 		s.router.POST("/auth/:tenant/federate", s.page("federate", s.federate))
 		s.router.GET("/auth/:tenant/callback/:provider", s.page("callback", s.callback))
 		s.router.POST("/auth/:tenant/patient", s.page("patient", s.choosePatient))
+		s.router.POST("/auth/:tenant/encounter", s.page("encounter", s.chooseEncounter))
 		s.router.POST("/auth/:tenant/consent", s.page("consent", s.agree))
 		s.router.GET("/auth/:tenant/account", s.page("account", s.account))
 		s.router.POST("/auth/:tenant/account", s.page("account", s.account))
@@ -350,7 +351,7 @@ func wellFormedID(id string) bool {
 
 // names are those of our endpoints.
 var names = []string{
-	".well-known/openid-configuration", "account", "authorize", "brands", "callback", "consent", "federate", "introspect", "jwks",
+	".well-known/openid-configuration", "account", "authorize", "brands", "callback", "consent", "encounter", "federate", "introspect", "jwks",
 	"launch", "login", "patient", "register", "revoke", "token",
 }
 
