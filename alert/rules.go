@@ -5,7 +5,7 @@ import "github.com/cordon-fhir/cordon/smart"
 // Rules are all rules by which there are alerts.
 var Rules = []smart.Rule{
 	smart.CrossTenant, smart.MutatedClaims, smart.AdminOnData, smart.TokenReuse, smart.ForeignServer, OtherInHeader, OtherInBundle,
-	Enumeration, Scraping, Elsewhere, FailedLogins, Unaudited,
+	Enumeration, Scraping, Elsewhere, FailedLogins, Unaudited, TamperedTrail,
 }
 
 // The rules about requests that name another tenant than that of their token.

@@ -72,6 +72,7 @@ var mayImport = map[string][]string{
 	"alert":              {"audit", "fhir", "limit", "oplog", "outbound", "smart", "tenant"}, // who is slowed is for limit to do
 	"limit":              {"tenant"},                                                         // what a tenant may ask is set there
 	"audit":              {"fhir"},
+	"audit/ledger":       {}, // hashes and signatures: it need not know of what
 	"keys":               {"tenant"},
 	"migrations":         {},
 	"oplog":              {},
@@ -87,11 +88,11 @@ var mayImport = map[string][]string{
 	"smart/jwks":    {"outbound"},
 	// the store, which asks smart for Permits and is asked by those above
 	"store/internal/gate": {"audit", "fhir", "oplog", "smart", "tenant"},
-	"store":               {"alert", "audit", "fhir", "fhir/canonical", "fhir/consent", "fhir/r4", "fhir/search", "keys", "migrations", "oplog", "smart", "store/internal/gate", "tenant"},
+	"store":               {"alert", "audit", "audit/ledger", "fhir", "fhir/canonical", "fhir/consent", "fhir/r4", "fhir/search", "keys", "migrations", "oplog", "smart", "store/internal/gate", "tenant"},
 	"store/pgserver":      {},
 	"store/storetest":     {"audit", "keys", "smart", "store", "store/pgserver", "tenant"},
 	// what faces the outside
-	"fhir/rest":    {"alert", "audit", "fhir", "fhir/canonical", "fhir/path", "fhir/profile", "fhir/r4", "fhir/search", "fhir/terminology", "fhir/terminology/external", "fhir/validate", "fhir/xml", "limit", "oplog", "smart", "store", "tenant"},
+	"fhir/rest":    {"alert", "audit", "audit/ledger", "fhir", "fhir/canonical", "fhir/path", "fhir/profile", "fhir/r4", "fhir/search", "fhir/terminology", "fhir/terminology/external", "fhir/validate", "fhir/xml", "limit", "oplog", "smart", "store", "tenant"},
 	"smart/launch": {"audit", "fhir", "fhir/search", "keys", "limit", "oplog", "smart", "smart/federation", "smart/jwks", "smart/outside", "store", "tenant"},
 	"control":      {"alert", "audit", "fhir", "fhir/canonical", "keys", "oplog", "smart", "store", "tenant"},
 	"conformance":  {},
@@ -118,7 +119,8 @@ var homes = map[string][]string{
 	"database/sql":                    {"store", "migrations"},
 	"unsafe":                          {"fhir/search"}, // which looks at bytes as text, and copies none
 	"github.com/jackc/pgx/v5/pgxpool": {"store", "store/internal/gate", "cmd/cordonbench"},
-	"golang.org/x/crypto":             {"smart"}, // Argon2id
+	"golang.org/x/crypto":             {"smart"},                 // Argon2id
+	"golang.org/x/mod":                {"audit/ledger", "store"}, // tlog and note
 	"github.com/go-jose/go-jose":      {"smart", "smart/backend", "smart/jwks", "smart/launch", "smart/outside", "store", "control", "cmd/cordon"},
 	"encoding/xml":                    {"fhir/validate", "fhir/xml"}, // narrative is XHTML
 	// What is logged is made of Fields: nothing else can write a line. The

@@ -122,6 +122,24 @@ var programFaults = []mutant{
 	{"", "nobody is told of a token in the wrong place", []edit{
 		{"smart/verify.go", "\t\tv.alert(CrossTenant, own, slug, client, o)\n", ""},
 	}, "TestRouting/T001", ""},
+	{"41", "the audit log is held against no checkpoint", []edit{
+		{"audit/ledger/verify.go", "if root != c.Root && !v.broken {", "if false && root != c.Root && !v.broken {"},
+	}, "TestRewritingTheLog", "./store"},
+	{"42", "the audit log ends with the last row that is found", []edit{
+		{"audit/ledger/verify.go", "v.checkpoints[n-1].Size > v.tree.Size {", "v.checkpoints[n-1].Size < 0 {"},
+	}, "TestTampering", "./store"},
+	{"", "an entry that is committed late is left out of the log", []edit{
+		{"store/sequence.go", "\t\t\tpending = append(pending, p)\n", ""},
+	}, "TestALateEntry", "./store"},
+	{"", "entries that no server wrote become leaves", []edit{
+		{"store/sequence.go", "if !b.opens(e.seq, sealed) {", "if false && !b.opens(e.seq, sealed) {"},
+	}, "TestAForgedEntry", "./store"},
+	{"", "a log is signed that does not contain what was signed before", []edit{
+		{"store/checkpoint.go", "if err := c.contains(tree, old); err != nil {", "if err := c.contains(tree, old); err != nil && false {"},
+	}, "TestARestoredDatabase", "./store"},
+	{"", "proofs of the audit log are for anybody who reads some of it", []edit{
+		{"store/logproof.go", "if err == nil && !all(p.Where()) {", "if false && !all(p.Where()) {"},
+	}, "TestProofsOfTheAuditLog", "./fhir/rest"},
 	{"", "requests of nobody are not audited", []edit{
 		{"store/audit.go", "\tif g == nil || g.Tenant() == nil {\n", "\tif g == nil || g.Tenant() == nil {\n\t\treturn nil\n"},
 	}, "TestStranger/INT-03", ""},

@@ -400,7 +400,7 @@ func (p *party) actor(id, scopes string, key *jose.JSONWebKey) *actor {
 // nil and stops it if it serves, else its last words.
 func (s *system) serveOnce(t testing.TB) (string, error) {
 	t.Helper()
-	var secrets struct{ App, Audit, Registry string }
+	var secrets struct{ App, Audit, Registry, Log string }
 	text, err := os.ReadFile(filepath.Join(s.dir, "secrets.json"))
 	if err == nil {
 		err = json.Unmarshal(text, &secrets)
@@ -422,6 +422,7 @@ func (s *system) serveOnce(t testing.TB) (string, error) {
 		"--kek-dir", filepath.Join(s.dir, "kek"))
 	cmd.Env = append(os.Environ(),
 		"CORDON_DATABASE_URL="+login("cordon_app", secrets.App, "cordon"), "CORDON_AUDIT_URL="+login("cordon_audit", secrets.Audit, "cordon"),
+		"CORDON_LOG_URL="+login("cordon_log", secrets.Log, "cordon"),
 		"CORDON_REGISTRY_URL="+login("cordon_registry", secrets.Registry, "cordon_registry"))
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	out, err := cmd.CombinedOutput()

@@ -142,6 +142,8 @@ var routes = []route{
 	{method: http.MethodDelete, path: "/alert-sink", do: (*api).removeAlertSink},
 	{method: http.MethodPut, path: "/tenants/{slug}/alert-sink", do: (*api).putAlertSink},
 	{method: http.MethodDelete, path: "/tenants/{slug}/alert-sink", do: (*api).removeAlertSink},
+	{method: http.MethodGet, path: "/audit-key", do: (*api).showAuditKey},
+	{method: http.MethodGet, path: "/tenants/{slug}/audit-key", do: (*api).showAuditKey},
 	{method: http.MethodGet, path: "/migrations", do: (*api).migrations},
 }
 

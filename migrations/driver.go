@@ -33,6 +33,7 @@ func (d *driver) fill(text string) string {
 		"{{app}}", d.names.App,
 		"{{login}}", d.names.login(),
 		"{{audit}}", d.names.Audit,
+		"{{log}}", d.names.Log,
 	).Replace(text)
 }
 

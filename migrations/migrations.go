@@ -43,6 +43,8 @@ type Names struct {
 	Login string
 	// Audit is the role that only adds to the audit trail.
 	Audit string
+	// Log is the role that makes a log of it.
+	Log string
 }
 
 // identifier is a name that needs no quotes.
@@ -51,7 +53,7 @@ var identifier = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
 func (n Names) login() string { return cmp.Or(n.Login, n.App) }
 
 func (n Names) check() error {
-	for _, s := range []string{n.Schema, n.App, n.login(), n.Audit} {
+	for _, s := range []string{n.Schema, n.App, n.login(), n.Audit, n.Log} {
 		if !identifier.MatchString(s) {
 			return fmt.Errorf("migrations: malformed name of a schema or role")
 		}

@@ -46,6 +46,13 @@ func auditURL(f *storetest.Fixture, x *tenant.Tenant) string {
 	return f.URLs.Audit
 }
 
+func logURL(f *storetest.Fixture, x *tenant.Tenant) string {
+	if x.Placement.LogDSN != "" {
+		return x.Placement.LogDSN
+	}
+	return f.URLs.Log
+}
+
 // bind makes conn act for x with the setting.
 func bind(t testing.TB, conn *pgx.Conn, x *tenant.Tenant, setting string) {
 	t.Helper()
@@ -92,6 +99,19 @@ var tables = map[string]string{
 	"index_generation": "INSERT SELECT UPDATE",
 	"index_job":        "DELETE INSERT SELECT UPDATE",
 	"deferred":         "DELETE INSERT SELECT UPDATE",
+
+	"audit_leaf": "SELECT",
+	"audit_node": "SELECT",
+	"audit_log":  "SELECT",
+}
+
+// logTables are those that the role that makes logs of audit trails has rights
+// on, and which.
+var logTables = map[string]string{
+	"audit":      "SELECT",
+	"audit_leaf": "INSERT SELECT",
+	"audit_node": "INSERT SELECT",
+	"audit_log":  "INSERT SELECT UPDATE",
 }
 
 // put inserts one row of every table for the tenant number n.
@@ -112,6 +132,15 @@ func put(schema string, n int32, rid int64) []string {
 		row("index_job", "name, state, sealed", `'RID', 'r', ''`),
 		row("index_generation", "generation", `RID`),
 		row("deferred", "id, owner, until, expires, done, answer", `lpad('RID', 32, '0')::uuid, 1, now(), now(), false, ''`),
+	}
+}
+
+// putLog does the same with the tables of the log, for its role.
+func putLog(schema string, n int32) []string {
+	return []string{
+		fmt.Sprintf(`INSERT INTO %s.audit_leaf (tenant_id, leaf, seq, hash) VALUES (%d, 0, 0, sha256(''))`, schema, n),
+		fmt.Sprintf(`INSERT INTO %s.audit_node (tenant_id, level, n, hash) VALUES (%d, 8, 0, sha256(''))`, schema, n),
+		fmt.Sprintf(`INSERT INTO %s.audit_log (tenant_id) VALUES (%d)`, schema, n),
 	}
 }
 
@@ -167,12 +196,12 @@ func TestEveryTableOfTenantsIsUnderForcedRowLevelSecurity(t *testing.T) {
 		x := f.Tenant(t, slug)
 		conn := database(t, f, x)
 		schema := x.Placement.Schema
-		app, audit := "cordon_app", "cordon_audit"
+		app, audit, log := "cordon_app", "cordon_audit", "cordon_log"
 		if x.Mode != tenant.Shared {
 			app = "cordon_t" + x.ID.String()
 		}
 		if x.Mode == tenant.Database {
-			audit = app + "_audit"
+			audit, log = app+"_audit", app+"_log"
 		}
 
 		type table struct {
@@ -206,23 +235,25 @@ func TestEveryTableOfTenantsIsUnderForcedRowLevelSecurity(t *testing.T) {
 
 		bound := "(tenant_id = ( SELECT " + schema + ".tenant() AS tenant))"
 		var want []string
-		for name, granted := range tables {
-			for cmd := range strings.FieldsSeq(granted) {
-				using, check := bound, bound
-				if cmd == "INSERT" {
-					using = "-"
+		for role, tables := range map[string]map[string]string{app: tables, log: logTables} {
+			for name, granted := range tables {
+				for cmd := range strings.FieldsSeq(granted) {
+					using, check := bound, bound
+					if cmd == "INSERT" {
+						using = "-"
+					}
+					if cmd == "SELECT" || cmd == "DELETE" {
+						check = "-"
+					}
+					want = append(want, strings.Join([]string{name, cmd, role, using, check}, " "))
 				}
-				if cmd == "SELECT" || cmd == "DELETE" {
-					check = "-"
-				}
-				want = append(want, strings.Join([]string{name, cmd, app, using, check}, " "))
 			}
 		}
 		want = append(want, "audit INSERT "+audit+" - true")
 		slices.Sort(want)
 		policies := query[string](t, conn, `
-			SELECT concat_ws(' ', tablename, cmd, array_to_string(roles, ','), coalesce(qual, '-'), coalesce(with_check, '-'))
-			FROM   pg_policies WHERE schemaname = $1 AND permissive = 'PERMISSIVE'`, schema)
+			SELECT concat_ws(' ', tablename, cmd, role, coalesce(qual, '-'), coalesce(with_check, '-'))
+			FROM   pg_policies, unnest(roles) AS role WHERE schemaname = $1 AND permissive = 'PERMISSIVE'`, schema)
 		slices.Sort(policies)
 		if d := cmp.Diff(want, policies); d != "" {
 			t.Errorf("%s: policies differ: %s", slug, d)
@@ -232,7 +263,8 @@ func TestEveryTableOfTenantsIsUnderForcedRowLevelSecurity(t *testing.T) {
 			SELECT c.relname || ' ' || coalesce(g.grantee::regrole::text, '') || ' ' || g.privilege_type
 			FROM   pg_class c CROSS JOIN aclexplode(c.relacl) g
 			WHERE  c.relnamespace = $1::regnamespace AND g.grantee NOT IN ($2::regrole, c.relowner)
-			AND    NOT (c.relname = 'audit' AND g.grantee = $3::regrole AND g.privilege_type = 'INSERT')`, schema, app, audit)
+			AND    NOT (c.relname = 'audit' AND g.grantee = $3::regrole AND g.privilege_type = 'INSERT')
+			AND    NOT (g.grantee = $4::regrole AND g.privilege_type = ANY (string_to_array($5::jsonb ->> c.relname, ' ')))`, schema, app, audit, log, logTables)
 		if len(others) > 0 {
 			t.Errorf("%s: others are granted %v", slug, others)
 		}
@@ -403,9 +435,43 @@ func TestOneTenantAtATime(t *testing.T) {
 		for _, insert := range put("shared", x.ID.Int(), int64(1000+i)) {
 			must(t, conn, insert)
 		}
+		logs := connect(t, logURL(f, x))
+		bind(t, logs, x, sign(x))
+		for _, insert := range putLog("shared", x.ID.Int()) {
+			must(t, logs, insert)
+		}
 	}
 	conn := connect(t, f.URLs.App)
 	bind(t, conn, a, sign(a))
+	t.Run("the role that makes logs is held to the tenant, too", func(t *testing.T) {
+		logs := connect(t, logURL(f, a))
+		for table := range logTables {
+			if got := code(t, logs, `SELECT count(*) FROM shared.`+table); got != "28000" {
+				t.Errorf("%s, unbound: got %s, want 28000", table, got)
+			}
+		}
+		bind(t, logs, a, sign(a))
+		for table := range logTables {
+			if got := query[int32](t, logs, `SELECT DISTINCT tenant_id FROM shared.`+table); len(got) != 1 || got[0] != a.ID.Int() {
+				t.Errorf("%s shows %v", table, got)
+			}
+		}
+		for _, insert := range putLog("shared", b.ID.Int()) {
+			if got := code(t, logs, insert); got != "42501" {
+				t.Errorf("%s: got %s", insert, got)
+			}
+		}
+		if n := must(t, logs, `UPDATE shared.audit_log SET size = 0 WHERE tenant_id = $1`, b.ID.Int()); n != 0 {
+			t.Error("the log of another tenant was changed")
+		}
+		for table := range tables {
+			if logTables[table] == "" {
+				if got := code(t, logs, `SELECT FROM shared.`+table); got != "42501" {
+					t.Errorf("%s: got %s", table, got)
+				}
+			}
+		}
+	})
 	t.Run("a statement that forgets the tenant sees one tenant", func(t *testing.T) {
 		for table := range tables {
 			if got := query[int32](t, conn, `SELECT DISTINCT tenant_id FROM shared.`+table); len(got) != 1 || got[0] != a.ID.Int() {
@@ -537,15 +603,22 @@ func TestTheServersRoleCanDoNothingElse(t *testing.T) {
 	for _, slug := range onePerPlace {
 		x := f.Tenant(t, slug)
 		schema := x.Placement.Schema
-		urls := []string{appURL(f, x), auditURL(f, x)}
-		for _, url := range urls {
+		urls := []string{appURL(f, x), auditURL(f, x), logURL(f, x)}
+		for i, url := range urls {
 			conn := connect(t, url)
-			if url == urls[0] {
+			switch i {
+			case 0:
 				bind(t, conn, x, sign(x))
+			case 2: // which never becomes another role
+				must(t, conn, `SELECT set_config('cordon.tenant', $1, false)`, sign(x))
 			}
 			for _, sql := range []string{
 				`TRUNCATE ` + schema + `.resource`,
 				`TRUNCATE ` + schema + `.audit`,
+				`DELETE FROM ` + schema + `.audit_leaf`,
+				`UPDATE ` + schema + `.audit_leaf SET seq = 0`,
+				`UPDATE ` + schema + `.audit_node SET n = 0`,
+				`DELETE FROM ` + schema + `.audit_log`,
 				`LOCK TABLE ` + schema + `.audit IN ACCESS EXCLUSIVE MODE`,
 				`CREATE TABLE ` + schema + `.mine ()`,
 				`CREATE TABLE public.mine ()`,
@@ -611,6 +684,16 @@ func TestTheTrailIsAppendOnly(t *testing.T) {
 				}
 			})
 		}
+		t.Run(slug+": nor in its log, by a superuser", func(t *testing.T) {
+			conn := database(t, f, x)
+			for _, log := range []string{"audit_leaf", "audit_node", "audit_log"} {
+				for _, sql := range []string{`DELETE FROM `, `TRUNCATE `} {
+					if got := code(t, conn, sql+x.Placement.Schema+"."+log); got != "42501" {
+						t.Errorf("%s %s: got %q, want 42501", sql, log, got)
+					}
+				}
+			}
+		})
 		t.Run(slug+": the auditor adds and reads nothing", func(t *testing.T) {
 			conn := connect(t, auditURL(f, x))
 			must(t, conn, `INSERT INTO `+table+` (tenant_id, seq, recorded, interaction, outcome, sealed) VALUES ($1, 5000, now(), 1, 0, '')`, x.ID.Int())
@@ -660,6 +743,9 @@ func TestTheRegistryIsApart(t *testing.T) {
 		{"the role of one tenant", d1.Placement.DSN, reg.Database},
 		{"the role of one tenant", d1.Placement.DSN, app.Database},
 		{"the auditor of one tenant", d1.Placement.AuditDSN, app.Database},
+		{"the role of the logs of many", f.URLs.Log, conf.Database},
+		{"the role of the log of one tenant", d1.Placement.LogDSN, app.Database},
+		{"the role of the log of one tenant", d1.Placement.LogDSN, reg.Database},
 	} {
 		if reach(c.url, c.database) == nil {
 			t.Errorf("%s reaches database %s", c.who, c.database)
@@ -671,14 +757,25 @@ func TestTheRegistryIsApart(t *testing.T) {
 		`INSERT INTO registry.keyset VALUES (1, 'x', '', '', '')`, `UPDATE registry.keyset SET data = ''`,
 		`INSERT INTO registry.operator VALUES ('me', '', '', false)`, `UPDATE registry.operator SET disabled = false`,
 		`SELECT FROM registry.platform_audit`, `DELETE FROM registry.platform_audit`, `DELETE FROM registry.client`,
+		`INSERT INTO registry.log_key VALUES (99, '', '', '')`, `SELECT FROM registry.audit_leaf`,
 		`UPDATE registry.assertion SET expires = now()`, `CREATE TABLE registry.mine ()`, `CREATE TEMP TABLE mine ()`,
 	} {
 		if got := code(t, conn, sql); got != "42501" {
 			t.Errorf("%s: got %q, want 42501", sql, got)
 		}
 	}
+	logs := connect(t, f.URLs.LogRegistry)
+	for _, sql := range []string{
+		`SELECT FROM registry.tenant`, `SELECT FROM registry.keyset`, `SELECT FROM registry.log_key`, `SELECT FROM registry.client`,
+		`INSERT INTO registry.platform_audit DEFAULT VALUES`, `UPDATE registry.audit_leaf SET seq = 0`, `DELETE FROM registry.audit_log`,
+	} {
+		if got := code(t, logs, sql); got != "42501" {
+			t.Errorf("the role of the logs: %s: got %q, want 42501", sql, got)
+		}
+	}
 	super := connect(t, in(storetest.Superuser(t), reg.Database))
-	for _, sql := range []string{`DELETE FROM registry.tenant WHERE id = -1`, `DELETE FROM registry.platform_audit`, `TRUNCATE registry.platform_audit`} {
+	for _, sql := range []string{`DELETE FROM registry.tenant WHERE id = -1`, `DELETE FROM registry.platform_audit`, `TRUNCATE registry.platform_audit`,
+		`DELETE FROM registry.audit_leaf`, `UPDATE registry.audit_node SET n = 0`, `TRUNCATE registry.audit_log`, `UPDATE registry.log_key SET verifier = ''`} {
 		if got := code(t, super, sql); got != "42501" {
 			t.Errorf("%s: got %q, want 42501", sql, got)
 		}

@@ -44,6 +44,7 @@ type MigratorConfig struct {
 type Secrets struct {
 	App      string // serves requests
 	Audit    string // only adds to audit trails
+	Log      string // makes logs of audit trails
 	Registry string // reads the record of tenants
 }
 
@@ -52,6 +53,10 @@ type URLs struct {
 	App      string
 	Audit    string
 	Registry string
+	// Log and LogRegistry are the common database and the registry, for the
+	// role that makes logs of audit trails.
+	Log         string
+	LogRegistry string
 }
 
 // A Migrator makes the databases and the places of tenants in them, and brings
@@ -83,7 +88,7 @@ func OpenMigrator(ctx context.Context, cfg MigratorConfig) (*Migrator, error) {
 	case cfg.KMS == nil || cfg.KEK == "":
 		return nil, errors.New("store: MigratorConfig.KMS and KEK are required")
 	}
-	for _, s := range []string{cfg.Secrets.App, cfg.Secrets.Audit, cfg.Secrets.Registry} {
+	for _, s := range []string{cfg.Secrets.App, cfg.Secrets.Audit, cfg.Secrets.Log, cfg.Secrets.Registry} {
 		if !password.MatchString(s) {
 			return nil, errors.New("store: MigratorConfig.Secrets need at least 16 printable ASCII characters each")
 		}
@@ -111,14 +116,23 @@ func (m *Migrator) URLs() (URLs, error) {
 	if err != nil {
 		return URLs{}, err
 	}
+	log, err := m.url(m.logRole(), m.cfg.Secrets.Log, m.database())
+	if err != nil {
+		return URLs{}, err
+	}
+	logRegistry, err := m.url(m.logRole(), m.cfg.Secrets.Log, m.registryDatabase())
+	if err != nil {
+		return URLs{}, err
+	}
 	reg, err := m.url(m.registryRole(), m.cfg.Secrets.Registry, m.registryDatabase())
-	return URLs{App: app, Audit: audit, Registry: reg}, err
+	return URLs{App: app, Audit: audit, Registry: reg, Log: log, LogRegistry: logRegistry}, err
 }
 
 func (m *Migrator) database() string         { return m.cfg.Name }
 func (m *Migrator) registryDatabase() string { return m.cfg.Name + "_registry" }
 func (m *Migrator) appRole() string          { return m.cfg.Name + "_app" }
 func (m *Migrator) auditRole() string        { return m.cfg.Name + "_audit" }
+func (m *Migrator) logRole() string          { return m.cfg.Name + "_log" }
 func (m *Migrator) registryRole() string     { return m.cfg.Name + "_registry" }
 
 // own returns the name of a role or database of one tenant.
@@ -215,21 +229,25 @@ func (m *Migrator) Bootstrap(ctx context.Context) error {
 		for _, r := range []struct{ name, secret string }{
 			{m.appRole(), m.cfg.Secrets.App},
 			{m.auditRole(), m.cfg.Secrets.Audit},
+			{m.logRole(), m.cfg.Secrets.Log},
 			{m.registryRole(), m.cfg.Secrets.Registry},
 		} {
 			if err := makeRole(ctx, conn, r.name, r.secret); err != nil {
 				return fmt.Errorf("making role %s: %w", r.name, err)
 			}
 		}
-		if err := m.makeDatabase(ctx, conn, m.registryDatabase(), m.registryRole()); err != nil {
+		if err := m.makeDatabase(ctx, conn, m.registryDatabase(), m.registryRole(), m.logRole()); err != nil {
 			return err
 		}
-		return m.makeDatabase(ctx, conn, m.database(), m.appRole(), m.auditRole())
+		return m.makeDatabase(ctx, conn, m.database(), m.appRole(), m.auditRole(), m.logRole())
 	})
 	if err != nil {
 		return fmt.Errorf("bootstrapping: %w", err)
 	}
 	if err := m.migrateRegistry(ctx); err != nil {
+		return err
+	}
+	if err := m.makeLogKeys(ctx); err != nil {
 		return err
 	}
 	sharing, err := m.sharing(ctx)
@@ -316,7 +334,7 @@ func closeDatabase(conn *sql.Conn) error {
 func (m *Migrator) migrateRegistry(ctx context.Context) error {
 	return m.on(ctx, m.registryDatabase(), func(conn *sql.Conn) error {
 		_, err := migrations.Up(ctx, conn, migrations.Registry,
-			migrations.Names{Schema: registrySchema, App: m.registryRole(), Audit: m.registryRole()})
+			migrations.Names{Schema: registrySchema, App: m.registryRole(), Audit: m.registryRole(), Log: m.logRole()})
 		return err
 	})
 }
@@ -328,7 +346,7 @@ type site struct {
 }
 
 func (m *Migrator) shared() site {
-	return site{m.database(), migrations.Names{Schema: sharedSchema, App: m.appRole(), Audit: m.auditRole()}}
+	return site{m.database(), migrations.Names{Schema: sharedSchema, App: m.appRole(), Audit: m.auditRole(), Log: m.logRole()}}
 }
 
 // site returns where the tables of a tenant lie.
@@ -337,9 +355,9 @@ func (m *Migrator) site(mode tenant.Mode, id int32) site {
 	schema := fmt.Sprintf("t%d", id)
 	switch mode {
 	case tenant.Schema:
-		return site{m.database(), migrations.Names{Schema: schema, App: own, Login: m.appRole(), Audit: m.auditRole()}}
+		return site{m.database(), migrations.Names{Schema: schema, App: own, Login: m.appRole(), Audit: m.auditRole(), Log: m.logRole()}}
 	case tenant.Database:
-		return site{own, migrations.Names{Schema: schema, App: own, Audit: own + "_audit"}}
+		return site{own, migrations.Names{Schema: schema, App: own, Audit: own + "_audit", Log: own + "_log"}}
 	}
 	return m.shared()
 }
@@ -501,7 +519,11 @@ func (m *Migrator) migrateTenant(ctx context.Context, t admission, mode tenant.M
 	if status != tenant.Suspended {
 		served = []admission{t}
 	}
-	version, _, err := m.place(ctx, m.site(mode, t.number), served...)
+	var version uint
+	err := m.makeLogRole(ctx, mode, t.number)
+	if err == nil {
+		version, _, err = m.place(ctx, m.site(mode, t.number), served...)
+	}
 	text := ""
 	if err != nil {
 		text = err.Error()

@@ -64,7 +64,7 @@ func newMigrator(t testing.TB, name string) *store.Migrator {
 	f := storetest.New(t)
 	m, err := store.OpenMigrator(t.Context(), store.MigratorConfig{
 		OwnerURL: f.OwnerURL, KMS: f.KMS, KEK: storetest.KEK, Name: name,
-		Secrets: store.Secrets{App: rand.Text(), Audit: rand.Text(), Registry: rand.Text()},
+		Secrets: store.Secrets{App: rand.Text(), Audit: rand.Text(), Log: rand.Text(), Registry: rand.Text()},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -332,7 +332,7 @@ func TestMigrateGoesOn(t *testing.T) {
 	before := latest - 1
 	for _, n := range []string{"1", "2", "3"} {
 		if _, err := migrations.To(t.Context(), sqlConn, migrations.Placement,
-			migrations.Names{Schema: "t" + n, App: "goeson_t" + n, Audit: "goeson_audit"}, before); err != nil {
+			migrations.Names{Schema: "t" + n, App: "goeson_t" + n, Audit: "goeson_audit", Log: "goeson_log"}, before); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -430,8 +430,8 @@ func TestMigrationsLeadUpAndDown(t *testing.T) {
 		database string
 		names    migrations.Names
 	}{
-		{migrations.Registry, "updown_registry", migrations.Names{Schema: "trial", App: "updown_registry", Audit: "updown_registry"}},
-		{migrations.Placement, "updown", migrations.Names{Schema: "trial", App: "updown_app", Audit: "updown_audit"}},
+		{migrations.Registry, "updown_registry", migrations.Names{Schema: "trial", App: "updown_registry", Audit: "updown_registry", Log: "updown_log"}},
+		{migrations.Placement, "updown", migrations.Names{Schema: "trial", App: "updown_app", Audit: "updown_audit", Log: "updown_log"}},
 	} {
 		t.Run("each step of "+string(tt.set)+" undoes what it did, and can be done again", func(t *testing.T) {
 			url := in(f.OwnerURL, tt.database)
@@ -506,7 +506,7 @@ func TestNoTableIsEverOpen(t *testing.T) {
 	})
 	conn, closeConn := ownerConn(t, url)
 	defer closeConn()
-	names := migrations.Names{Schema: "trial", App: "probed_app", Audit: "probed_audit"}
+	names := migrations.Names{Schema: "trial", App: "probed_app", Audit: "probed_audit", Log: "probed_log"}
 	for range 10 {
 		if _, err := migrations.Up(t.Context(), conn, migrations.Placement, names); err != nil {
 			t.Error(err)
@@ -530,7 +530,7 @@ func TestMigrationInterrupted(t *testing.T) {
 	if err := m.Bootstrap(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	names := migrations.Names{Schema: "trial", App: "interrupted_app", Audit: "interrupted_audit"}
+	names := migrations.Names{Schema: "trial", App: "interrupted_app", Audit: "interrupted_audit", Log: "interrupted_log"}
 	url := in(f.OwnerURL, "interrupted")
 	for patience := time.Millisecond; ; patience += 2 * time.Millisecond {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -564,7 +564,8 @@ func TestMigrationNames(t *testing.T) {
 	defer closeConn()
 	for _, bad := range []string{"", "Shared", `a"b`, "a; DROP TABLE b", "a b", "1a", strings.Repeat("a", 64), "a\n"} {
 		for _, n := range []migrations.Names{
-			{Schema: bad, App: "a", Audit: "a"}, {Schema: "a", App: bad, Audit: "a"}, {Schema: "a", App: "a", Audit: bad},
+			{Schema: bad, App: "a", Audit: "a", Log: "a"}, {Schema: "a", App: bad, Audit: "a", Log: "a"},
+			{Schema: "a", App: "a", Audit: bad, Log: "a"}, {Schema: "a", App: "a", Audit: "a", Log: bad},
 		} {
 			if _, err := migrations.Up(t.Context(), conn, migrations.Placement, n); err == nil {
 				t.Errorf("%q was accepted", bad)
@@ -581,7 +582,7 @@ func TestMigratorConfig(t *testing.T) {
 	}
 	good := store.MigratorConfig{
 		OwnerURL: "postgres://owner:hunter2hunter2@localhost/postgres", KMS: kms, KEK: storetest.KEK,
-		Secrets: store.Secrets{App: rand.Text(), Audit: rand.Text(), Registry: rand.Text()},
+		Secrets: store.Secrets{App: rand.Text(), Audit: rand.Text(), Log: rand.Text(), Registry: rand.Text()},
 	}
 	for claim, change := range map[string]func(*store.MigratorConfig){
 		"no KMS":            func(c *store.MigratorConfig) { c.KMS = nil },

@@ -15,6 +15,7 @@ type sealedPlacement struct {
 	Schema, Role string
 	DSN          []byte
 	AuditDSN     []byte
+	LogDSN       []byte
 	Signer       []byte
 }
 
@@ -34,6 +35,7 @@ func sealPlacement(kms keys.KMS, kek string, id tenant.ID, p tenant.Placement) (
 	}{
 		{"dsn", []byte(p.DSN), &s.DSN},
 		{"audit_dsn", []byte(p.AuditDSN), &s.AuditDSN},
+		{"log_dsn", []byte(p.LogDSN), &s.LogDSN},
 		{"signer", p.Signer, &s.Signer},
 	} {
 		if len(f.plain) == 0 {
@@ -69,7 +71,11 @@ func (s sealedPlacement) unseal(kms keys.KMS, kek string, id int32) (tenant.Plac
 	if err != nil {
 		return tenant.Placement{}, err
 	}
-	p.DSN, p.AuditDSN = string(dsn), string(auditDSN)
+	logDSN, err := open("log_dsn", s.LogDSN)
+	if err != nil {
+		return tenant.Placement{}, err
+	}
+	p.DSN, p.AuditDSN, p.LogDSN = string(dsn), string(auditDSN), string(logDSN)
 	p.Signer, err = open("signer", s.Signer)
 	return p, err
 }
@@ -77,7 +83,7 @@ func (s sealedPlacement) unseal(kms keys.KMS, kek string, id int32) (tenant.Plac
 // digest tells sealed placements apart.
 func (s sealedPlacement) digest(kek string) [sha256.Size]byte {
 	h := sha256.New()
-	for _, part := range [][]byte{[]byte(s.Schema), []byte(s.Role), []byte(kek), s.DSN, s.AuditDSN, s.Signer} {
+	for _, part := range [][]byte{[]byte(s.Schema), []byte(s.Role), []byte(kek), s.DSN, s.AuditDSN, s.LogDSN, s.Signer} {
 		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(part))))
 		h.Write(part)
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"regexp"
 
+	"github.com/cordon-fhir/cordon/audit/ledger"
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/keys"
 	"github.com/cordon-fhir/cordon/tenant"
@@ -102,6 +103,9 @@ func (m *Migrator) provision(ctx context.Context, conn *sql.Conn, slug string) e
 	if err := m.makeKeys(ctx, conn, t.ID); err != nil {
 		return fmt.Errorf("making keys: %w", err)
 	}
+	if err := m.makeLogKey(ctx, conn, t.ID.Int(), ledger.Origin(slug)); err != nil {
+		return err
+	}
 	p, err := m.makePlace(ctx, conn, t)
 	if err != nil {
 		return err
@@ -117,10 +121,10 @@ func (m *Migrator) provision(ctx context.Context, conn *sql.Conn, slug string) e
 	}
 	_, err = conn.ExecContext(ctx, `
 		UPDATE registry.tenant
-		SET    schema = $2, role = $3, kek = $4, dsn = $5, audit_dsn = $6, signer = $7,
-		       schema_version = $8, schema_error = '', status = 'active', updated = now()
+		SET    schema = $2, role = $3, kek = $4, dsn = $5, audit_dsn = $6, log_dsn = $7, signer = $8,
+		       schema_version = $9, schema_error = '', status = 'active', updated = now()
 		WHERE  id = $1`,
-		t.ID.Int(), p.Schema, p.Role, m.cfg.KEK, sealed.DSN, sealed.AuditDSN, sealed.Signer, version)
+		t.ID.Int(), p.Schema, p.Role, m.cfg.KEK, sealed.DSN, sealed.AuditDSN, sealed.LogDSN, sealed.Signer, version)
 	return err
 }
 
@@ -165,14 +169,17 @@ func (m *Migrator) makePlace(ctx context.Context, conn *sql.Conn, t *tenant.Tena
 			return p, fmt.Errorf("granting role %s: %w", p.Role, err)
 		}
 	case tenant.Database:
-		secret, auditSecret := rand.Text(), rand.Text()
+		secret, auditSecret, logSecret := rand.Text(), rand.Text(), rand.Text()
 		if err := makeRole(ctx, conn, s.names.App, secret); err != nil {
 			return p, fmt.Errorf("making role %s: %w", s.names.App, err)
 		}
 		if err := makeRole(ctx, conn, s.names.Audit, auditSecret); err != nil {
 			return p, fmt.Errorf("making role %s: %w", s.names.Audit, err)
 		}
-		if err := m.makeDatabase(ctx, conn, s.database, s.names.App, s.names.Audit); err != nil {
+		if err := makeRole(ctx, conn, s.names.Log, logSecret); err != nil {
+			return p, fmt.Errorf("making role %s: %w", s.names.Log, err)
+		}
+		if err := m.makeDatabase(ctx, conn, s.database, s.names.App, s.names.Audit, s.names.Log); err != nil {
 			return p, err
 		}
 		var err error
@@ -180,6 +187,9 @@ func (m *Migrator) makePlace(ctx context.Context, conn *sql.Conn, t *tenant.Tena
 			return p, err
 		}
 		if p.AuditDSN, err = m.url(s.names.Audit, auditSecret, s.database); err != nil {
+			return p, err
+		}
+		if p.LogDSN, err = m.url(s.names.Log, logSecret, s.database); err != nil {
 			return p, err
 		}
 	}

@@ -85,11 +85,11 @@ func (r *Registry) TenantBySlug(ctx context.Context, slug string) (tenant.Row, e
 	err := gate.Steadily(func() error {
 		err := r.pool.QueryRow(ctx, `
 			SELECT t.id, slug, name, mode, status, region, policy_version, settings, coalesce(i.version, 0), packages,
-			       schema, role, kek, dsn, audit_dsn, signer
+			       schema, role, kek, dsn, audit_dsn, log_dsn, signer
 			FROM   registry.tenant t
 			LEFT   JOIN registry.outside_issuer i ON i.tenant_id = t.id
 			WHERE  slug = $1`, slug).Scan(&row.ID, &row.Slug, &row.Name, &row.Mode, &row.Status, &row.Region, &row.PolicyVersion,
-			&row.Settings, &row.Issuer, &row.Packages, &sealed.Schema, &sealed.Role, &kek, &sealed.DSN, &sealed.AuditDSN, &sealed.Signer)
+			&row.Settings, &row.Issuer, &row.Packages, &sealed.Schema, &sealed.Role, &kek, &sealed.DSN, &sealed.AuditDSN, &sealed.LogDSN, &sealed.Signer)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return tenant.ErrUnknown
 		}

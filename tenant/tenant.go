@@ -110,6 +110,8 @@ type Placement struct {
 	DSN string
 	// AuditDSN is the same for the role that only appends to the audit trail.
 	AuditDSN string
+	// LogDSN is the same for the role that makes a log of the audit trail.
+	LogDSN string
 	// Signer is the secret that signs the tenant's number for the database.
 	Signer []byte
 }

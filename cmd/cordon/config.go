@@ -23,6 +23,7 @@ type registryFlags struct {
 type placementFlags struct {
 	DatabaseURL string `required:"" env:"CORDON_DATABASE_URL" placeholder:"URL" help:"PostgreSQL URL of the clinical database, as role cordon_app."`
 	AuditURL    string `required:"" env:"CORDON_AUDIT_URL" placeholder:"URL" help:"The same, as role cordon_audit."`
+	LogURL      string `required:"" env:"CORDON_LOG_URL" placeholder:"URL" help:"The same, as role cordon_log."`
 }
 
 // listenFlags say where a plane answers.
@@ -48,6 +49,7 @@ func (o ownerFlags) migratorConfig(kms keys.KMS, r registryFlags, p placementFla
 	}{
 		{p.DatabaseURL, "cordon_app", &cfg.Secrets.App},
 		{p.AuditURL, "cordon_audit", &cfg.Secrets.Audit},
+		{p.LogURL, "cordon_log", &cfg.Secrets.Log},
 		{r.RegistryURL, "cordon_registry", &cfg.Secrets.Registry},
 	} {
 		u, err := url.Parse(role.url)
@@ -61,6 +63,21 @@ func (o ownerFlags) migratorConfig(kms keys.KMS, r registryFlags, p placementFla
 		*role.secret = secret
 	}
 	return cfg, nil
+}
+
+// logRegistryURL returns the URL of the registry for the user of another URL: the
+// role of the audit logs is the same in both databases.
+func logRegistryURL(registryURL, logURL string) (string, error) {
+	registry, err := url.Parse(registryURL)
+	if err != nil {
+		return "", errors.New("the URL of the registry is malformed") // err would repeat the password
+	}
+	log, err := url.Parse(logURL)
+	if err != nil || log.User == nil {
+		return "", errors.New("the URL of role cordon_log is malformed, or has no user")
+	}
+	registry.User = log.User
+	return registry.String(), nil
 }
 
 // publicURL is the origin that clients use, without a slash at its end.

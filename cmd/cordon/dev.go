@@ -81,11 +81,15 @@ func (d *devCommand) Run(ctx context.Context, c console) (err error) {
 		return err
 	}
 	defer migrator.Close()
+	if err := writeJSON(d.Dir.path("database.json"), urls); err != nil {
+		return err
+	}
 
 	ops := newOps(log)
 	ops.profiled = d.Pprof
 	plane, err := openDataPlane(ctx, dataPlaneConfig{
 		registryURL: urls.Registry, databaseURL: urls.App, auditURL: urls.Audit,
+		logURL: urls.Log, logRegistryURL: urls.LogRegistry, checkpoints: d.Dir.path("checkpoints"),
 		kms: kms, public: publicURL("http://" + address(at.data)), ops: ops, log: log,
 	})
 	if err != nil {

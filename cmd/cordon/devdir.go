@@ -25,6 +25,8 @@ import (
 //	reviewer.jwk   the same of the second one, who approves what the first proposes
 //	clients/T/     registered clients of tenant T: ID.json, and ID.jwk, the key
 //	users/T/       users of tenant T: LOGIN.json, with the password
+//	database.json  how servers open the databases
+//	checkpoints/   signed checkpoints of the audit logs
 //	kek/           key-encryption keys
 //	pg/            the database, unless another is used
 //	cordon.log     one line per request
@@ -166,20 +168,25 @@ type devSecrets struct {
 	App      string `json:"app"`
 	Audit    string `json:"audit"`
 	Registry string `json:"registry"`
+	Log      string `json:"log"`
 	// Port of our own PostgreSQL: the placements of tenants name it.
 	Port int `json:"postgres_port,omitempty"`
 }
 
 func (s devSecrets) roles() store.Secrets {
-	return store.Secrets{App: s.App, Audit: s.Audit, Registry: s.Registry}
+	return store.Secrets{App: s.App, Audit: s.Audit, Registry: s.Registry, Log: s.Log}
 }
 
 // secrets reads the secrets, and makes them in a new directory.
 func (d devDir) secrets() (s devSecrets, isNew bool, err error) {
 	err = readJSON(d.path("secrets.json"), &s)
 	if errors.Is(err, fs.ErrNotExist) {
-		s = devSecrets{App: rand.Text(), Audit: rand.Text(), Registry: rand.Text()}
+		s = devSecrets{App: rand.Text(), Audit: rand.Text(), Registry: rand.Text(), Log: rand.Text()}
 		return s, true, writeJSON(d.path("secrets.json"), s)
+	}
+	if err == nil && s.Log == "" { // of a release that had no audit logs
+		s.Log = rand.Text()
+		err = writeJSON(d.path("secrets.json"), s)
 	}
 	return s, false, err
 }

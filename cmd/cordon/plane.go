@@ -15,6 +15,7 @@ import (
 
 	"github.com/cordon-fhir/cordon/alert"
 	"github.com/cordon-fhir/cordon/audit"
+	"github.com/cordon-fhir/cordon/audit/ledger"
 	"github.com/cordon-fhir/cordon/control"
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/rest"
@@ -32,12 +33,17 @@ import (
 type dataPlane struct {
 	registry *store.Registry
 	db       *store.DB
+	ledger   *store.Ledger
 	handler  http.Handler
 	stop     func() // ends the work beside the requests
 }
 
 type dataPlaneConfig struct {
 	registryURL, databaseURL, auditURL string
+	// logURL and logRegistryURL are for the role of the audit logs.
+	logURL, logRegistryURL string
+	// checkpoints is the directory of their checkpoints; "" keeps none.
+	checkpoints string
 
 	kms     keys.KMS
 	public  publicURL
@@ -90,6 +96,10 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 		p.close()
 		return nil, err
 	}
+	if p.ledger, err = openLedger(cfg, registry, keyring); err != nil {
+		p.close()
+		return nil, err
+	}
 	issuers := outside.New(outside.Config{Record: registry, Private: cfg.identity})
 	verifier, err := smart.NewVerifier(smart.Config{
 		Tenants: tenants, Keys: keyring, Base: cfg.public.fhir, Issuer: cfg.public.issuer,
@@ -129,11 +139,23 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 		Requests: registry.IndexRequests, Report: registry.ReportIndex, Log: cfg.log}
 	inquirer := &store.Inquirer{DB: p.db, Registry: registry, Tenants: lookedAfter(registry, tenants, cfg.region), Log: cfg.log}
 	sender := &alert.Sender{Queue: registry, Private: cfg.alerts, Log: cfg.log}
+	sequencer := &store.Sequencer{Ledger: p.ledger, Tenants: lookedAfter(registry, tenants, cfg.region), Tampered: watcher.Tampered}
 	keeper := &store.KeyKeeper{Registry: registry, Tenants: lookedAfter(registry, tenants, cfg.region), Age: cmp.Or(cfg.keyAge, keyAge), Log: cfg.log}
-	p.work(keeper.Run, indexer.Run, watcher.Run, sender.Run, inquirer.Run, api.TellRefusals, func(ctx context.Context) { api.Work(ctx, lookedAfter(registry, tenants, cfg.region)) })
+	p.work(sequencer.Run, keeper.Run, indexer.Run, watcher.Run, sender.Run, inquirer.Run, api.TellRefusals, func(ctx context.Context) { api.Work(ctx, lookedAfter(registry, tenants, cfg.region)) })
 	cfg.ops.check("registry", registry.Ping)
 	cfg.ops.check("database", p.db.Ping)
 	return p, nil
+}
+
+// openLedger opens what makes logs of the audit trails.
+func openLedger(cfg dataPlaneConfig, registry *store.Registry, keyring *keys.Keyring) (*store.Ledger, error) {
+	c := store.LedgerConfig{DatabaseURL: cfg.logURL, RegistryURL: cfg.logRegistryURL, Registry: registry, Keys: keyring, Log: cfg.log}
+	if cfg.checkpoints != "" {
+		c.Vault = ledger.Dir(cfg.checkpoints)
+	} else {
+		cfg.log.Warn("the checkpoints of the audit logs are kept in the databases alone; set --checkpoints")
+	}
+	return store.OpenLedger(c)
 }
 
 // work begins the work beside the requests.
@@ -191,6 +213,9 @@ const tenantFor = 6 * time.Second
 func (p *dataPlane) close() {
 	if p.stop != nil {
 		p.stop()
+	}
+	if p.ledger != nil {
+		p.ledger.Close()
 	}
 	if p.db != nil {
 		p.db.Close()

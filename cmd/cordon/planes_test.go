@@ -119,7 +119,7 @@ func TestTheDataPlaneServesWithoutTheControlPlane(t *testing.T) {
 	kek := filepath.Join(dir, "kek")
 	databases := []string{
 		"--registry-url", database("cordon_registry", "cordon_registry"), "--kek-dir", kek,
-		"--database-url", database("cordon_app", "cordon"), "--audit-url", database("cordon_audit", "cordon"),
+		"--database-url", database("cordon_app", "cordon"), "--audit-url", database("cordon_audit", "cordon"), "--log-url", database("cordon_log", "cordon"),
 	}
 	owner := append([]string{"--owner-url", pg.OwnerURL()}, databases...)
 	command := func(words []string, flags ...string) []string { return append(words, flags...) }

@@ -18,6 +18,8 @@ type serveCommand struct {
 	PublicURL string `required:"" env:"CORDON_PUBLIC_URL" placeholder:"URL" help:"Origin that clients use, https://HOST."`
 	Listen    string `env:"CORDON_LISTEN" default:"127.0.0.1:8080" placeholder:"ADDR" help:"Address of FHIR and tokens."`
 
+	Checkpoints string `env:"CORDON_CHECKPOINTS" placeholder:"DIR" help:"Directory, out of reach of who can change the databases, for the signed checkpoints of the audit logs. Without one, changes of the audit trail by them cannot be proven."`
+
 	Region              string         `env:"CORDON_REGION" help:"Region that this server runs in; tenants of others are refused. Default: none is."`
 	TrustedProxies      []netip.Prefix `env:"CORDON_TRUSTED_PROXIES" placeholder:"CIDR,..." help:"Proxies whose X-Forwarded-For is believed."`
 	TerminologyNetworks []netip.Prefix `env:"CORDON_TERMINOLOGY_NETWORKS" placeholder:"CIDR,..." help:"Networks, other than the public internet, in which tenants' terminology servers may be."`
@@ -41,10 +43,15 @@ func (s *serveCommand) Run(ctx context.Context, c console) error {
 	if err != nil {
 		return err
 	}
+	logRegistry, err := logRegistryURL(s.RegistryURL, s.LogURL)
+	if err != nil {
+		return err
+	}
 
 	ops := newOps(log)
 	plane, err := openDataPlane(ctx, dataPlaneConfig{
 		registryURL: s.RegistryURL, databaseURL: s.DatabaseURL, auditURL: s.AuditURL,
+		logURL: s.LogURL, logRegistryURL: logRegistry, checkpoints: s.Checkpoints,
 		kms: kms, public: front.public, region: s.Region, proxies: s.TrustedProxies, origins: s.Origins, terminology: s.TerminologyNetworks, identity: s.IdentityNetworks, clients: s.ClientNetworks, alerts: s.AlertNetworks, keyAge: s.KeyAge,
 		ops: ops, log: log,
 	})

@@ -168,7 +168,7 @@ func (s *system) provision(ctx context.Context) error {
 
 // configure makes the environment of `cordon serve`.
 func (s *system) configure(dir string) error {
-	var secrets struct{ App, Audit, Registry string }
+	var secrets struct{ App, Audit, Registry, Log string }
 	text, err := os.ReadFile(filepath.Join(dir, "secrets.json"))
 	if err != nil {
 		return err
@@ -192,6 +192,7 @@ func (s *system) configure(dir string) error {
 		"CORDON_REGISTRY_URL="+at("cordon_registry", secrets.Registry, "cordon_registry"),
 		"CORDON_DATABASE_URL="+at("cordon_app", secrets.App, "cordon"),
 		"CORDON_AUDIT_URL="+at("cordon_audit", secrets.Audit, "cordon"),
+		"CORDON_LOG_URL="+at("cordon_log", secrets.Log, "cordon"),
 		"CORDON_KEK_DIR="+filepath.Join(dir, "kek"),
 		"CORDON_PUBLIC_URL=http://"+s.listen,
 		"CORDON_LISTEN="+s.listen,

@@ -62,6 +62,7 @@ func operations() []operation {
 		everythingOperations,
 		graphqlOperations,
 		lastnOperations,
+		logOperations,
 		matchOperations,
 		terminologyOperations,
 	)

@@ -93,7 +93,7 @@ func open(owner string) (*Fixture, error) {
 	}
 	conf := store.MigratorConfig{
 		OwnerURL: owner, KMS: f.KMS, KEK: KEK,
-		Secrets: store.Secrets{App: rand.Text(), Audit: rand.Text(), Registry: rand.Text()},
+		Secrets: store.Secrets{App: rand.Text(), Audit: rand.Text(), Log: rand.Text(), Registry: rand.Text()},
 	}
 	if cluster.server == nil {
 		conf.Name = systemName()
