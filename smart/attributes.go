@@ -28,7 +28,7 @@ var attributes = []attribute{
 		return search.HasID{value}
 	}},
 	{"patients", "is in the record of the patient with the id", hasPatient},
-	{"careTeam", "is about a patient in whose active CareTeam the user is", hasCareTeam},
+	{"careTeam", "is about a patient in whose active CareTeam the user is now", hasCareTeam},
 	{"generalPractitioner", "is about a patient whose general practitioner the user is", hasGeneralPractitioner},
 	{"encounterStaff", "is about a patient in whose present Encounter the user takes part", hasEncounterStaff},
 	{"encounters", "belongs to the Encounter with the id", hasEncounter},
@@ -86,6 +86,15 @@ func refers(on fhir.Type, code, value string) search.Expr {
 	return search.Refers(search.Paths(on, code, ref.Type), ref)
 }
 
+// names is refers for what can name somebody for a time only, which has to cover now.
+func names(on fhir.Type, code, value string, now time.Time) search.Expr {
+	ref, err := fhir.ParseRef(value)
+	if err != nil || ref.String() != value {
+		return search.Or{}
+	}
+	return search.Names(on, code, ref, now)
+}
+
 // coded returns the condition that the token parameter of the type has one of
 // the values, each a code or system|code.
 func coded(on fhir.Type, code string, values ...string) search.Expr {
@@ -105,7 +114,7 @@ var escapeValue = strings.NewReplacer(`\`, `\\`, `,`, `\,`, `$`, `\$`)
 
 func hasCareTeam(on fhir.Type, user string, now time.Time) search.Expr {
 	return aboutPatient(on, namedBy("CareTeam",
-		refers("CareTeam", "participant", user), coded("CareTeam", "status", "active"), search.Ongoing("CareTeam", "date", now)))
+		names("CareTeam", "participant", user, now), coded("CareTeam", "status", "active"), search.Ongoing("CareTeam", "date", now)))
 }
 
 func hasGeneralPractitioner(on fhir.Type, user string, _ time.Time) search.Expr {
@@ -119,7 +128,7 @@ func present(now time.Time) search.Expr {
 }
 
 func hasEncounterStaff(on fhir.Type, user string, now time.Time) search.Expr {
-	return aboutPatient(on, namedBy("Encounter", refers("Encounter", "participant", user), present(now)))
+	return aboutPatient(on, namedBy("Encounter", names("Encounter", "participant", user, now), present(now)))
 }
 
 // encounterCodes are the parameters that say which Encounter a resource is of.
@@ -164,7 +173,7 @@ func hasLocation(on fhir.Type, id string, now time.Time) search.Expr {
 	return search.Or{
 		refers(on, "location", at),
 		ofEncounter(on, refers("Encounter", "location", at)),
-		aboutPatient(on, namedBy("Encounter", refers("Encounter", "location", at), present(now))),
+		aboutPatient(on, namedBy("Encounter", names("Encounter", "location", at, now), present(now))),
 	}
 }
 

@@ -70,9 +70,10 @@ func (d *door) world(t testing.TB, slug string) (refs []fhir.Ref) {
 		put("Patient/"+p, label([]string{"", "R"}[i%2])+org+gp+`"active":true`)
 		status := []string{"active", "inactive", "active"}[i%3]
 		period := []string{"", `"period":{"end":"2020-01-01"},`, `"period":{"start":"2020-01-01"},`}[i/2]
-		put("CareTeam/c"+p, period+`"status":"`+status+`","participant":[{"member":{"reference":"Practitioner/u"}}],`+subject)
+		until := []string{"", `,"period":{"end":"2020-01-01"}`, `,"period":{"start":"2020-01-01"}`}[(i+i/3)%3]
+		put("CareTeam/c"+p, period+`"status":"`+status+`","participant":[{"member":{"reference":"Practitioner/u"}`+until+`}],`+subject)
 		put("Encounter/e"+p, `"status":"`+[]string{"in-progress", "finished"}[i%2]+`","class":{"code":"x"},"location":[{"location":{"reference":"Location/w`+fmt.Sprint(i%3)+`"}}],`+
-			`"participant":[{"individual":{"reference":"Practitioner/u"}}],`+subject)
+			`"participant":[{"individual":{"reference":"Practitioner/u"}`+until+`}],`+subject)
 		put("Observation/o"+p, label([]string{"", "V", "R"}[i%3])+`"status":"final","code":{"text":"x"},"encounter":{"reference":"Encounter/e`+p+`"},`+
 			`"category":[{"coding":[{"code":"`+[]string{"laboratory", "vital-signs"}[i%2]+`"}]}],`+subject)
 		put("Task/t"+p, `"intent":"order","status":"`+[]string{"requested", "completed"}[i%2]+`","code":{"coding":[{"code":"fraud"}]},"for":{"reference":"Patient/`+p+`"}`)

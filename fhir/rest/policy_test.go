@@ -23,7 +23,12 @@ type governed struct {
 // govern makes a tenant with the policy.
 func govern(t *testing.T, a *api, slug, text string) *governed {
 	t.Helper()
-	if _, _, err := a.Migrator.Provision(t.Context(), store.NewTenant{Slug: slug, Mode: tenant.Shared}); err != nil {
+	return governIn(t, a, tenant.Shared, slug, text)
+}
+
+func governIn(t *testing.T, a *api, mode tenant.Mode, slug, text string) *governed {
+	t.Helper()
+	if _, _, err := a.Migrator.Provision(t.Context(), store.NewTenant{Slug: slug, Mode: mode}); err != nil {
 		t.Fatal(err)
 	}
 	g := &governed{a, slug, t}
@@ -519,4 +524,58 @@ permit (principal in Role::"visitor", action, resource) when { resource.type == 
 			t.Errorf("searching by it: %d", w.Code)
 		}
 	})
+}
+
+// AUTHZ-13: who is named for a time is so for that time only, and a stay at a ward
+// that is over, or yet to come, is none.
+func TestWhoIsNamedForATimeCountsForThatTime(t *testing.T) {
+	g := govern(t, newAPI(t), "policy-periods", `
+@id("service") permit (principal in Role::"service", action, resource);
+@id("team") permit (principal in Role::"team", action, resource) when { resource.careTeam.contains(principal.user) };
+@id("visit") permit (principal in Role::"visit", action, resource) when { resource.encounterStaff.contains(principal.user) };
+@id("ward") permit (principal in Role::"ward", action, resource) when { resource is Patient && resource.locations.contains(principal.location) };`)
+	g.has("Patient/p", `"active":true`)
+	const (
+		over  = `,"period":{"start":"2001-01-01","end":"2002-01-01"}`
+		early = `,"period":{"start":"2901-01-01"}`
+		open  = `,"period":{"start":"2001-01-01"}`
+		until = `,"period":{"end":"2901-01-01"}`
+	)
+	for claim, tt := range map[string]struct {
+		items []string // what is said beside the name, each time it is named
+		want  bool
+	}{
+		"nothing is said of the time":       {[]string{""}, true},
+		"it is over":                        {[]string{over}, false},
+		"it has not begun":                  {[]string{early}, false},
+		"it has begun":                      {[]string{open}, true},
+		"it goes on":                        {[]string{until}, true},
+		"it is over, and is so again":       {[]string{over, open}, true},
+		"it is over, and holds at any time": {[]string{over, ""}, true},
+		"it is over, and has not begun":     {[]string{early, over}, false},
+	} {
+		list := func(member, name string) string {
+			var items []string
+			for _, more := range tt.items {
+				items = append(items, fmt.Sprintf(`{"%s":{"reference":"%s"}%s}`, member, name, more))
+			}
+			return strings.Join(append(items, fmt.Sprintf(`{"%s":{"reference":"%s0"}}`, member, name)), ",")
+		}
+		g.has("CareTeam/c", `"status":"active","subject":{"reference":"Patient/p"},"participant":[`+list("member", "Practitioner/u")+`]`,
+			"Encounter/e", `"status":"in-progress","class":{"code":"IMP"},"subject":{"reference":"Patient/p"},"participant":[`+
+				list("individual", "Practitioner/u")+`],"location":[`+list("location", "Location/w")+`]`)
+		g.t.Run(claim, func(t *testing.T) {
+			for _, role := range []string{"team", "visit", "ward"} {
+				var want []string
+				if tt.want {
+					want = []string{"Patient/p"}
+				}
+				g.wantSeen(role+" where "+claim, g.staff("Practitioner/u", smart.Person{Roles: []string{role}, Location: "w"}), []string{"Patient/p"}, want...)
+			}
+		})
+	}
+	for status, want := range map[string][]string{"active": {"Patient/p"}, "completed": nil, "planned": nil, "reserved": nil} {
+		g.has("Encounter/e", `"status":"in-progress","class":{"code":"IMP"},"subject":{"reference":"Patient/p"},"location":[{"location":{"reference":"Location/w"},"status":"`+status+`"}]`)
+		g.wantSeen("a stay that is "+status, g.staff("Practitioner/u", smart.Person{Roles: []string{"ward"}, Location: "w"}), []string{"Patient/p"}, want...)
+	}
 }

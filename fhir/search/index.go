@@ -35,6 +35,7 @@ func (s Schema) index(tb *table, d *fhir.Document) *Terms {
 	x.resource(tb, d)
 	x.pair(tb)
 	if tb.whole {
+		x.named(d.Type)
 		x.contained(d.Type)
 		if worded[d.Type] {
 			x.words(d.Type)
