@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/consent"
 	"github.com/cordon-fhir/cordon/fhir/fhirtest"
 	"github.com/cordon-fhir/cordon/fhir/search"
 	"github.com/cordon-fhir/cordon/fhir/validate"
@@ -35,6 +36,7 @@ type world struct {
 	byRef  map[fhir.Ref]*held
 	types  []fhir.Type // that hold something, in order
 	schema search.Schema
+	gives  map[string][]*consent.Consent // by the id of the patient
 }
 
 type held struct {
@@ -45,7 +47,7 @@ type held struct {
 
 func newWorld(t testing.TB, schema search.Schema, list []fhir.Resource) *world {
 	t.Helper()
-	w := &world{schema: schema, byType: map[fhir.Type][]*held{}, byRef: map[fhir.Ref]*held{}}
+	w := &world{schema: schema, byType: map[fhir.Type][]*held{}, byRef: map[fhir.Ref]*held{}, gives: map[string][]*consent.Consent{}}
 	for _, r := range list {
 		d, err := fhir.Reopen(r.Body)
 		if err != nil {
@@ -55,6 +57,11 @@ func newWorld(t testing.TB, schema search.Schema, list []fhir.Resource) *world {
 		w.all = append(w.all, h)
 		w.byType[r.Ref.Type] = append(w.byType[r.Ref.Type], h)
 		w.byRef[r.Ref] = h
+		if c := consent.Read(schema, d); r.Ref.Type == "Consent" && c != nil {
+			for _, patient := range schema.About(d) {
+				w.gives[patient] = append(w.gives[patient], c)
+			}
+		}
 	}
 	for _, on := range fhir.Types {
 		if len(w.byType[on]) > 0 {
@@ -79,7 +86,7 @@ func (w *world) tester(g *smart.Grant, e search.Expr) (test, error) {
 		x, err := w.tester(g, e.X)
 		return func(h *held) bool { return !x(h) }, err
 	case search.Chain:
-		met, err := w.met(g, e.Type, e.X)
+		met, err := w.end(g, e.ByPolicy, e.Type, e.X)
 		if e.Canonical {
 			return func(h *held) bool {
 				return slices.ContainsFunc(met, func(m *held) bool { return w.cites(h, m, e.Paths) })
@@ -93,7 +100,7 @@ func (w *world) tester(g *smart.Grant, e search.Expr) (test, error) {
 			return slices.ContainsFunc(w.schema.References(h.doc, e.Paths), func(r fhir.Ref) bool { return targets[r] })
 		}, err
 	case search.ReverseChain:
-		met, err := w.met(g, e.Type, e.X)
+		met, err := w.end(g, e.ByPolicy, e.Type, e.X)
 		if e.Canonical {
 			return func(h *held) bool {
 				return slices.ContainsFunc(met, func(m *held) bool { return w.cites(m, h, e.Paths) })
@@ -151,8 +158,26 @@ func (w *world) met(g *smart.Grant, on fhir.Type, conditions ...search.Expr) ([]
 	if err != nil {
 		return nil, err
 	}
-	allowed, _ := search.Apart(p.Where()) // there are no consents
-	x, err := w.tester(g, append(search.And{allowed}, conditions...))
+	allowed, by := search.Apart(p.Where())
+	list, err := w.meeting(g, on, append(search.And{allowed}, conditions...))
+	if by != nil {
+		list = slices.DeleteFunc(list, func(h *held) bool { return !w.consented(by, h) })
+	}
+	return list, err
+}
+
+// end returns the resources at the end of a chain: those that g may search, or for
+// a policy all there are.
+func (w *world) end(g *smart.Grant, byPolicy bool, on fhir.Type, x search.Expr) ([]*held, error) {
+	if byPolicy {
+		return w.meeting(g, on, x)
+	}
+	return w.met(g, on, x)
+}
+
+// meeting returns the resources of the type that meet the condition.
+func (w *world) meeting(g *smart.Grant, on fhir.Type, where search.Expr) ([]*held, error) {
+	x, err := w.tester(g, where)
 	if err != nil {
 		return nil, err
 	}
@@ -163,6 +188,29 @@ func (w *world) met(g *smart.Grant, on fhir.Type, conditions ...search.Expr) ([]
 		}
 	}
 	return list, nil
+}
+
+// consented asks all consents of each patient whom h is about: none may deny, and
+// one has to permit where the tenant wants that.
+func (w *world) consented(by *search.Asker, h *held) bool {
+	for _, patient := range w.schema.About(h.doc) {
+		if patient == by.Self {
+			continue
+		}
+		permitted := !consent.Needed(by)
+		for _, c := range w.gives[patient] {
+			switch c.Says(by, consent.Resource{Resource: h.Resource, Document: h.doc, Schema: w.schema}) {
+			case consent.Deny:
+				return false
+			case consent.Permit:
+				permitted = true
+			}
+		}
+		if !permitted {
+			return false
+		}
+	}
+	return true
 }
 
 // answer returns what a search finds. Each parameter is read by itself, so that
@@ -323,28 +371,27 @@ func reread(t testing.TB, docs []*fhir.Document) []*fhir.Document {
 	return own
 }
 
-// withoutConsent returns docs with consents that are not in force: the model
-// does not know what they hide.
-func withoutConsent(t testing.TB, docs []*fhir.Document) []*fhir.Document {
+// withConsents returns docs with random consents of the patients among them.
+func withConsents(t testing.TB, docs []*fhir.Document) []*fhir.Document {
 	t.Helper()
-	docs = slices.Clone(docs)
+	out := slices.Clone(docs)
 	for i, d := range docs {
-		if d.Type != "Consent" {
+		if d.Type != "Patient" || i%3 == 0 {
 			continue
 		}
-		var err error
-		if docs[i], err = fhir.Reopen(bytes.Replace(d.JSON, []byte(`"status":"active"`), []byte(`"status":"inactive"`), 1)); err != nil {
-			t.Fatal(err)
-		}
+		out = append(out, document(t, `{"resourceType":"Consent","id":"random%d","status":"active","scope":{"coding":[{"code":"patient-privacy"}]},
+			"category":[{"text":"x"}],"policyRule":{"coding":[{"code":"OPTIN"}]},"patient":{"reference":"Patient/%s"},"provision":%s}`, i, d.ID, drawnConsents.Example(i)))
 	}
-	return docs
+	return out
 }
 
 // fill puts the documents into the tenant. Some get the content of another
 // first, and some are deleted in the end, so that the index has to forget.
 func (d *door) fill(t testing.TB, slug string, docs []*fhir.Document) *world {
 	t.Helper()
-	docs = reread(t, withoutConsent(t, docs))
+	docs = reread(t, docs)
+	consents := slices.DeleteFunc(slices.Clone(docs), func(d *fhir.Document) bool { return d.Type != "Consent" })
+	docs = slices.DeleteFunc(docs, func(d *fhir.Document) bool { return d.Type == "Consent" })
 	random := rand.New(rand.NewPCG(*seedFlag, 0))
 	byType := map[fhir.Type][]*fhir.Document{}
 	for _, doc := range docs {
@@ -395,6 +442,16 @@ func (d *door) fill(t testing.TB, slug string, docs []*fhir.Document) *world {
 				}
 				kept = slices.Delete(kept, i, i+1)
 			}
+		}
+		return nil
+	})
+	update(func(tx *store.Tx) error { // last, as they keep what there is from who fills
+		for _, doc := range consents {
+			r, _, err := tx.Put(t.Context(), fhir.Ref{Type: doc.Type, ID: doc.ID}, doc, 0)
+			if err != nil {
+				return err
+			}
+			kept = append(kept, r)
 		}
 		return nil
 	})
@@ -469,14 +526,15 @@ func difference(got []fhir.Resource, want []*held) string {
 	return b.String()
 }
 
-// S-01..S-21, S-40: the index and the matcher are two evaluations of one
-// condition, and give one answer.
+// S-01..S-21, S-40, AUTHZ-12: the index and the matcher are two evaluations of one
+// condition, and give one answer, whatever consents say.
 func TestSearchFindsWhatMatchesInMemory(t *testing.T) {
 	d := openDoor(t)
 	d.db.SetFew(10) // both ways to sort are taken
 	docs := specExamples(t)
 	docs = append(docs, syntheaRecord(t, "Alexis_Toy_68cd1181-6359-4047-a77f-a165d7912480.json", true)...)
 	docs = append(docs, syntheaRecord(t, "Freda_O'Connell_00347da0-395c-40ed-ae52-96f1587480b5.json", false)...)
+	docs = withConsents(t, docs)
 	n := 400
 	if *long {
 		n *= 20

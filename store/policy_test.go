@@ -37,16 +37,11 @@ func (d *door) choose(t testing.TB, slug, text string) {
 
 // world is what random policies are asked about: patients in and out of care,
 // with what is about them.
-func (d *door) world(t testing.TB, slug string) (refs []fhir.Ref) {
+func (d *door) world(t testing.TB, slug string) (list []fhir.Resource) {
 	t.Helper()
 	put := func(ref, members string) {
 		on, id, _ := strings.Cut(ref, "/")
-		d.put(t, slug, ref, "%s", fmt.Sprintf(`{"resourceType":%q,"id":%q,%s}`, on, id, members))
-		r, err := fhir.ParseRef(ref)
-		if err != nil {
-			t.Fatal(err)
-		}
-		refs = append(refs, r)
+		list = append(list, d.put(t, slug, ref, "%s", fmt.Sprintf(`{"resourceType":%q,"id":%q,%s}`, on, id, members)))
 	}
 	label := func(code string) string {
 		if code == "" {
@@ -78,6 +73,15 @@ func (d *door) world(t testing.TB, slug string) (refs []fhir.Ref) {
 			`"category":[{"coding":[{"code":"`+[]string{"laboratory", "vital-signs"}[i%2]+`"}]}],`+subject)
 		put("Task/t"+p, `"intent":"order","status":"`+[]string{"requested", "completed"}[i%2]+`","code":{"coding":[{"code":"fraud"}]},"for":{"reference":"Patient/`+p+`"}`)
 	}
+	return list
+}
+
+// refsOf returns the names of the resources.
+func refsOf(list []fhir.Resource) []fhir.Ref {
+	refs := make([]fhir.Ref, len(list))
+	for i, r := range list {
+		refs[i] = r.Ref
+	}
 	return refs
 }
 
@@ -106,19 +110,22 @@ func draw(t *rapid.T, depth int) string {
 	return "(if " + draw(t, depth-1) + " then " + draw(t, depth-1) + " else " + draw(t, depth-1) + ")"
 }
 
-// AUTHZ-11: for random policies, scopes and persons, what a search finds is what
-// can be read one by one, what each resource is held against the policy for, what
-// a history and a record show, and what a total counts.
+// AUTHZ-11, AUTHZ-12: for random policies, scopes, persons, labels and consents, what
+// a search finds is what can be read one by one, what each resource is held
+// against the policy for, what a history and a record show, what a total counts,
+// and what a model in memory says.
 func TestWhatAPolicyLetsBeFoundIsWhatItLetsBeRead(t *testing.T) {
 	d := openDoor(t)
 	const slug = "policy-random"
 	d.governed(t, slug)
-	refs := d.world(t, slug)
+	all := d.world(t, slug)
+	refs := refsOf(all)
 	for i := range 20 { // a policy takes a while to come into force
 		one := trials.Example(i)
 		d.choose(t, slug, one.policy)
+		w := newWorld(t, search.Schema{Base: base(slug)}, slices.Concat(all, d.consents(t, slug, i)))
 		for _, on := range []fhir.Type{"Patient", "CareTeam", "Encounter", "Observation", "Task", "Organization"} {
-			d.agree(t, slug, one, on, slices.DeleteFunc(slices.Clone(refs), func(r fhir.Ref) bool { return r.Type != on }))
+			d.agree(t, slug, w, one, on, slices.DeleteFunc(slices.Clone(refs), func(r fhir.Ref) bool { return r.Type != on }))
 		}
 	}
 }
@@ -131,16 +138,18 @@ type trial struct {
 
 var trials = rapid.Custom(func(t *rapid.T) trial {
 	var b strings.Builder
+	b.WriteString("@id(\"service\") permit (principal == Client::\"tester\", action, resource);\n")
 	for i := range rapid.IntRange(1, 3).Draw(t, "permits") {
 		fmt.Fprintf(&b, "@id(\"p%d\") permit (principal, action, resource) when { %s };\n", i, draw(t, 3))
 	}
 	if rapid.Bool().Draw(t, "forbids") {
-		fmt.Fprintf(&b, "@id(\"f\") forbid (principal, action, resource) when { %s };\n", draw(t, 3))
+		fmt.Fprintf(&b, "@id(\"f\") forbid (principal is User, action, resource) when { %s };\n", draw(t, 3))
 	}
 	pick := func(name string, list ...string) string { return rapid.SampledFrom(list).Draw(t, name) }
 	return trial{b.String(), smart.Token{
 		Scope:  pick("scope", "system/*.rs", "user/*.rs", "patient/*.rs", "user/Observation.rs?category=laboratory user/Patient.rs"),
 		Client: "tester", User: pick("user", "Practitioner/u", "Practitioner/v"), Patient: pick("patient", "p0", "p1"), Encounter: "ep2",
+		Purpose: pick("purpose", "", "TREAT", "HRESCH"),
 		Person: smart.Person{
 			Roles: []string{pick("role", "a", "b")}, Organizations: []string{"o"}, Facilities: []string{"w1", "w2"}, Location: "w0",
 			ShiftEnd: rapid.SampledFrom([]int64{1, 1 << 40}).Draw(t, "shift"),
@@ -150,7 +159,7 @@ var trials = rapid.Custom(func(t *rapid.T) trial {
 
 // agree holds every way to find out what the trial lets be seen against each
 // other.
-func (d *door) agree(t *testing.T, slug string, one trial, on fhir.Type, all []fhir.Ref) {
+func (d *door) agree(t *testing.T, slug string, w *world, one trial, on fhir.Type, all []fhir.Ref) {
 	t.Helper()
 	grant := func() *smart.Grant { return d.as(t, slug, one.token) }
 	found, total := d.finds(t, grant(), on)
@@ -168,9 +177,18 @@ func (d *door) agree(t *testing.T, slug string, one trial, on fhir.Type, all []f
 			past = append(past, r.ID)
 		}
 	}
-	if !slices.Equal(found, alone) || !slices.Equal(together, alone) || !slices.Equal(past, alone) || total != len(alone) {
-		t.Errorf("%s, scope %s, policy\n%s: found %v of %d, read together %v, alone %v, past %v",
-			on, one.token.Scope, one.policy, found, total, together, alone, past)
+	var want []string
+	model, err := w.met(grant(), on)
+	if err != nil && !fhir.IsCode(err, fhir.Forbidden) {
+		t.Fatal(err)
+	}
+	for _, h := range model {
+		want = append(want, h.Ref.ID)
+	}
+	slices.Sort(want)
+	if !slices.Equal(found, want) || !slices.Equal(found, alone) || !slices.Equal(together, alone) || !slices.Equal(past, alone) || total != len(alone) {
+		t.Errorf("%s, scope %s, policy\n%s: found %v of %d, read together %v, alone %v, past %v, the model has %v",
+			on, one.token.Scope, one.policy, found, total, together, alone, past, want)
 	}
 }
 
