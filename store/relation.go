@@ -75,39 +75,73 @@ func (r relation) ends(v *View, ref fhir.Ref, d *fhir.Document) []int64 {
 	return rids
 }
 
-// ask finds out for which of the resources e holds, all in one statement under
-// p. Nothing of them is shown.
-func (e *ending) ask(ctx context.Context, v *View, p smart.Permit, rids []int64) error {
-	unasked := slices.DeleteFunc(unique(rids), func(rid int64) bool {
-		_, known := e.holds[rid]
-		return known
-	})
-	if len(unasked) == 0 {
+// An asking is of an ending for resources.
+type asking struct {
+	end  *ending
+	rids []int64
+}
+
+// ask finds out for which of the resources each ending holds, all in one statement
+// under p. Nothing of them is shown.
+func (v *View) ask(ctx context.Context, p smart.Permit, list ...asking) error {
+	c := &compiler{v: v, permit: p}
+	var stmt gate.Clause
+	for i, a := range list {
+		list[i].rids = slices.DeleteFunc(unique(a.rids), func(rid int64) bool {
+			_, known := a.end.holds[rid]
+			return known
+		})
+		if len(list[i].rids) == 0 {
+			continue
+		}
+		one, err := c.asked(ctx, i, list[i])
+		if err != nil {
+			return err
+		}
+		if !stmt.IsZero() {
+			one = stmt.With(gate.SQL(`UNION ALL`), one)
+		}
+		stmt = one
+	}
+	if stmt.IsZero() {
 		return nil
 	}
-	c, needs := &compiler{v: v, permit: p}, true
-	cond, err := c.cond(ctx, scope{on: e.on, needs: &needs, few: true}, e.where)
-	if err != nil {
-		return err
-	}
-	if e.alive {
-		cond = gate.SQL(`NOT r.deleted AND`).With(cond)
-	}
-	rows, err := v.query(ctx, p, gate.SQL(`
-		SELECT r.rid
-		FROM   ~resource r
-		WHERE  r.tenant_id = $1 AND r.rid = ANY(?::bigint[]) AND r.type = ? AND`, unasked, e.on.Number()).With(cond))
+	rows, err := v.query(ctx, p, stmt)
 	if err != nil {
 		return fmt.Errorf("asking how a resource is related: %w", err)
 	}
-	found, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	for _, a := range list {
+		for _, rid := range a.rids {
+			a.end.holds[rid] = false
+		}
+	}
+	var at int
+	var rid int64
+	_, err = pgx.ForEachRow(rows, []any{&at, &rid}, func() error {
+		list[at].end.holds[rid] = true
+		return nil
+	})
 	if err != nil {
 		return fmt.Errorf("asking how a resource is related: %w", err)
-	}
-	for _, rid := range unasked {
-		e.holds[rid] = slices.Contains(found, rid)
 	}
 	return nil
+}
+
+// asked is the statement that returns, beside at, for which of the resources the
+// ending holds.
+func (c *compiler) asked(ctx context.Context, at int, a asking) (gate.Clause, error) {
+	needs := true
+	cond, err := c.cond(ctx, scope{on: a.end.on, needs: &needs, few: true}, a.end.where)
+	if err != nil {
+		return gate.Clause{}, err
+	}
+	if a.end.alive {
+		cond = gate.SQL(`NOT r.deleted AND`).With(cond)
+	}
+	return gate.SQL(`
+		SELECT ?::int, r.rid
+		FROM   ~resource r
+		WHERE  r.tenant_id = $1 AND r.rid = ANY(?::bigint[]) AND r.type = ? AND`, at, a.rids, a.end.on.Number()).With(cond), nil
 }
 
 // settled returns the condition where of p as it is for each of the resources: what a
@@ -133,14 +167,15 @@ func (v *View) settled(ctx context.Context, p smart.Permit, where search.Expr, r
 			return nil, err
 		}
 	}
+	list := make([]asking, len(relations))
 	for j, r := range relations {
-		var all []int64
+		list[j].end = r.end
 		for i := range resources {
-			all = append(all, ends[i][j]...)
+			list[j].rids = append(list[j].rids, ends[i][j]...)
 		}
-		if err := r.end.ask(ctx, v, p, all); err != nil {
-			return nil, err
-		}
+	}
+	if err := v.ask(ctx, p, list...); err != nil {
+		return nil, err
 	}
 	for i := range resources {
 		out[i] = search.Settle(where, func(link search.Expr) bool {

@@ -561,7 +561,7 @@ func (h *hearing) facts(ctx context.Context, link search.Expr, res fhir.Resource
 // found out for the decision.
 func (h *hearing) settledAt(ctx context.Context, link search.Expr, to fhir.Ref) (bool, error) {
 	end := h.related(h.ref.Type, link)[0].end // a link is one relation
-	if err := end.ask(ctx, h.View, h.permit, []int64{h.rid(to)}); err != nil {
+	if err := h.ask(ctx, h.permit, asking{end, []int64{h.rid(to)}}); err != nil {
 		return false, err
 	}
 	return end.holds[h.rid(to)], nil
