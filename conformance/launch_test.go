@@ -241,7 +241,7 @@ func testUsers(t *testing.T) {
 		}
 	})
 
-	breakout(t, "T038 T039 a code is for who has the verifier", func(p *probe) {
+	once(t, "T038 T039 a code is for who has the verifier", func(p *probe) {
 		for _, changed := range [][]string{
 			{"code_challenge", "-"}, {"code_challenge_method", "plain"}, {"code_challenge_method", "-"}, {"code_challenge", "short"},
 			{"code_challenge_method", "plain", "code_challenge", verifier},
@@ -282,7 +282,7 @@ func testUsers(t *testing.T) {
 		p.want(p.bearing(p.attacker, got.AccessToken, "/Patient/p1"), 401)
 	})
 
-	breakout(t, "T041 nobody is sent to an address that is not registered", func(p *probe) {
+	once(t, "T041 nobody is sent to an address that is not registered", func(p *probe) {
 		v := p.visitor(p.attacker)
 		for _, address := range []string{
 			callback + "/x", callback + "?x=1", callback + "#x", callback + "/", "https://app.example@evil.example/callback", "https://app.example:444/callback",
@@ -339,7 +339,7 @@ func testUsers(t *testing.T) {
 		}
 	})
 
-	breakout(t, "T045 a refresh token that comes twice ends all that came of it", func(p *probe) {
+	once(t, "T045 a refresh token that comes twice ends all that came of it", func(p *probe) {
 		first := p.granted(p.attacker)
 		second := p.refresh(p.attacker, first.RefreshToken)
 		third := p.refresh(p.attacker, second.RefreshToken)
@@ -416,7 +416,7 @@ func testClients(t *testing.T) {
 		p.want(p.service(p.attacker, once, "system/*.rs").reply, 401)
 	})
 
-	breakout(t, "T050 T051 no other way leads to a token", func(p *probe) {
+	once(t, "T050 T051 no other way leads to a token", func(p *probe) {
 		h := p.home(p.attacker)
 		v := p.visitor(p.attacker)
 		for _, kind := range []string{"token", "id_token", "code token", ""} {
@@ -444,7 +444,7 @@ func testClients(t *testing.T) {
 		p.want(p.auth(p.attacker, "POST", "token", query+"&grant_type=client_credentials"), 400)
 	})
 
-	breakout(t, "T052 what is granted is what is enforced", func(p *probe) {
+	once(t, "T052 what is granted is what is enforced", func(p *probe) {
 		long := strings.Repeat("patient/Observation.rs ", 10_000)
 		v := p.visitor(p.attacker)
 		v.want(v.load("POST", "authorize", p.attacker.request("scope", long)), 303, 400, 413)

@@ -311,27 +311,36 @@ func (p *party) provision(ctx context.Context) error {
 		return err
 	}
 	for _, a := range actors {
-		args := []string{"client", "add", "--tenant", p.slug, a.id, "--scopes", a.scopes}
+		var more []string
 		if a.user != "" {
-			args = append(args, "--user", a.user)
+			more = append(more, "--user", a.user)
 		}
 		if a.patient != "" {
-			args = append(args, "--patient", a.patient)
+			more = append(more, "--patient", a.patient)
 		}
-		file, err := p.sys.cordon(ctx, args...)
-		if err != nil {
+		if err := p.addClient(ctx, a.id, a.scopes, more...); err != nil {
 			return err
 		}
-		text, err := os.ReadFile(file)
-		if err != nil {
-			return err
-		}
-		key := new(jose.JSONWebKey)
-		if err := json.Unmarshal(text, key); err != nil {
-			return fmt.Errorf("reading the key of %s: %w", a.id, err)
-		}
-		p.actors[a.id] = p.actor(a.id, a.scopes, key)
 	}
+	return nil
+}
+
+// addClient registers a client that signs, with more of what is said of it on
+// the command line.
+func (p *party) addClient(ctx context.Context, id, scopes string, more ...string) error {
+	file, err := p.sys.cordon(ctx, append([]string{"client", "add", "--tenant", p.slug, id, "--scopes", scopes}, more...)...)
+	if err != nil {
+		return err
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	key := new(jose.JSONWebKey)
+	if err := json.Unmarshal(text, key); err != nil {
+		return fmt.Errorf("reading the key of %s: %w", id, err)
+	}
+	p.actors[id] = p.actor(id, scopes, key)
 	return nil
 }
 
