@@ -46,6 +46,8 @@ type Sender struct {
 	// Private are networks, other than the public internet, in which webhooks may
 	// be. Default none.
 	Private []netip.Prefix
+	// Count is told of each message, and whether it was taken. Default: nobody is.
+	Count func(delivered bool)
 	// Every is how often it looks for what others opened. Default 1s.
 	Every time.Duration
 	Log   *oplog.Logger
@@ -62,6 +64,9 @@ const (
 func (s *Sender) Run(ctx context.Context) {
 	if s.Every == 0 {
 		s.Every = time.Second
+	}
+	if s.Count == nil {
+		s.Count = func(bool) {}
 	}
 	for {
 		if err := s.turn(ctx); err != nil && ctx.Err() == nil {
@@ -85,7 +90,9 @@ func (s *Sender) turn(ctx context.Context) error {
 	for _, d := range list {
 		all.Go(func() {
 			again := time.Duration(0)
-			if err := s.send(ctx, d); err != nil {
+			err := s.send(ctx, d)
+			s.Count(err == nil)
+			if err != nil {
 				again = backoff(d.Attempt)
 				s.Log.Warn("telling of an alert", oplog.Number("alert", int(d.Alert.ID)), oplog.Number("attempt", d.Attempt), oplog.Again(again), oplog.Cause(err))
 			}

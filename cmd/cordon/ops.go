@@ -31,6 +31,7 @@ type ops struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	alerts   *prometheus.CounterVec
+	messages *prometheus.CounterVec
 	profiled bool // whether profiles are served; they show code, not data
 
 	mu     sync.Mutex
@@ -54,12 +55,19 @@ func newOps(log *oplog.Logger) *ops {
 			Name: "cordon_alerts_total",
 			Help: "What rules saw, by rule: attempts that cannot happen by chance, and limits of habit that were passed.",
 		}, []string{"rule"}),
+		messages: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "cordon_alert_messages_total",
+			Help: "Messages to webhooks for alerts, by what became of them; one that failed is sent again.",
+		}, []string{"result"}),
 		checks: map[string]func(context.Context) error{},
 	}
 	for _, rule := range alert.Rules {
 		o.alerts.WithLabelValues(string(rule)) // 0 is a figure too
 	}
-	o.registry.MustRegister(o.requests, o.duration, o.alerts,
+	for _, result := range []string{"delivered", "failed"} {
+		o.messages.WithLabelValues(result)
+	}
+	o.registry.MustRegister(o.requests, o.duration, o.alerts, o.messages,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return o
 }
@@ -82,6 +90,15 @@ func (o *ops) observe(tenants *tenant.Registry) func(route, slug string, status 
 
 // sighted counts what a rule saw.
 func (o *ops) sighted(rule smart.Rule) { o.alerts.WithLabelValues(string(rule)).Inc() }
+
+// told counts a message to a webhook.
+func (o *ops) told(delivered bool) {
+	result := "failed"
+	if delivered {
+		result = "delivered"
+	}
+	o.messages.WithLabelValues(result).Inc()
+}
 
 // check adds something that must answer before the plane is ready.
 func (o *ops) check(name string, fn func(context.Context) error) {

@@ -138,7 +138,7 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 	indexer := &store.Indexer{DB: p.db, Tenants: lookedAfter(registry, tenants, cfg.region),
 		Requests: registry.IndexRequests, Report: registry.ReportIndex, Log: cfg.log}
 	inquirer := &store.Inquirer{DB: p.db, Registry: registry, Tenants: lookedAfter(registry, tenants, cfg.region), Log: cfg.log}
-	sender := &alert.Sender{Queue: registry, Private: cfg.alerts, Log: cfg.log}
+	sender := &alert.Sender{Queue: registry, Private: cfg.alerts, Count: cfg.ops.told, Log: cfg.log}
 	sequencer := &store.Sequencer{Ledger: p.ledger, Tenants: lookedAfter(registry, tenants, cfg.region), Tampered: watcher.Tampered}
 	keeper := &store.KeyKeeper{Registry: registry, Tenants: lookedAfter(registry, tenants, cfg.region), Age: cmp.Or(cfg.keyAge, keyAge), Log: cfg.log}
 	p.work(sequencer.Run, keeper.Run, indexer.Run, watcher.Run, sender.Run, inquirer.Run, api.TellRefusals, func(ctx context.Context) { api.Work(ctx, lookedAfter(registry, tenants, cfg.region)) })
