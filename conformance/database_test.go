@@ -590,20 +590,13 @@ func TestAuditFailure(t *testing.T) {
 	for _, p := range sys.parties {
 		t.Run("T275 nothing leaves "+p.slug+" unaudited", func(t *testing.T) {
 			probe := &probe{T: t, attacker: p, victim: p}
-			super, err := sys.asSuperuser(t.Context(), p.database)
-			if err != nil {
-				t.Fatal(err)
-			}
 			before := sys.digest(t, p)
 			for _, id := range []string{"reader", "backend", "billing"} { // a login is audited too
 				if _, err := p.actors[id].Token(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 			}
-			roles := map[string]string{"shared": "cordon_app, cordon_audit", "schema": "cordon_" + p.schema + ", cordon_audit", "database": p.database + ", " + p.database + "_audit"}[p.mode]
-			if _, err := super.Exec(t.Context(), `REVOKE INSERT ON `+p.schema+`.audit FROM `+roles); err != nil {
-				t.Fatal(err)
-			}
+			heard := probe.deaf(p)
 			for _, c := range []*call{
 				probe.of(p, "reader", "GET", "/Patient/p1"), probe.of(p, "reader", "GET", "/Patient"), probe.of(p, "reader", "GET", "/Patient/p1/_history"),
 				probe.of(p, "reader", "GET", "/Patient/never-was"), probe.of(p, "billing", "GET", "/Patient/p1"),
@@ -616,13 +609,31 @@ func TestAuditFailure(t *testing.T) {
 					t.Errorf("%s %s: %s", c.method, c.url, r)
 				}
 			}
-			if _, err := super.Exec(t.Context(), `GRANT INSERT ON `+p.schema+`.audit TO `+roles); err != nil {
-				t.Fatal(err)
-			}
+			heard()
 			if sys.digest(t, p) != before {
 				t.Error("an unaudited write was kept")
 			}
 			probe.want(probe.send(probe.of(p, "reader", "GET", "/Patient/p1")), 200)
 		})
 	}
+}
+
+// deaf keeps the server from the tenant's audit trail, until what it returns is
+// called.
+func (p *probe) deaf(at *party) (heard func()) {
+	p.Helper()
+	super, err := sys.asSuperuser(p.Context(), at.database)
+	if err != nil {
+		p.Fatal(err)
+	}
+	roles := map[string]string{
+		"shared": "cordon_app, cordon_audit", "schema": "cordon_" + at.schema + ", cordon_audit", "database": at.database + ", " + at.database + "_audit",
+	}[at.mode]
+	may := func(change string) {
+		if _, err := super.Exec(context.WithoutCancel(p.Context()), strings.ReplaceAll(change, "ROLES", roles)); err != nil {
+			p.Fatal(err)
+		}
+	}
+	may(`REVOKE INSERT ON ` + at.schema + `.audit FROM ROLES`)
+	return func() { may(`GRANT INSERT ON ` + at.schema + `.audit TO ROLES`) }
 }

@@ -282,6 +282,51 @@ func testUsers(t *testing.T) {
 		p.want(p.bearing(p.attacker, got.AccessToken, "/Patient/p1"), 401)
 	})
 
+	once(t, "T040 T043 T046 what is over opens nothing", func(p *probe) {
+		conn, err := sys.asSuperuser(p.Context(), "cordon_registry")
+		if err != nil {
+			p.Fatal(err)
+		}
+		over := func(table, column string) {
+			if _, err := conn.Exec(p.Context(), `UPDATE registry.`+table+` SET `+column+` = now() WHERE tenant_id = $1`, p.attacker.number); err != nil {
+				p.Fatal(err)
+			}
+		}
+		code := p.code(p.attacker)
+		over("approval", "code_expires")
+		p.want(p.redeem(p.attacker, code).reply, 400)
+
+		got := p.granted(p.attacker)
+		over("refresh_token", "expires")
+		p.want(p.refresh(p.attacker, got.RefreshToken).reply, 400)
+
+		for late := range 2 { // before the user has logged in, and after
+			launch, _ := p.opens(p.attacker)
+			v := p.visitor(p.attacker)
+			v.asks("scope", "launch patient/*.rs", "launch", launch)
+			if late == 0 {
+				over("launch", "expires")
+			}
+			v.logIn("doctor")
+			if late == 1 {
+				over("launch", "expires")
+				v.submit("answer", "allow")
+			}
+			if v.back().Get("error") != "invalid_request" {
+				p.Errorf("a launch that is over: %v", v.back())
+			}
+		}
+
+		v := p.visitor(p.attacker)
+		v.load("GET", "account", nil)
+		v.logIn("doctor")
+		over("session", "expires")
+		v.want(v.submit("answer", "logout"), 400, 401)
+		if v.load("GET", "account", nil); !bytes.Contains(v.page.body, []byte(`name="password"`)) {
+			p.Errorf("a session that is over goes on: %s", v.page)
+		}
+	})
+
 	once(t, "T041 nobody is sent to an address that is not registered", func(p *probe) {
 		v := p.visitor(p.attacker)
 		for _, address := range []string{

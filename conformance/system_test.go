@@ -156,7 +156,8 @@ func (s *system) start(ctx context.Context) error {
 		return err
 	}
 	defer out.Close()
-	s.server = exec.Command(s.bin, "dev", "--dir", s.dir, "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--ops", "127.0.0.1:0")
+	s.server = exec.Command(s.bin, "dev", "--dir", s.dir, "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--ops", "127.0.0.1:0",
+		"--alert-networks", "127.0.0.1/32")
 	s.server.Stdout, s.server.Stderr = out, out
 	if err := s.server.Start(); err != nil {
 		return err
