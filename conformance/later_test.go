@@ -10,7 +10,7 @@ var later = []struct{ line, why string }{
 	{"T016, T072", "a tenant cannot move yet"},
 	{"T018, T265", "a panic cannot be injected into a program as it is shipped; fhir/rest tests what a panic leaves"},
 	{"T024, T025, T028", "no client can earn such tokens; smart signs them and tests it"},
-	{"T036", "keys of clients are inline; those of identity providers, which are fetched, are tested by smart/launch"},
+	{"T036", "smart/launch tests the keys that clients and identity providers publish"},
 	{"T037", "smart/launch and outbound test where an identity provider may be"},
 	{"T053", "tokens are bearers'; there are none that are bound"},
 	{"T069", "there is no right to choose ids apart from update; that hidden and free ids are answered alike is tested"},

@@ -239,6 +239,24 @@ var programFaults = []mutant{
 	{"", "two issuers have the same users", []edit{
 		{"smart/verify.go", ".named(claims.Tenant, claims.Issuer, claims.Subject)", ".named(claims.Tenant, claims.Subject)"},
 	}, "TestEqualSubjects", "./smart/launch"},
+	{"", "no consent is read", []edit{
+		{"store/consent.go", "\tif !v.consents.some {\n", "\tif v.consents.asked {\n"},
+	}, "TestNoPathLeadsToWhatAConsentDenies", "./fhir/rest"},
+	{"", "a consent that denies is not heard", []edit{
+		{"store/consent.go", "return permitted && !denied, err", "return permitted && (!denied || len(list) > 0), err"},
+	}, "TestAConsentKeeps", "./fhir/rest"},
+	{"", "no resource has a label", []edit{
+		{"smart/attributes.go", `hasToken("_security")`, `hasToken("_tag")`},
+	}, "TestALabelHides", "./fhir/rest"},
+	{"", "labels are anybody's to change", []edit{
+		{"store/label.go", "if err == nil && all(p.Where()) {", "if err == nil || err != nil {"},
+	}, "TestLabelsAreChangedByWhoThePolicyLets", "./fhir/rest"},
+	{"", "a masked element is in what is read", []edit{
+		{"store/read.go", "return v.shown(r)", "return r, nil"},
+	}, "TestAHiddenElement", "./fhir/rest"},
+	{"", "a care team never ends", []edit{
+		{"smart/attributes.go", `, search.Ongoing("CareTeam", "date", now)`, ""},
+	}, "TestGovernance/policies/T237", ""},
 }
 
 // A fault that cannot be put in any more would go unnoticed.
