@@ -699,3 +699,40 @@ func rewriteFile(d ledger.Dir, f ledger.File, text []byte) error {
 	name := filepath.Join(string(d), f.Name)
 	return errors.Join(os.Remove(name), os.WriteFile(name, text, 0o444))
 }
+
+// BenchmarkSequence tells what the log costs for each entry: time of the process
+// that numbers, and what the tables and indexes grow by.
+func BenchmarkSequence(b *testing.B) {
+	r := newTrail(b, tenant.Database)
+	set, err := r.f.Keyring.Of(b.Context(), r.tenant.ID)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var rows [][]any
+	for range b.N {
+		e := audit.Entry{Seq: audit.NextSeq(), Interaction: fhir.Read, Status: 200, Entity: fhir.Ref{Type: "Patient", ID: rand.Text()},
+			Origin: audit.Origin{RequestID: rand.Text(), Address: "192.0.2.7", Method: "GET /fhir/harbor/Patient/x", Server: "cordon-1"},
+			Agent:  audit.Agent{Client: "app", User: "Practitioner/7", Issuer: storetest.Issuer(r.slug), TokenID: rand.Text()}}
+		sealed, err := set.Seal(nil, keys.Audit, e.MarshalSealed(), fmt.Appendf(nil, "audit|%d|%d", r.tenant.ID.Int(), e.Seq))
+		if err != nil {
+			b.Fatal(err)
+		}
+		rows = append(rows, []any{r.tenant.ID.Int(), e.Seq, time.Now(), int16(1), int16(0), e.Seq, e.Seq, e.Seq, sealed})
+	}
+	conn := r.super(b)
+	if _, err := conn.CopyFrom(b.Context(), pgx.Identifier{r.tenant.Placement.Schema, "audit"},
+		[]string{"tenant_id", "seq", "recorded", "interaction", "outcome", "agent", "patient", "entity", "sealed"}, pgx.CopyFromRows(rows)); err != nil {
+		b.Fatal(err)
+	}
+	size := func(tables ...string) (n int64) {
+		for _, table := range tables {
+			n += query[int64](b, conn, r.fill(`SELECT pg_total_relation_size('{s}.`+table+`')`))[0]
+		}
+		return n
+	}
+	b.ResetTimer()
+	r.sequence(b)
+	b.StopTimer()
+	b.ReportMetric(float64(size("audit"))/float64(b.N), "bytes-of-trail/op")
+	b.ReportMetric(float64(size("audit_leaf", "audit_node", "audit_log")+query[int64](b, conn, r.fill(`SELECT pg_relation_size('{s}.audit_tx')`))[0])/float64(b.N), "bytes-of-log/op")
+}
