@@ -88,11 +88,14 @@ var mayImport = map[string][]string{
 	"smart/jwks":    {"outbound"},
 	// the store, which asks smart for Permits and is asked by those above
 	"store/internal/gate": {"audit", "fhir", "oplog", "smart", "tenant"},
-	"store":               {"alert", "audit", "audit/ledger", "fhir", "fhir/canonical", "fhir/consent", "fhir/r4", "fhir/search", "keys", "migrations", "oplog", "smart", "store/internal/gate", "tenant"},
+	"store":               {"alert", "audit", "audit/ledger", "fhir", "fhir/canonical", "fhir/consent", "fhir/r4", "fhir/search", "keys", "migrations", "oplog", "smart", "store/internal/blob", "store/internal/gate", "tenant"},
+	"store/internal/blob": {},
 	"store/pgserver":      {},
 	"store/storetest":     {"audit", "keys", "smart", "store", "store/pgserver", "tenant"},
+	// jobs that outlive a request, for those who face the outside
+	"bulk": {"fhir", "fhir/r4", "fhir/search", "smart", "store", "tenant"},
 	// what faces the outside
-	"fhir/rest":    {"alert", "audit", "audit/ledger", "fhir", "fhir/canonical", "fhir/path", "fhir/profile", "fhir/r4", "fhir/search", "fhir/terminology", "fhir/terminology/external", "fhir/validate", "fhir/xml", "limit", "oplog", "smart", "store", "tenant"},
+	"fhir/rest":    {"alert", "audit", "audit/ledger", "bulk", "fhir", "fhir/canonical", "fhir/path", "fhir/profile", "fhir/r4", "fhir/search", "fhir/terminology", "fhir/terminology/external", "fhir/validate", "fhir/xml", "limit", "oplog", "smart", "store", "tenant"},
 	"smart/launch": {"audit", "fhir", "fhir/search", "keys", "limit", "oplog", "smart", "smart/federation", "smart/jwks", "smart/outside", "store", "tenant"},
 	"control":      {"alert", "audit", "fhir", "fhir/canonical", "keys", "oplog", "smart", "store", "tenant"},
 	"conformance":  {},

@@ -156,8 +156,22 @@ var programFaults = []mutant{
 		{"smart/index.go", "g.access == nil || !g.access.indexes {", "g.access == nil {"},
 	}, "", "./store"},
 	{"", "an answer that comes later is anyone's", []edit{
-		{"store/deferred.go", `v.keys.Hash("q", g.Principal())`, `v.keys.Hash("q", "")`},
+		{"store/deferred.go", `v.keys.Hash("q", v.grant.Principal())`, `v.keys.Hash("q", "")`},
 	}, "TestOperations/T156", ""},
+	{"", "the files of an export are anyone's", []edit{
+		{"store/deferred.go", `v.keys.Hash("q", v.grant.Principal())`, `v.keys.Hash("q", "")`},
+		{"store/deferred.go", `v.grant.Tenant().PolicyVersion, v.grant.Principal(), id)`, `v.grant.Tenant().PolicyVersion, "", id)`}, // the second lock
+		{"store/sealedfile.go", `f.grant.Principal()`, `""`},                                                                         // the third
+	}, "TestAnExportHasWhatASearchShows", "./fhir/rest"},
+	{"", "an export shows what is masked", []edit{
+		{"store/export.go", "if res, err = x.shown(res); err != nil {", "if err != nil {"},
+	}, "TestAnExportHidesWhatASearchHides", "./fhir/rest"},
+	{"", "an export does not look at what has become of a resource", []edit{
+		{"store/export.go", "!may[0] || !may[1]", "!may[1]"},
+	}, "TestAnExportHidesWhatWasHiddenSince", "./fhir/rest"},
+	{"", "a file outlives the consents of who is in it", []edit{
+		{"store/exporting.go", "\tif touched {\n", "\tif touched && f.Size < 0 {\n"},
+	}, "TestAConsentIsHeldInExports", "./fhir/rest"},
 	{"", "a terminology server or a webhook may be anywhere", []edit{
 		{"outbound/outbound.go", "\tif !public(to) {", "\tif !to.IsValid() {"},
 	}, "", "./outbound"},

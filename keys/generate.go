@@ -19,9 +19,9 @@ import (
 	"github.com/cordon-fhir/cordon/tenant"
 )
 
-// Generate makes new keys of every class for a tenant, wrapped by the key that
+// Generate makes new keys of the classes for a tenant, wrapped by the key that
 // kek names in kms.
-func Generate(kms KMS, kek string, id tenant.ID) ([]Wrapped, error) {
+func Generate(kms KMS, kek string, id tenant.ID, classes ...Class) ([]Wrapped, error) {
 	if id.IsZero() {
 		return nil, errors.New("keys: no tenant")
 	}
@@ -30,7 +30,7 @@ func Generate(kms KMS, kek string, id tenant.ID) ([]Wrapped, error) {
 		return nil, err
 	}
 	var rows []Wrapped
-	for _, c := range Classes {
+	for _, c := range classes {
 		w, err := generate(a, c, wrappingAD(id, c))
 		if err != nil {
 			return nil, fmt.Errorf("making the %s key: %w", c, err)
@@ -169,7 +169,7 @@ func openSet(kms KMS, id tenant.ID, rows []Wrapped) (*Set, error) {
 // add opens one row into s and returns the key material.
 func (s *Set) add(kek tink.AEAD, w Wrapped, ad []byte) (key []byte, err error) {
 	switch w.Class {
-	case Clinical, Audit, Cursor:
+	case Clinical, Audit, Cursor, Export:
 		h, err := keyset.ReadWithAssociatedData(keyset.NewBinaryReader(bytes.NewReader(w.Data)), kek, ad)
 		if err != nil {
 			return nil, err

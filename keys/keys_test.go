@@ -62,7 +62,7 @@ func newWorld(t testing.TB) *world {
 			t.Fatal(err)
 		}
 		*id = tn.ID
-		if w.rows[id.Int()], err = keys.Generate(w.kms, kek, *id); err != nil {
+		if w.rows[id.Int()], err = keys.Generate(w.kms, kek, *id, keys.Classes...); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -165,7 +165,7 @@ func TestNoKeyIsMadeTwice(t *testing.T) {
 	w := newWorld(t)
 	seen := map[string]bool{}
 	for range 50 {
-		rows, err := keys.Generate(w.kms, kek, w.north)
+		rows, err := keys.Generate(w.kms, kek, w.north, keys.Classes...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -204,7 +204,7 @@ func TestWithoutTheKEKNothingOpens(t *testing.T) {
 
 func TestTheZeroTenantHasNoKeys(t *testing.T) {
 	w := newWorld(t)
-	if _, err := keys.Generate(w.kms, kek, tenant.ID{}); err == nil {
+	if _, err := keys.Generate(w.kms, kek, tenant.ID{}, keys.Classes...); err == nil {
 		t.Error("made keys for nobody")
 	}
 	if _, err := w.ring.Of(t.Context(), tenant.ID{}); err == nil {

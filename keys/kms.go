@@ -25,10 +25,11 @@ const (
 	Cursor   Class = "cursor"   // paging cursors
 	Index    Class = "index"    // keyed hashes of the search index
 	Signing  Class = "signing"  // the private key that signs access tokens
+	Export   Class = "export"   // files that bulk exports write
 )
 
 // Classes lists every class, in the order in which keys are made.
-var Classes = []Class{Clinical, Audit, Cursor, Index, Signing}
+var Classes = []Class{Clinical, Audit, Cursor, Index, Signing, Export}
 
 // Wrap encrypts a small secret, such as the credentials of a database, under
 // the key that kek names in kms. Unwrap needs the same ad. A wrapped secret

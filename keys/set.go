@@ -37,7 +37,7 @@ type PublicKey struct {
 
 // Seal encrypts plaintext under the tenant's key of the class, AES-256-GCM,
 // and appends it to dst. Open needs the same ad. The class is one of Clinical,
-// Audit and Cursor. Nonces are random, which is safe for 2^32 calls a key.
+// Audit, Cursor and Export. Nonces are random, which is safe for 2^32 calls a key.
 func (s *Set) Seal(dst []byte, c Class, plaintext, ad []byte) ([]byte, error) {
 	a, err := s.aead(c)
 	if err != nil {

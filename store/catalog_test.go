@@ -99,6 +99,8 @@ var tables = map[string]string{
 	"index_generation": "INSERT SELECT UPDATE",
 	"index_job":        "DELETE INSERT SELECT UPDATE",
 	"deferred":         "DELETE INSERT SELECT UPDATE",
+	"export_slice":     "DELETE INSERT SELECT UPDATE",
+	"export_file":      "DELETE INSERT SELECT UPDATE",
 
 	"audit_leaf": "SELECT",
 	"audit_node": "SELECT",
@@ -132,6 +134,8 @@ func put(schema string, n int32, rid int64) []string {
 		row("index_job", "name, state, sealed", `'RID', 'r', ''`),
 		row("index_generation", "generation", `RID`),
 		row("deferred", "id, owner, until, expires, done, answer", `lpad('RID', 32, '0')::uuid, 1, now(), now(), false, ''`),
+		row("export_slice", "job, n, type, deletions, from_updated, from_rid, to_updated", `lpad('RID', 32, '0')::uuid, 1, 103, false, now(), 0, now()`),
+		row("export_file", "job, id, n, type, kind, made", `lpad('RID', 32, '0')::uuid, lpad('RID', 32, '0')::uuid, 1, 103, 'o', now()`),
 	}
 }
 

@@ -24,6 +24,7 @@ type Deferred struct {
 	Until time.Time
 	// Expires is when the answer is thrown away.
 	Expires time.Time
+	Export  bool // it is a bulk export
 	Begun   bool // somebody works on it, or has
 	Done    bool
 	Answer  []byte
@@ -34,26 +35,40 @@ type Deferred struct {
 const (
 	maxDeferred = 10
 	maxWaiting  = 200
+	// maxExports bounds the bulk exports of a tenant that are under way.
+	maxExports = 10
 )
 
 // answerLife is how long an answer is kept, and how long it is known that there
-// was none in time.
-const answerLife = time.Hour
+// was none in time; exportLife is that of a bulk export and its files.
+const (
+	answerLife = time.Hour
+	exportLife = 24 * time.Hour
+)
+
+func lifeOf(export bool) time.Duration {
+	if export {
+		return exportLife
+	}
+	return answerLife
+}
 
 // Defer keeps a request, which e describes, to be answered within the time. It
 // belongs to the principal of g: nobody else finds it or can open its answer.
 // Whoever takes it up gets the bytes of the request back.
-func (db *DB) Defer(ctx context.Context, g *smart.Grant, e audit.Entry, request []byte, within time.Duration) (Deferred, error) {
-	d := Deferred{ID: uuid.NewString(), Until: now().Add(within)}
-	d.Expires = d.Until.Add(answerLife)
+func (db *DB) Defer(ctx context.Context, g *smart.Grant, e audit.Entry, request []byte, within time.Duration, export bool) (Deferred, error) {
+	d := Deferred{ID: uuid.NewString(), Until: now().Add(within), Export: export}
+	d.Expires = d.Until.Add(lifeOf(export))
 	err := db.ofPrincipal(ctx, g, e, func(v *View, p smart.Permit, owner int64) error {
-		var own, all int
+		var own, all, exports int
 		err := v.one(ctx, p, gate.SQL(`
-			SELECT count(*) FILTER (WHERE owner = ?), count(*)
-			FROM   ~deferred WHERE tenant_id = $1 AND NOT done AND until > ?`, owner, now()), &own, &all)
+			SELECT count(*) FILTER (WHERE owner = ?), count(*), count(*) FILTER (WHERE export)
+			FROM   ~deferred WHERE tenant_id = $1 AND NOT done AND until > ?`, owner, now()), &own, &all, &exports)
 		switch {
 		case err != nil:
 			return err
+		case export && exports >= maxExports:
+			return fhir.Errorf(fhir.Throttled, "%d exports of this tenant are under way already", maxExports)
 		case own >= maxDeferred:
 			return fhir.Errorf(fhir.Throttled, "%d requests of this client are in work already", maxDeferred)
 		case all >= maxWaiting:
@@ -64,8 +79,8 @@ func (db *DB) Defer(ctx context.Context, g *smart.Grant, e audit.Entry, request 
 			return fmt.Errorf("sealing a request: %w", err)
 		}
 		return v.gate.Defer(p, gate.SQL(`
-			INSERT INTO ~deferred (tenant_id, id, owner, until, expires, done, answer, request)
-			VALUES ($1, ?, ?, ?, ?, false, '', ?)`, d.ID, owner, d.Until, d.Expires, sealed))
+			INSERT INTO ~deferred (tenant_id, id, owner, until, expires, done, answer, request, export)
+			VALUES ($1, ?, ?, ?, ?, false, '', ?, ?)`, d.ID, owner, d.Until, d.Expires, sealed, export))
 	})
 	return d, err
 }
@@ -85,22 +100,22 @@ func (db *DB) Answer(ctx context.Context, g *smart.Grant, w Work, answer []byte)
 				SET    done = true, answer = ?, expires = ?, request = '', holder = NULL, lease = NULL
 				WHERE  tenant_id = $1 AND id = ? AND owner = ? AND holder = ?
 				RETURNING 1)
-			SELECT count(*) FROM kept`, sealed, now().Add(answerLife), w.ID, owner, w.holder), &n)
+			SELECT count(*) FROM kept`, sealed, now().Add(lifeOf(w.Export)), w.ID, owner, w.holder), &n)
 		kept = n > 0
 		return err
 	})
 	return kept, err
 }
 
-// Deferred returns a request of the principal of g. The error for any other is
-// NotFound.
-func (db *DB) Deferred(ctx context.Context, g *smart.Grant, id string) (Deferred, error) {
-	d := Deferred{ID: id}
+// Deferred returns a request of the principal of g, or a bulk export. The error
+// for any other is NotFound.
+func (db *DB) Deferred(ctx context.Context, g *smart.Grant, id string, export bool) (Deferred, error) {
+	d := Deferred{ID: id, Export: export}
 	err := db.ofPrincipal(ctx, g, audit.Entry{Interaction: fhir.Operation}, func(v *View, p smart.Permit, owner int64) error {
 		var sealed []byte
 		err := v.one(ctx, p, gate.SQL(`
 			SELECT until, expires, turn > 0, done, answer FROM ~deferred
-			WHERE  tenant_id = $1 AND id = ? AND owner = ? AND expires > ?`, id, owner, now()), &d.Until, &d.Expires, &d.Begun, &d.Done, &sealed)
+			WHERE  tenant_id = $1 AND id = ? AND owner = ? AND expires > ? AND export = ?`, id, owner, now(), export), &d.Until, &d.Expires, &d.Begun, &d.Done, &sealed)
 		if err != nil || !d.Done {
 			return err
 		}
@@ -112,13 +127,14 @@ func (db *DB) Deferred(ctx context.Context, g *smart.Grant, id string) (Deferred
 	return d, err
 }
 
-// Cancel forgets a request of the principal of g, and its answer.
-func (db *DB) Cancel(ctx context.Context, g *smart.Grant, id string) error {
+// Cancel forgets a request of the principal of g, or a bulk export, and its
+// answer.
+func (db *DB) Cancel(ctx context.Context, g *smart.Grant, id string, export bool) error {
 	return db.ofPrincipal(ctx, g, audit.Entry{Interaction: fhir.Operation}, func(v *View, p smart.Permit, owner int64) error {
 		var found int
 		return v.one(ctx, p, gate.SQL(`
-			WITH gone AS (DELETE FROM ~deferred WHERE tenant_id = $1 AND id = ? AND owner = ? RETURNING 1)
-			SELECT 1 FROM gone`, id, owner), &found)
+			WITH gone AS (DELETE FROM ~deferred WHERE tenant_id = $1 AND id = ? AND owner = ? AND export = ? RETURNING 1)
+			SELECT 1 FROM gone`, id, owner, export), &found)
 	})
 }
 
@@ -130,9 +146,12 @@ func (db *DB) ofPrincipal(ctx context.Context, g *smart.Grant, e audit.Entry, fn
 		return err
 	}
 	return db.write(ctx, g, e, func(v *View) error {
-		return fn(v, p, v.keys.Hash("q", g.Principal()))
+		return fn(v, p, v.owner())
 	})
 }
+
+// owner is the name under which the requests of the principal are found.
+func (v *View) owner() int64 { return v.keys.Hash("q", v.grant.Principal()) }
 
 // answerOf is the associated data of an answer: whose it is, under which
 // policy it was made, and to which request.

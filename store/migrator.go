@@ -479,6 +479,9 @@ func (m *Migrator) Migrate(ctx context.Context) error {
 		WHERE  mode = 'shared' AND status <> 'provisioning'`, migrations.Latest(migrations.Placement)); err != nil {
 		return fmt.Errorf("recording the state of migration: %w", err)
 	}
+	if err := m.completeKeys(ctx); err != nil {
+		return fmt.Errorf("making keys of new classes: %w", err)
+	}
 	type row struct {
 		admission
 		slug   string
@@ -512,6 +515,54 @@ func (m *Migrator) Migrate(ctx context.Context) error {
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// completeKeys gives tenants that were made before there was a class of data
+// their key of it.
+func (m *Migrator) completeKeys(ctx context.Context) error {
+	rows, err := m.registry.QueryContext(ctx, `
+		SELECT slug FROM registry.tenant t
+		WHERE  status <> 'provisioning' AND (SELECT count(*) FROM registry.keyset k WHERE k.tenant_id = t.id) < $1
+		ORDER  BY id`, len(keys.Classes))
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	var slugs []string
+	for rows.Next() {
+		var slug string
+		if err := rows.Scan(&slug); err != nil {
+			return err
+		}
+		slugs = append(slugs, slug)
+	}
+	if err := rows.Err(); err != nil || len(slugs) == 0 {
+		return err
+	}
+	conn, err := m.registry.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	for _, slug := range slugs {
+		if err := m.completeKeysOf(ctx, conn, slug); err != nil {
+			return fmt.Errorf("%s: %w", slug, err)
+		}
+	}
+	return nil
+}
+
+func (m *Migrator) completeKeysOf(ctx context.Context, conn *sql.Conn, slug string) error {
+	unlock, err := lock(ctx, conn, "cordon.tenant."+slug)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	t, err := tenant.NewRegistry(m).Tenant(ctx, slug)
+	if err != nil {
+		return err
+	}
+	return m.makeKeys(ctx, conn, t.ID)
 }
 
 func (m *Migrator) migrateTenant(ctx context.Context, t admission, mode tenant.Mode, status tenant.Status) error {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 
 	"github.com/cordon-fhir/cordon/audit/ledger"
 	"github.com/cordon-fhir/cordon/fhir"
@@ -128,15 +129,14 @@ func (m *Migrator) provision(ctx context.Context, conn *sql.Conn, slug string) e
 	return err
 }
 
-// makeKeys gives the tenant its keys, unless it has them. They are stored all
-// at once: keys that something is sealed with are never replaced here.
+// makeKeys gives the tenant the keys that it lacks, all at once: keys that
+// something is sealed with are never replaced here.
 func (m *Migrator) makeKeys(ctx context.Context, conn *sql.Conn, id tenant.ID) error {
-	var have int
-	err := conn.QueryRowContext(ctx, `SELECT count(*) FROM registry.keyset WHERE tenant_id = $1`, id.Int()).Scan(&have)
-	if err != nil || have > 0 {
+	lacks, err := keylessClasses(ctx, conn, id)
+	if err != nil || len(lacks) == 0 {
 		return err
 	}
-	wrapped, err := keys.Generate(m.cfg.KMS, m.cfg.KEK, id)
+	wrapped, err := keys.Generate(m.cfg.KMS, m.cfg.KEK, id, lacks...)
 	if err != nil {
 		return err
 	}
@@ -152,6 +152,24 @@ func (m *Migrator) makeKeys(ctx context.Context, conn *sql.Conn, id tenant.ID) e
 		}
 	}
 	return tx.Commit()
+}
+
+// keylessClasses returns the classes of which the tenant has no key.
+func keylessClasses(ctx context.Context, conn *sql.Conn, id tenant.ID) ([]keys.Class, error) {
+	rows, err := conn.QueryContext(ctx, `SELECT class FROM registry.keyset WHERE tenant_id = $1`, id.Int())
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	lacks := slices.Clone(keys.Classes)
+	for rows.Next() {
+		var c keys.Class
+		if err := rows.Scan(&c); err != nil {
+			return nil, err
+		}
+		lacks = slices.DeleteFunc(lacks, func(x keys.Class) bool { return x == c })
+	}
+	return lacks, rows.Err()
 }
 
 // makePlace makes the roles and the database of the tenant's mode. Roles that

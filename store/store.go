@@ -15,6 +15,7 @@ import (
 	"github.com/cordon-fhir/cordon/keys"
 	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/smart"
+	"github.com/cordon-fhir/cordon/store/internal/blob"
 	"github.com/cordon-fhir/cordon/store/internal/gate"
 	"github.com/cordon-fhir/cordon/tenant"
 )
@@ -60,6 +61,9 @@ type Config struct {
 	// knows of none.
 	Base func(slug string) string
 
+	// Files says where bulk exports are written. Default: nowhere.
+	Files FilesConfig
+
 	// Lease is for how long a deferred request is taken up, unless that is
 	// renewed. Default 30s.
 	Lease time.Duration
@@ -89,6 +93,7 @@ type DB struct {
 	codec    *codec
 	base     func(slug string) string
 	packages *Registry
+	files    blob.Store // nil if there is none
 	rules    *rules
 	customs  *customs
 	few      int                    // fewMatches; tests take fewer
@@ -111,6 +116,9 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	db := &DB{Lease: cmp.Or(cfg.Lease, 30*time.Second), keys: cfg.Keys, platform: cfg.Platform, watch: cfg.watch, codec: c, base: cfg.Base, packages: cfg.Packages, rules: newRules(), customs: &customs{}, few: fewMatches, log: cfg.Log}
 	if db.base == nil {
 		db.base = func(string) string { return "" }
+	}
+	if db.files, err = cfg.Files.open(); err != nil {
+		return nil, err
 	}
 	db.gate, err = gate.Open(ctx, gate.Config{
 		DatabaseURL: cfg.DatabaseURL,

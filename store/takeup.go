@@ -24,6 +24,7 @@ type Work struct {
 	// Turn counts how often the work was begun: 1 is the first time. More than
 	// that means that whoever had it before stopped in the middle.
 	Turn   int
+	Export bool // it is a bulk export
 	tenant *tenant.Tenant
 	holder string
 }
@@ -44,8 +45,8 @@ func (db *DB) Waiting(ctx context.Context, t *tenant.Tenant) (waiting, old bool,
 	err = db.gate.Rules(ctx, g, func(tx *gate.Tx) error {
 		rows, err := tx.Query(ctx, p, gate.SQL(`
 			SELECT count(*) FILTER (WHERE NOT done AND until > ? AND request <> '' AND (lease IS NULL OR lease < clock_timestamp())) > 0,
-			       count(*) FILTER (WHERE expires < ?) > 0
-			FROM   ~deferred WHERE tenant_id = $1`, now(), now()))
+			       count(*) FILTER (WHERE expires < ?) > 0 OR EXISTS (SELECT 1`, now(), now()).With(db.leftFiles(), gate.SQL(`) OR EXISTS (SELECT 1 FROM`), leftSlices, gate.SQL(`)
+			FROM   ~deferred WHERE tenant_id = $1`)))
 		if err != nil {
 			return err
 		}
@@ -75,7 +76,7 @@ func (db *DB) TakeUp(ctx context.Context, t *tenant.Tenant) (w Work, found bool,
 			        LIMIT  1
 			        FOR    UPDATE SKIP LOCKED) next
 			WHERE  d.tenant_id = $1 AND d.id = next.id
-			RETURNING d.id::text, d.turn, d.request`, w.holder, db.Lease, now()), &w.ID, &w.Turn, &sealed)
+			RETURNING d.id::text, d.turn, d.request, d.export`, w.holder, db.Lease, now()), &w.ID, &w.Turn, &sealed, &w.Export)
 		found = err == nil
 		if fhir.IsCode(err, fhir.NotFound) {
 			return nil
@@ -126,11 +127,19 @@ func (db *DB) Drop(ctx context.Context, w Work) error {
 	return err
 }
 
-// Sweep throws away the answers of the tenant whose time is over.
+// Sweep throws away the answers of the tenant whose time is over, and files that
+// nobody can ask for.
 func (db *DB) Sweep(ctx context.Context, t *tenant.Tenant) error {
-	return db.takingUp(ctx, t, "throwing away old answers", func(v *View, p smart.Permit) error {
-		return v.gate.Defer(p, gate.SQL(`DELETE FROM ~deferred WHERE tenant_id = $1 AND expires < ?`, now()))
+	err := db.takingUp(ctx, t, "throwing away old answers", func(v *View, p smart.Permit) error {
+		if err := v.gate.Defer(p, gate.SQL(`DELETE FROM ~deferred WHERE tenant_id = $1 AND expires < ?`, now())); err != nil {
+			return err
+		}
+		return v.gate.Defer(p, gate.SQL(`DELETE FROM`).With(leftSlices))
 	})
+	if err != nil {
+		return err
+	}
+	return db.sweepFiles(ctx, t)
 }
 
 // ofWork runs a statement that counts the rows it changed.

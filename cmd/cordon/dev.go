@@ -93,7 +93,7 @@ func (d *devCommand) Run(ctx context.Context, c console) (err error) {
 	plane, err := openDataPlane(ctx, dataPlaneConfig{
 		registryURL: urls.Registry, databaseURL: urls.App, auditURL: urls.Audit,
 		logURL: urls.Log, logRegistryURL: urls.LogRegistry, checkpoints: d.Dir.path("checkpoints"),
-		kms: kms, public: publicURL("http://" + address(at.data)), alerts: d.AlertNetworks, ops: ops, log: log,
+		kms: kms, public: publicURL("http://" + address(at.data)), alerts: d.AlertNetworks, files: store.FilesConfig{Dir: d.Dir.path("files")}, ops: ops, log: log,
 	})
 	if err != nil {
 		return err

@@ -60,6 +60,7 @@ type dataPlaneConfig struct {
 	alerts []netip.Prefix
 	// keyAge is how old a key may be that signs tokens; 0 is keyAge.
 	keyAge time.Duration
+	files  store.FilesConfig
 	ops    *ops
 	log    *oplog.Logger
 }
@@ -90,7 +91,7 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 	}
 	p.db, err = store.Open(ctx, store.Config{
 		DatabaseURL: cfg.databaseURL, AuditURL: cfg.auditURL,
-		Keys: keyring, Platform: registry, Packages: registry, Base: cfg.public.fhir, Watch: watcher, Log: cfg.log,
+		Keys: keyring, Platform: registry, Packages: registry, Base: cfg.public.fhir, Watch: watcher, Files: cfg.files, Log: cfg.log,
 	})
 	if err != nil {
 		p.close()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cordon-fhir/cordon/keys"
 	"github.com/cordon-fhir/cordon/oplog"
+	"github.com/cordon-fhir/cordon/store"
 )
 
 // serveCommand runs the data plane.
@@ -27,6 +28,7 @@ type serveCommand struct {
 	ClientNetworks      []netip.Prefix `env:"CORDON_CLIENT_NETWORKS" placeholder:"CIDR,..." help:"Networks, other than the public internet, in which clients may publish their keys."`
 	AlertNetworks       []netip.Prefix `env:"CORDON_ALERT_NETWORKS" placeholder:"CIDR,..." help:"Networks, other than the public internet, in which webhooks for alerts may be."`
 	KeyAge              time.Duration  `env:"CORDON_KEY_AGE" placeholder:"DURATION" help:"How old the keys may be that sign tokens; then the next are made. Default: 2160h, 90 days."`
+	Files               string         `env:"CORDON_FILES" placeholder:"DIR" help:"Directory, the same for all servers, for the files of bulk exports. Default: there are no exports."`
 	Origins             []string       `env:"CORDON_ORIGINS" placeholder:"ORIGIN,..." help:"Origins of pages that may call from a browser."`
 }
 
@@ -53,7 +55,8 @@ func (s *serveCommand) Run(ctx context.Context, c console) error {
 		registryURL: s.RegistryURL, databaseURL: s.DatabaseURL, auditURL: s.AuditURL,
 		logURL: s.LogURL, logRegistryURL: logRegistry, checkpoints: s.Checkpoints,
 		kms: kms, public: front.public, region: s.Region, proxies: s.TrustedProxies, origins: s.Origins, terminology: s.TerminologyNetworks, identity: s.IdentityNetworks, clients: s.ClientNetworks, alerts: s.AlertNetworks, keyAge: s.KeyAge,
-		ops: ops, log: log,
+		files: store.FilesConfig{Dir: s.Files},
+		ops:   ops, log: log,
 	})
 	if err != nil {
 		return err

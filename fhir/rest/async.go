@@ -9,6 +9,7 @@ import (
 
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/tenant"
 )
 
@@ -42,6 +43,12 @@ func deferrable(rt *route, req *request) bool {
 // perhapsLater does what a request asks, or sees to it that it is done.
 func (c *call) perhapsLater(ctx context.Context) (*response, error) {
 	rt, req := c.place.route, c.req
+	if rt.operation != nil && rt.operation.later != nil {
+		if err := rt.parse(req); err != nil {
+			return nil, err
+		}
+		return rt.operation.later(ctx, c)
+	}
 	if !req.prefer.async || !deferrable(rt, req) {
 		return c.dispatch(ctx, rt, req)
 	}
@@ -50,7 +57,7 @@ func (c *call) perhapsLater(ctx context.Context) (*response, error) {
 			return nil, err
 		}
 	}
-	return c.deferred(ctx)
+	return c.postpone(ctx, postponed{path: "/_async/", within: waitTime})
 }
 
 // A letter is a deferred request as it waits for whoever takes it up: what was
@@ -66,17 +73,28 @@ type letter struct {
 	Address   string `json:"address"`
 	Place     string `json:"place"` // the Method of its Origin
 	Seq       int64  `json:"seq"`   // of its entry in the audit trail
+	// Version is that of the Group whose members are exported.
+	Version int64 `json:"version,omitempty"`
 }
 
 // kept are the headers on which an answer depends.
 var kept = []string{"Accept", "Content-Type", "Prefer"}
 
-// deferred keeps the request and answers where the answer will be.
-func (c *call) deferred(ctx context.Context) (*response, error) {
+// A postponed says how a request is kept: below which path its answer will be,
+// and within which time.
+type postponed struct {
+	path    string
+	within  time.Duration
+	export  bool
+	version int64
+}
+
+// postpone keeps the request and answers where the answer will be.
+func (c *call) postpone(ctx context.Context, p postponed) (*response, error) {
 	g, o := c.grant, c.grant.Origin()
 	l := letter{
 		Method: c.http.Method, URL: c.http.URL.RequestURI(), Header: http.Header{}, Body: c.sent,
-		RequestID: o.RequestID, Address: o.Address, Place: o.Method, Seq: o.Trail.Seq,
+		RequestID: o.RequestID, Address: o.Address, Place: o.Method, Seq: o.Trail.Seq, Version: p.version,
 	}
 	for _, name := range kept {
 		if v := c.http.Header.Values(name); len(v) > 0 {
@@ -91,12 +109,12 @@ func (c *call) deferred(ctx context.Context) (*response, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := c.DB.Defer(ctx, g, c.req.asEntry(), sealed, waitTime)
+	d, err := c.DB.Defer(ctx, g, c.req.asEntry(), sealed, p.within, p.export)
 	if err != nil {
 		return nil, err
 	}
 	c.later.wake(c.server, g.Tenant())
-	return &response{status: http.StatusAccepted, contentLocation: c.req.base + "/_async/" + d.ID, applied: "respond-async"}, nil
+	return &response{status: http.StatusAccepted, contentLocation: c.req.base + p.path + d.ID, applied: "respond-async"}, nil
 }
 
 // reopen makes the request of a letter again, under the Grant that its client
@@ -106,10 +124,13 @@ func (s *server) reopen(ctx context.Context, t *tenant.Tenant, sealed []byte) (*
 	if err := json.Unmarshal(sealed, &l); err != nil {
 		return nil, err
 	}
-	g, err := s.Verifier.Resume(ctx, t, l.Grant, audit.Origin{
-		RequestID: l.RequestID, Address: l.Address, Method: l.Place,
-		Trail: &audit.Trail{Seq: audit.NextSeq(), Parent: l.Seq},
-	})
+	again := func(ctx context.Context) (*smart.Grant, error) {
+		return s.Verifier.Resume(ctx, t, l.Grant, audit.Origin{
+			RequestID: l.RequestID, Address: l.Address, Method: l.Place,
+			Trail: &audit.Trail{Seq: audit.NextSeq(), Parent: l.Seq},
+		})
+	}
+	g, err := again(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -118,13 +139,13 @@ func (s *server) reopen(ctx context.Context, t *tenant.Tenant, sealed []byte) (*
 		return nil, err
 	}
 	r.Header = l.Header
-	return &call{server: s, http: r, begun: s.Now(), grant: g, origin: g.Origin(), req: &request{grant: g}}, nil
+	return &call{server: s, http: r, begun: s.Now(), grant: g, origin: g.Origin(), req: &request{grant: g}, again: again, pinned: l.Version}, nil
 }
 
 // pollAsync answers whether a deferred request was answered, and what.
 // https://hl7.org/fhir/R4/async.html
 func pollAsync(ctx context.Context, s *server, req *request) (*response, error) {
-	d, err := s.DB.Deferred(ctx, req.grant, req.job)
+	d, err := s.DB.Deferred(ctx, req.grant, req.job, false)
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +163,7 @@ func pollAsync(ctx context.Context, s *server, req *request) (*response, error) 
 // cancelAsync forgets a deferred request and stops the work on it.
 // https://hl7.org/fhir/R4/async.html
 func cancelAsync(ctx context.Context, s *server, req *request) (*response, error) {
-	if err := s.DB.Cancel(ctx, req.grant, req.job); err != nil {
+	if err := s.DB.Cancel(ctx, req.grant, req.job, false); err != nil {
 		return nil, err
 	}
 	s.later.stop(req.job, errCancelled)

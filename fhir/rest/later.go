@@ -138,6 +138,13 @@ func (s *server) takeUp(ctx context.Context, t *tenant.Tenant) (found bool) {
 	return found && err == nil
 }
 
+// reads notes that the work only reads.
+func (r *running) reads(l *later) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r.writes = false
+}
+
 // work does what a request asks that was taken up, and keeps the answer.
 func (s *server) work(w store.Work, t *tenant.Tenant) error {
 	ctx, cancel := context.WithTimeout(context.Background(), deferredTime)
@@ -159,6 +166,10 @@ func (s *server) work(w store.Work, t *tenant.Tenant) error {
 	defer s.later.done(w.ID)
 	go s.renew(work, w, stop)
 
+	if w.Export {
+		r.reads(s.later)
+		return c.export(work, w)
+	}
 	resp := c.attempt(work, func() error { return c.mayBegin(r, w, s.later) })
 	c.spend(resp)
 	switch context.Cause(work) {
@@ -196,9 +207,9 @@ func (s *server) renew(ctx context.Context, w store.Work, stop context.CancelCau
 // mayBegin refuses what was begun before and must not be begun again.
 func (c *call) mayBegin(r *running, w store.Work, l *later) error {
 	writes := c.req.does == fhir.Transaction && !onlyReads(c.req.document.JSON)
-	l.mu.Lock()
-	r.writes = writes
-	l.mu.Unlock()
+	if !writes {
+		r.reads(l)
+	}
 	switch {
 	case writes && w.Turn > 1:
 		return fhir.Errorf(fhir.Transient, "the server stopped in the middle of it: some entries may have been done, and none is done again; look before you ask again")

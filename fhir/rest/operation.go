@@ -39,6 +39,9 @@ type operation struct {
 	look   func(context.Context, *store.View, *request) (*response, error)
 	change func(context.Context, *store.Tx, *request) (*response, error)
 	whole  func(context.Context, *server, *request) (*response, error)
+	// later sees to it that what is asked is done, by whom and whenever; then
+	// whole is what answers in a Bundle.
+	later func(context.Context, *call) (*response, error)
 }
 
 // A level is what an operation is called on. They can be joined.
@@ -60,6 +63,7 @@ func operations() []operation {
 		documentOperations,
 		validateOperations,
 		everythingOperations,
+		exportOperations,
 		graphqlOperations,
 		lastnOperations,
 		logOperations,

@@ -29,7 +29,7 @@ func (p place) into(req *request) error {
 		if err != nil {
 			return fhir.Errorf(fhir.NotFound, "malformed id")
 		}
-		req.job = id.String()
+		req.job, req.file = id.String(), p.file
 	}
 	if p.id != "" {
 		if !fhir.ValidID(p.id) {

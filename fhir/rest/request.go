@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cordon-fhir/cordon/bulk"
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/search"
 	"github.com/cordon-fhir/cordon/fhir/validate"
@@ -26,6 +27,7 @@ type request struct {
 	called  string // the name of the operation, if it is one
 	safe    bool   // GET or HEAD
 	job     string // the id of a deferred request
+	file    string // the name of a file of an export
 
 	query  string // as received, for the audit trail
 	params []search.Param
@@ -44,6 +46,7 @@ type request struct {
 
 	in         arguments // of an operation
 	record     store.RecordQuery
+	export     *bulk.Export
 	graph      *graphQuery
 	persist    bool // what $document makes is to be stored
 	search     *search.Query
@@ -79,6 +82,8 @@ type response struct {
 	// Of the asynchronous pattern.
 	contentLocation, progress string
 	expires                   time.Time
+
+	file *servedFile // in place of a body
 }
 
 // decode reads the path, the parameters, the headers and the body.
@@ -111,7 +116,11 @@ func (c *call) decode(ctx context.Context) error {
 		}
 		c.req.query += string(body)
 	}
-	if err := c.req.setQuery(ctx, c.DB, c.http.Header.Values("Accept")); err != nil {
+	accept := c.http.Header.Values("Accept")
+	if c.req.file != "" { // it has one form only
+		accept = nil
+	}
+	if err := c.req.setQuery(ctx, c.DB, accept); err != nil {
 		return err
 	}
 	if c.req.does.Writes() || c.req.does == fhir.Transaction || c.req.does == fhir.Operation {

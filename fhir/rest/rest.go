@@ -118,6 +118,7 @@ type server struct {
 	described descriptions
 	bodies    *semaphore.Weighted
 	later     *later
+	exports   exports
 
 	elsewhere elsewhere // the terminology servers of tenants
 }
@@ -137,7 +138,7 @@ func newServer(cfg Config) *server {
 		cfg.Limit = limit.New(limit.Config{Now: cfg.Now})
 	}
 	cfg.Limits = cfg.Limits.orDefault()
-	return &server{Config: cfg, routes: newRouter(), bodies: semaphore.NewWeighted(int64(cfg.Limits.Bodies)), later: newLater()}
+	return &server{Config: cfg, routes: newRouter(), bodies: semaphore.NewWeighted(int64(cfg.Limits.Bodies)), later: newLater(), exports: exports{turn: exportTurn}}
 }
 
 // A route is a line of the table of what is served.
@@ -193,6 +194,9 @@ func table() []route {
 
 		{method: "GET", path: "/_async/:job", does: fhir.Operation, whole: pollAsync},
 		{method: "DELETE", path: "/_async/:job", does: fhir.Operation, whole: cancelAsync},
+		{method: "GET", path: "/_export/:job", does: fhir.Operation, whole: exportState},
+		{method: "DELETE", path: "/_export/:job", does: fhir.Operation, whole: cancelExport},
+		{method: "GET", path: "/_export/:job/:file", does: fhir.Operation, whole: exportFile},
 
 		{method: "GET", path: "/$:op", does: fhir.Operation},
 		{method: "POST", path: "/$:op", does: fhir.Operation},
@@ -233,7 +237,7 @@ type place struct {
 	route               *route
 	pattern             string
 	tenant, typ, id, of string
-	version, job        string
+	version, job, file  string
 }
 
 // errNoRoute says that a path leads nowhere. A *fhir.Error with status 405
@@ -255,7 +259,7 @@ func (r *router) find(method, path string) (place, string, error) {
 	r.echo.Router().Find(method, path, c)
 	p := place{
 		pattern: c.Path(), tenant: c.Param("tenant"), typ: c.Param("type"), id: c.Param("id"),
-		of: c.Param("of"), version: c.Param("version"), job: c.Param("job"),
+		of: c.Param("of"), version: c.Param("version"), job: c.Param("job"), file: c.Param("file"),
 	}
 	p.route = r.table[method+" "+p.pattern]
 	switch {

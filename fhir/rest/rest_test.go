@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -25,7 +26,12 @@ import (
 	"github.com/cordon-fhir/cordon/store/storetest"
 )
 
-func TestMain(m *testing.M) { storetest.Main(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(exportWorker) != "" {
+		workOnExports()
+	}
+	storetest.Main(m)
+}
 
 // An api is the API over a real database, with tenants in every mode.
 type api struct {
@@ -62,7 +68,8 @@ func newAPI(t testing.TB, change ...func(*Config)) *api {
 	f := storetest.New(t)
 	db, err := store.Open(t.Context(), store.Config{
 		DatabaseURL: f.URLs.App, AuditURL: f.URLs.Audit, Keys: f.Keyring, Platform: f.Registry, Packages: f.Registry, Base: baseOf,
-		Wait: time.Minute, // a busy machine is not what is tested
+		Files: store.FilesConfig{Dir: f.Files},
+		Wait:  time.Minute, // a busy machine is not what is tested
 	})
 	if err != nil {
 		t.Fatal(err)

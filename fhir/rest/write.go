@@ -12,6 +12,10 @@ import (
 func (c *call) write(resp *response) {
 	h := c.writer.Header()
 	c.headers(h, resp)
+	if resp.file != nil {
+		c.sendFile(resp.file)
+		return
+	}
 	body := resp.body
 	if len(body) > 0 {
 		if c.req.pretty && resp.contentType == "" {

@@ -42,6 +42,7 @@ const KEK = "file://test"
 // share it, so they choose ids of their own, or make tenants of their own.
 type Fixture struct {
 	OwnerURL string
+	Files    string // a directory
 	URLs     store.URLs
 	KMS      keys.KMS
 	Migrator *store.Migrator
@@ -87,7 +88,7 @@ func open(owner string) (*Fixture, error) {
 		return nil, err
 	}
 	fixture.dir = dir
-	f := &Fixture{OwnerURL: owner}
+	f := &Fixture{OwnerURL: owner, Files: filepath.Join(dir, "files")}
 	if f.KMS, err = keys.NewFileKMS(filepath.Join(dir, "kek")); err != nil {
 		return nil, err
 	}
@@ -120,6 +121,7 @@ func open(owner string) (*Fixture, error) {
 	f.Tenants = tenant.NewRegistry(f.Registry)
 	if f.DB, err = store.Open(ctx, store.Config{
 		DatabaseURL: f.URLs.App, AuditURL: f.URLs.Audit, Keys: f.Keyring, Platform: f.Registry, Packages: f.Registry, Base: Base,
+		Files: store.FilesConfig{Dir: f.Files},
 	}); err != nil {
 		return nil, err
 	}

@@ -1,0 +1,54 @@
+// Package bulk writes what a client may see to files, and says where they are.
+//
+// https://hl7.org/fhir/uv/bulkdata/STU2/export.html
+package bulk
+
+import (
+	"slices"
+	"time"
+
+	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/r4"
+	"github.com/cordon-fhir/cordon/fhir/search"
+	"github.com/cordon-fhir/cordon/store"
+)
+
+// An Export is what a client asked to be exported.
+type Export struct {
+	// Types are those of the files.
+	Types []fhir.Type
+	// Any are searches by type, one of which must match. A type without any is
+	// not narrowed.
+	Any map[fhir.Type][]*search.Query
+	// Records says that of what can tell of patients only that is shown which
+	// does, and Patients of whom, by id and in order; nil is of anybody.
+	Records  bool
+	Patients []string
+	// Since and Until bound when a resource was changed last; zero is no bound.
+	Since, Until time.Time
+	// Show returns the JSON of a resource as the client asked for it.
+	Show func(fhir.Type, []byte) []byte
+	// Passed are OperationOutcomes about what the client asked for and does not
+	// get, each on one line.
+	Passed [][]byte
+}
+
+// Beside are the types that no record holds and that go with any: without them
+// much in the records has no name.
+var Beside = []fhir.Type{"Location", "Medication", "Organization", "Practitioner", "PractitionerRole"}
+
+// InRecords reports whether resources of the type can be part of the record of a
+// patient, or go with it.
+func InRecords(t fhir.Type) bool {
+	return t == "Patient" || t == "Device" || slices.Contains(Beside, t) ||
+		slices.ContainsFunc(r4.Compartment("Patient"), func(m r4.CompartmentMember) bool { return m.Type == t })
+}
+
+// query returns what is asked of a type.
+func (e *Export) query(t fhir.Type) store.ExportQuery {
+	q := store.ExportQuery{Type: t, Any: e.Any[t]}
+	if e.Records && !slices.Contains(Beside, t) {
+		q.OfPatients, q.Patients = true, e.Patients
+	}
+	return q
+}

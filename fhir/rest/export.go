@@ -1,0 +1,327 @@
+package rest
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/google/uuid"
+	"github.com/klauspost/compress/gzip"
+
+	"github.com/cordon-fhir/cordon/bulk"
+	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/oplog"
+	"github.com/cordon-fhir/cordon/store"
+)
+
+const (
+	// exportTime bounds the time until an export is done.
+	exportTime = 24 * time.Hour
+	// exportTurn is for about how long an export is worked on before others have
+	// their turn.
+	exportTurn = 4 * time.Second
+	// exportTurns bounds how often an export is begun without a file coming of
+	// it. Each time it waits for the lease to run out.
+	exportTurns = 20
+	// pollEvery is how often the state of an export is told.
+	pollEvery = 500 * time.Millisecond
+)
+
+// exports are what this process remembers of exports.
+type exports struct {
+	turn time.Duration // exportTurn; tests take another
+
+	mu     sync.Mutex
+	told   map[string]*bulk.Told
+	polled map[string]time.Time
+}
+
+// maxRemembered bounds the exports that are remembered.
+const maxRemembered = 1000
+
+// of returns the patients whom the audit trail has of the export.
+func (x *exports) of(job string) *bulk.Told {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.told == nil || len(x.told) > maxRemembered {
+		x.told = map[string]*bulk.Told{}
+	}
+	if x.told[job] == nil {
+		x.told[job] = &bulk.Told{}
+	}
+	return x.told[job]
+}
+
+func (x *exports) forget(job string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.told, job)
+	delete(x.polled, job)
+}
+
+// eager reports whether the state of the export was told a moment ago.
+func (x *exports) eager(job string, now time.Time) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.polled == nil || len(x.polled) > maxRemembered {
+		x.polled = map[string]time.Time{}
+	}
+	last, again := x.polled[job]
+	if again && now.Sub(last) < pollEvery {
+		return true
+	}
+	x.polled[job] = now
+	return false
+}
+
+// An exported is what became of an export.
+type exported struct {
+	Status int            `json:"status"`
+	Body   jsontext.Value `json:"body"` // the manifest, or an OperationOutcome
+}
+
+// export works on an export for a while.
+func (c *call) export(ctx context.Context, w store.Work) error {
+	if _, err := c.DB.Deferred(ctx, c.grant.Entry(), w.ID, true); fhir.IsCode(err, fhir.NotFound) {
+		return c.DB.Drop(ctx, w) // who asked is somebody else now: their rights have changed
+	}
+	done, j, err := c.turn(ctx, w)
+	if ctx.Err() != nil { // cancelled, or the server stops
+		if errors.Is(context.Cause(ctx), errStopping) {
+			return c.DB.PutBack(context.WithoutCancel(ctx), w)
+		}
+		return nil
+	}
+	switch {
+	case fhir.IsCode(err, fhir.Login):
+		return c.DB.Drop(ctx, w) // nobody is left who may ask for it
+	case err == nil && !done:
+		return c.DB.PutBack(ctx, w)
+	case err == nil:
+		body, err := j.Manifest(ctx, c.req.base+strings.TrimPrefix(c.http.URL.RequestURI(), "/fhir/"+c.place.tenant), c.req.base+"/_export/"+w.ID)
+		if err != nil {
+			return err
+		}
+		return c.exported(ctx, w, exported{http.StatusOK, body})
+	}
+	lasting := isClientError(err) && !fhir.IsCode(err, fhir.Transient) && !fhir.IsCode(err, fhir.Throttled)
+	if !lasting && w.Turn <= exportTurns {
+		return err // when its lease has run out it is taken up again
+	}
+	resp := failure(clientError(err))
+	return errors.Join(err, c.exported(ctx, w, exported{resp.status, resp.body}))
+}
+
+// turn makes the export of the request again, as its client may have it now, and
+// works on it.
+func (c *call) turn(ctx context.Context, w store.Work) (done bool, j *bulk.Job, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = &panicked{p, callers()}
+		}
+	}()
+	path, _ := plainPath(c.http.URL.EscapedPath())
+	if c.place, _, err = c.routes.find(c.http.Method, path); err != nil {
+		return false, nil, err
+	}
+	if err := c.ask(ctx); err != nil {
+		return false, nil, err
+	}
+	if err := c.place.route.parse(c.req); err != nil {
+		return false, nil, err
+	}
+	if _, err := c.members(ctx, c.grant.Entry(), c.pinned); err != nil {
+		return false, nil, err
+	}
+	j = &bulk.Job{Export: c.req.export, DB: c.DB, Tenant: c.grant.Tenant(), Work: w, Grant: c.again, Told: c.exports.of(w.ID)}
+	done, err = j.Run(ctx, c.exports.turn)
+	return done, j, err
+}
+
+// exported keeps what became of an export.
+func (c *call) exported(ctx context.Context, w store.Work, x exported) error {
+	answer, err := json.Marshal(x)
+	if err != nil {
+		return err
+	}
+	_, err = c.DB.Answer(ctx, c.grant.Entry(), w, answer)
+	c.exports.forget(w.ID)
+	return err
+}
+
+// exportState answers how far an export has come, and where its files are.
+// https://hl7.org/fhir/uv/bulkdata/STU2/export.html#bulk-data-status-request
+func exportState(ctx context.Context, s *server, req *request) (*response, error) {
+	d, err := s.DB.Deferred(ctx, req.grant, req.job, true)
+	switch {
+	case err != nil:
+		return nil, err
+	case d.Done:
+		return tellExported(d)
+	case s.Now().After(d.Until):
+		return nil, fhir.Errorf(fhir.Transient, "the export was not done in time; ask again")
+	case s.exports.eager(req.job, s.Now()):
+		return nil, fhir.Errorf(fhir.Throttled, "the state of an export does not change so fast; ask after the time in Retry-After")
+	}
+	x, err := s.DB.Exporting(ctx, req.grant.Tenant(), req.job)
+	if err != nil {
+		return nil, err
+	}
+	return &response{status: http.StatusAccepted, progress: x.Progress()}, nil
+}
+
+func tellExported(d store.Deferred) (*response, error) {
+	var x exported
+	if err := json.Unmarshal(d.Answer, &x); err != nil {
+		return nil, err
+	}
+	resp := &response{status: x.Status, body: x.Body, expires: d.Expires}
+	if x.Status == http.StatusOK {
+		resp.contentType = "application/json"
+	}
+	return resp, nil
+}
+
+// cancelExport forgets an export and removes its files.
+// https://hl7.org/fhir/uv/bulkdata/STU2/export.html#bulk-data-delete-request
+func cancelExport(ctx context.Context, s *server, req *request) (*response, error) {
+	if err := s.DB.Cancel(ctx, req.grant, req.job, true); err != nil {
+		return nil, err
+	}
+	s.later.stop(req.job, errCancelled)
+	s.exports.forget(req.job)
+	if err := s.DB.Sweep(ctx, req.grant.Tenant()); err != nil { // who looks after the tenant does it later
+		s.Log.Warn("removing the files of an export", oplog.Tenant(req.grant.Tenant().Slug.String()), oplog.Cause(err))
+	}
+	return &response{status: http.StatusAccepted}, nil
+}
+
+// ndjson is what the files of an export are.
+const ndjson = "application/fhir+ndjson"
+
+// exportFile answers with a file of an export.
+// https://hl7.org/fhir/uv/bulkdata/STU2/export.html#bulk-data-output-file-request
+func exportFile(ctx context.Context, s *server, req *request) (*response, error) {
+	name := strings.Split(req.file, ".")
+	if len(name) != 3 || name[2] != "ndjson" || !fhir.Type(name[0]).Known() {
+		return nil, fhir.Errorf(fhir.NotFound, "malformed name")
+	}
+	id, err := uuid.Parse(name[1])
+	if err != nil {
+		return nil, fhir.Errorf(fhir.NotFound, "malformed name")
+	}
+	if t := fhir.Type(name[0]); t != "OperationOutcome" {
+		if _, err := req.grant.Permit(fhir.SearchType, t); err != nil {
+			return nil, err
+		}
+	}
+	f, r, err := s.DB.OpenExportFile(ctx, req.grant, req.job, id.String())
+	if err != nil {
+		return nil, err
+	}
+	if bulk.FileName(f) != req.file {
+		return nil, fhir.Errorf(fhir.NotFound, "malformed name")
+	}
+	return &response{status: http.StatusOK, contentType: ndjson, file: &servedFile{ExportFile: f, gzip: r}}, nil
+}
+
+// A servedFile is a file that is sent, whole or in part.
+type servedFile struct {
+	store.ExportFile
+	gzip io.ReadSeeker
+}
+
+// sendFile sends the file, in gzip to who takes that. Each form of it has parts
+// and a tag of its own.
+// https://www.rfc-editor.org/rfc/rfc9110#name-range-requests
+func (c *call) sendFile(f *servedFile) {
+	h := c.writer.Header()
+	h.Set("Content-Type", ndjson)
+	tag, size := hex.EncodeToString(f.Hash), f.Plain
+	content := &checked{ReadSeeker: &plainReader{gzip: f.gzip, size: f.Plain}}
+	if acceptsGzip(c.http.Header.Values("Accept-Encoding")) {
+		content.ReadSeeker = f.gzip
+		h.Set("Content-Encoding", "gzip")
+		tag, size = tag+"-gzip", f.Size
+	}
+	h.Set("ETag", `"`+tag+`"`)
+	if c.http.Header.Get("Range") == "" {
+		h.Set("Content-Length", strconv.FormatInt(size, 10))
+	}
+	http.ServeContent(c.writer, c.http, "", f.Made, content)
+	if content.err != nil {
+		c.Log.Error("sending a file", oplog.Request(c.origin.RequestID), oplog.Cause(content.err))
+		panic(http.ErrAbortHandler) // or what was sent would look whole
+	}
+}
+
+// A checked remembers why reading failed.
+type checked struct {
+	io.ReadSeeker
+	err error
+}
+
+func (r *checked) Read(b []byte) (int, error) {
+	n, err := r.ReadSeeker.Read(b)
+	if err != nil && !errors.Is(err, io.EOF) {
+		r.err = err
+	}
+	return n, err
+}
+
+// A plainReader reads what is in gzip. To go back it begins again.
+type plainReader struct {
+	gzip   io.ReadSeeker
+	size   int64
+	at     int64 // where the next Read is from
+	open   *gzip.Reader
+	opened int64 // where open is
+}
+
+// Read implements io.Reader.
+func (r *plainReader) Read(b []byte) (int, error) {
+	if r.at >= r.size {
+		return 0, io.EOF
+	}
+	if r.open == nil || r.opened > r.at {
+		if _, err := r.gzip.Seek(0, io.SeekStart); err != nil {
+			return 0, err
+		}
+		z, err := gzip.NewReader(r.gzip)
+		if err != nil {
+			return 0, err
+		}
+		r.open, r.opened = z, 0
+	}
+	skipped, err := io.CopyN(io.Discard, r.open, r.at-r.opened)
+	r.opened += skipped
+	if err != nil {
+		return 0, err
+	}
+	n, err := r.open.Read(b)
+	r.opened, r.at = r.opened+int64(n), r.at+int64(n)
+	return n, err
+}
+
+// Seek implements io.Seeker.
+func (r *plainReader) Seek(offset int64, whence int) (int64, error) {
+	switch whence {
+	case io.SeekCurrent:
+		offset += r.at
+	case io.SeekEnd:
+		offset += r.size
+	}
+	if offset < 0 {
+		return 0, errors.New("rest: a place before the beginning of a file")
+	}
+	r.at = offset
+	return offset, nil
+}

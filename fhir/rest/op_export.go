@@ -1,0 +1,338 @@
+package rest
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cordon-fhir/cordon/bulk"
+	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/r4"
+	"github.com/cordon-fhir/cordon/fhir/search"
+	"github.com/cordon-fhir/cordon/smart"
+	"github.com/cordon-fhir/cordon/store"
+)
+
+// exportOperations write what the client may see to files.
+// https://hl7.org/fhir/uv/bulkdata/STU2/export.html
+var exportOperations = []operation{
+	exportOf("patient-export", onType, "Patient"),
+	exportOf("group-export", onInstance, "Group"),
+	exportOf("export", onSystem),
+}
+
+func exportOf(definition string, at level, on ...fhir.Type) operation {
+	return operation{
+		name: "export", url: "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/" + definition, level: at, on: on,
+		in: []parameter{
+			{name: "_outputFormat", typ: "string", max: 1},
+			{name: "_since", typ: "instant", max: 1},
+			{name: "_until", typ: "instant", max: 1},
+			{name: "_type", typ: "string"},
+			{name: "_typeFilter", typ: "string"},
+			{name: "_elements", typ: "string"},
+			{name: "patient", typ: "Reference"},
+			{name: "includeAssociatedData", typ: "string"},
+			{name: "organizeOutputBy", typ: "string", max: 1},
+			{name: "allowPartialManifests", typ: "boolean", max: 1},
+		},
+		searches: true, // what is unknown is for the preference to decide
+		parse:    parseExport, later: kickOff,
+		whole: func(context.Context, *server, *request) (*response, error) {
+			return nil, fhir.Errorf(fhir.NotSupported, "an export is asked for by itself, not in a Bundle")
+		},
+	}
+}
+
+// parseExport reads what is to be exported.
+func parseExport(req *request) error {
+	p := &exportParser{request: req, e: &bulk.Export{Any: map[fhir.Type][]*search.Query{}, Records: req.ref.Type != ""}}
+	for _, read := range []func() error{p.format, p.times, p.types, p.filters, p.elements, p.patients, p.others} {
+		if err := read(); err != nil {
+			return err
+		}
+	}
+	req.export = p.e
+	return nil
+}
+
+// An exportParser reads an Export from a request.
+type exportParser struct {
+	*request
+	e *bulk.Export
+}
+
+// passOver notes in the error files what is not done, for who would rather have
+// the rest of it than nothing.
+func (p *exportParser) passOver(err error) error {
+	if p.prefer.handling != "lenient" {
+		return err
+	}
+	e := clientError(err)
+	for i := range e.Issues {
+		e.Issues[i].Severity = "warning"
+	}
+	p.e.Passed = append(p.e.Passed, outcome(e.Issues))
+	return nil
+}
+
+func (p *exportParser) format() error {
+	if !p.prefer.async {
+		return fhir.Errorf(fhir.Invalid, "an export is asked for with the header Prefer: respond-async")
+	}
+	switch strings.ReplaceAll(p.in.text("_outputFormat"), "fhir ndjson", "fhir+ndjson") { // a plus sign that nobody encoded
+	case "", "application/fhir+ndjson", "application/ndjson", "ndjson":
+		return nil
+	}
+	return fhir.Errorf(fhir.NotSupported, "parameter _outputFormat is application/fhir+ndjson here")
+}
+
+func (p *exportParser) times() error {
+	for name, into := range map[string]*time.Time{"_since": &p.e.Since, "_until": &p.e.Until} {
+		if !p.in.has(name) {
+			continue
+		}
+		t, err := parseTime(p.in.text(name))
+		if err != nil {
+			return fhir.Errorf(fhir.Invalid, "parameter %s is not an instant", name)
+		}
+		if *into = t.UTC(); name == "_since" && t.After(p.now()) {
+			return fhir.Errorf(fhir.Invalid, "parameter _since is in the future")
+		}
+	}
+	return nil
+}
+
+// types reads _type. Without it all are exported that the token reaches.
+func (p *exportParser) types() error {
+	for _, names := range p.in.texts("_type") {
+		for name := range strings.SplitSeq(names, ",") {
+			if err := p.addType(fhir.Type(strings.TrimSpace(name))); err != nil {
+				return err
+			}
+		}
+	}
+	if p.in.has("_type") {
+		if len(p.e.Types) == 0 {
+			return fhir.Errorf(fhir.Invalid, "parameter _type names nothing that can be exported here")
+		}
+		return nil
+	}
+	for _, t := range p.grant.Types(fhir.SearchType) {
+		if t != auditEvent && (!p.e.Records || bulk.InRecords(t)) {
+			p.e.Types = append(p.e.Types, t)
+		}
+	}
+	if len(p.e.Types) == 0 {
+		return fhir.Errorf(fhir.Forbidden, "no scope of the token allows an export here")
+	}
+	return nil
+}
+
+func (p *exportParser) addType(t fhir.Type) error {
+	switch {
+	case !t.Known():
+		return p.passOver(fhir.Errorf(fhir.NotSupported, "parameter _type names what is no resource type"))
+	case t == auditEvent:
+		return p.passOver(fhir.Errorf(fhir.NotSupported, "the audit trail is searched by itself, at /AuditEvent"))
+	case p.e.Records && !bulk.InRecords(t):
+		return p.passOver(fhir.Errorf(fhir.NotSupported, "parameter _type names a type that is in no patient's record: %s", t))
+	case slices.Contains(p.e.Types, t):
+		return nil
+	}
+	if _, err := p.grant.Permit(fhir.SearchType, t); err != nil {
+		return err
+	}
+	p.e.Types = append(p.e.Types, t)
+	return nil
+}
+
+// filters reads _typeFilter: searches, any one of which must match.
+func (p *exportParser) filters() error {
+	for _, text := range p.in.texts("_typeFilter") {
+		name, query, found := strings.Cut(text, "?")
+		t := fhir.Type(name)
+		if !found || !slices.Contains(p.e.Types, t) {
+			if err := p.passOver(fhir.Errorf(fhir.Invalid, "parameter _typeFilter is a type that is exported, ? and a search of it")); err != nil {
+				return err
+			}
+			continue
+		}
+		q, err := p.filter(t, query)
+		if err != nil {
+			if err = p.passOver(err); err != nil {
+				return err
+			}
+			continue
+		}
+		p.e.Any[t] = append(p.e.Any[t], q)
+	}
+	return nil
+}
+
+func (p *exportParser) filter(t fhir.Type, query string) (*search.Query, error) {
+	params, err := search.ParseQuery(query)
+	if err != nil {
+		return nil, err
+	}
+	for _, x := range params {
+		if slices.Contains(notCriteria, x.Name) {
+			return nil, fhir.Errorf(fhir.NotSupported, "parameter _typeFilter holds what chooses no resources: %s", x.Name)
+		}
+	}
+	return search.Parse(t, params, p.strict())
+}
+
+// elements reads _elements, and says how resources are shown.
+func (p *exportParser) elements() error {
+	var f format
+	for _, names := range p.in.texts("_elements") {
+		for name := range strings.SplitSeq(names, ",") {
+			f.elements = append(f.elements, strings.TrimSpace(name))
+		}
+	}
+	for _, name := range f.elements {
+		if t, _, typed := strings.Cut(name, "."); name == "" || typed && r4.TypeOf(t) == nil {
+			return fhir.Errorf(fhir.Invalid, "parameter _elements names elements, as in id or Patient.name")
+		}
+	}
+	p.e.Show = f.show
+	return nil
+}
+
+// maxExported bounds the patients who are named.
+const maxExported = 1000
+
+// patients reads the parameter patient, for the records of some patients alone.
+func (p *exportParser) patients() error {
+	if !p.in.has("patient") {
+		return nil
+	}
+	if !p.e.Records {
+		return fhir.Errorf(fhir.Invalid, "parameter patient is for exports of patients and groups")
+	}
+	for _, a := range p.in {
+		if a.name != "patient" {
+			continue
+		}
+		id, ok := strings.CutPrefix(strings.TrimPrefix(text(member(a.json, "reference")), p.base+"/"), "Patient/")
+		if !ok || !fhir.ValidID(id) {
+			return notPatients()
+		}
+		p.e.Patients = append(p.e.Patients, id)
+	}
+	if len(p.e.Patients) > maxExported {
+		return fhir.Errorf(fhir.TooCostly, "an export names at most %d patients; make a Group of them", maxExported)
+	}
+	slices.Sort(p.e.Patients)
+	p.e.Patients = slices.Compact(p.e.Patients)
+	return nil
+}
+
+// notPatients is the answer to a parameter that names no patient, or one whom
+// the client does not see, or who is not in the group.
+func notPatients() error {
+	return fhir.Errorf(fhir.Invalid, "parameter patient names somebody who is no patient here")
+}
+
+// others reads what is not done: the client is told, or goes without it.
+func (p *exportParser) others() error {
+	for _, name := range []string{"includeAssociatedData", "organizeOutputBy"} {
+		if p.in.has(name) {
+			if err := p.passOver(fhir.Errorf(fhir.NotSupported, "parameter %s is not supported", name)); err != nil {
+				return err
+			}
+		}
+	}
+	for _, x := range p.params {
+		if err := p.passOver(unknownParameter(x.Name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// kickOff sees to it that the export is done.
+// https://hl7.org/fhir/uv/bulkdata/STU2/export.html#bulk-data-kick-off-request
+func kickOff(ctx context.Context, c *call) (*response, error) {
+	if !c.DB.KeepsFiles() {
+		return nil, fhir.Errorf(fhir.NotSupported, "this server has no place for the files of an export").WithStatus(http.StatusNotImplemented)
+	}
+	if err := c.known(ctx); err != nil {
+		return nil, err
+	}
+	group, err := c.members(ctx, c.grant.Entry(), 0)
+	if err != nil {
+		return nil, err
+	}
+	return c.postpone(ctx, postponed{path: "/_export/", within: exportTime, export: true, version: group.Version})
+}
+
+// known refuses patients whom the client does not see.
+func (c *call) known(ctx context.Context) error {
+	if len(c.req.export.Patients) == 0 {
+		return nil
+	}
+	refs := make([]fhir.Ref, len(c.req.export.Patients))
+	for i, id := range c.req.export.Patients {
+		refs[i] = fhir.Ref{Type: "Patient", ID: id}
+	}
+	return c.DB.View(ctx, c.grant.Entry(), func(v *store.View) error {
+		v.Operation(c.req.asEntry())
+		found, err := v.ReadAll(ctx, refs...)
+		if err == nil && len(found) < len(refs) {
+			err = notPatients()
+		}
+		return err
+	})
+}
+
+// members reads the group that is exported, in the version, and narrows the
+// export to its members; 0 is the current version.
+func (c *call) members(ctx context.Context, g *smart.Grant, version int64) (group fhir.Resource, err error) {
+	if c.req.ref.Type != "Group" {
+		return group, nil
+	}
+	err = c.DB.View(ctx, g, func(v *store.View) error {
+		if version == 0 {
+			group, err = v.Read(ctx, c.req.ref)
+		} else {
+			group, err = v.Vread(ctx, c.req.ref, version)
+		}
+		return err
+	})
+	if err != nil {
+		return group, err
+	}
+	members := membersOf(group.Body, c.req.base, c.Now())
+	e := c.req.export
+	for _, id := range e.Patients {
+		if _, found := slices.BinarySearch(members, id); !found {
+			return group, notPatients()
+		}
+	}
+	if e.Patients == nil {
+		e.Patients = members
+	}
+	return group, nil
+}
+
+// membersOf returns the ids of the patients who are in a group at the time, in
+// order.
+// https://hl7.org/fhir/R4/group-definitions.html#Group.member
+func membersOf(group []byte, base string, at time.Time) []string {
+	ids := []string{} // not nil, which is everybody
+	elements(member(group, "member"), func(m []byte) bool {
+		_, end, err := span(text(member(member(m, "period"), "end")))
+		id, ok := strings.CutPrefix(strings.TrimPrefix(text(member(member(m, "entity"), "reference")), base+"/"), "Patient/")
+		id, _, _ = strings.Cut(id, "/_history/")
+		if ok && string(member(m, "inactive")) != "true" && (err != nil || end.After(at)) {
+			ids = append(ids, id)
+		}
+		return true
+	})
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
