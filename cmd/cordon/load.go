@@ -83,16 +83,20 @@ func progress(files []string, w io.Writer) *progressbar.ProgressBar {
 			size += info.Size()
 		}
 	}
-	f, ok := w.(*os.File)
 	return progressbar.NewOptions64(size,
 		progressbar.OptionSetWriter(w),
-		progressbar.OptionSetVisibility(ok && term.IsTerminal(int(f.Fd()))),
+		progressbar.OptionSetVisibility(isTerminal(w)),
 		progressbar.OptionSetDescription("loading"),
 		progressbar.OptionShowBytes(true),
 		progressbar.OptionSetPredictTime(true),
 		progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionClearOnFinish(),
 	)
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // A loader posts Bundles to a tenant as its client backend.

@@ -53,6 +53,7 @@ type commands struct {
 	Audit       auditCommand       `cmd:"" help:"Show keys of audit logs, and verify them."`
 	Token       tokenCommand       `cmd:"" help:"Print an access token, earned at the token endpoint."`
 	Load        loadCommand        `cmd:"" help:"Send Bundles and NDJSON to a tenant."`
+	Export      exportCommand      `cmd:"" help:"Write the files of a bulk export to a directory."`
 	Explain     explainCommand     `cmd:"" help:"Tell how a search would be answered, without its values."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Ask a server whether it is ready; for containers."`
 	Version     versionCommand     `cmd:"" help:"Print the version."`
