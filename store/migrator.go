@@ -522,7 +522,7 @@ func (m *Migrator) Migrate(ctx context.Context) error {
 func (m *Migrator) completeKeys(ctx context.Context) error {
 	rows, err := m.registry.QueryContext(ctx, `
 		SELECT slug FROM registry.tenant t
-		WHERE  status <> 'provisioning' AND (SELECT count(*) FROM registry.keyset k WHERE k.tenant_id = t.id) < $1
+		WHERE  status <> 'provisioning' AND (SELECT count(DISTINCT class) FROM registry.keyset k WHERE k.tenant_id = t.id) < $1
 		ORDER  BY id`, len(keys.Classes))
 	if err != nil {
 		return err
