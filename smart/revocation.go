@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/singleflight"
 
 	"github.com/cordon-fhir/cordon/tenant"
 )
@@ -27,29 +24,31 @@ type Revocations interface {
 	RevokedSince(ctx context.Context, since int64) (list []Revoked, next int64, err error)
 }
 
-// revocationLease is how long a Verifier trusts what it has read of the record.
-const revocationLease = 500 * time.Millisecond
-
 // RevocationDelay is how long after it is on record a revocation holds on every
 // server. Who revokes waits for it before saying that it is done: then no later
 // request gets through, wherever it goes. Only the length of time counts, no
 // clock is compared with another.
-const RevocationDelay = revocationLease + 100*time.Millisecond
+const RevocationDelay = recordLease + 100*time.Millisecond
 
-// revoked is what a Verifier knows of the record. Requests read it without a
-// lock; when the lease is over one of them reads on, and the others wait.
+// revoked is what a Verifier knows of the record, nil if it has none.
 type revoked struct {
 	record Revocations
-	now    func() time.Time
-
-	state   atomic.Pointer[revokedState]
-	reading singleflight.Group
+	leased[revokedState]
 }
 
 type revokedState struct {
-	void  map[revokedKey]time.Time
-	next  int64
-	until time.Time
+	void map[revokedKey]time.Time
+	next int64
+	at   time.Time // of the reading
+}
+
+func newRevoked(record Revocations, now func() time.Time) *revoked {
+	if record == nil {
+		return nil
+	}
+	r := &revoked{record: record}
+	r.now, r.read = now, r.readOn
+	return r
 }
 
 type revokedKey struct {
@@ -60,15 +59,12 @@ type revokedKey struct {
 // holds reports whether the token was revoked. An error means that nobody
 // knows; then it must be refused.
 func (r *revoked) holds(ctx context.Context, t *tenant.Tenant, tok Token) (bool, error) {
-	if r.record == nil {
+	if r == nil {
 		return false, nil
 	}
-	s := r.state.Load()
-	if s == nil || !r.now().Before(s.until) {
-		var err error
-		if s, err = r.fresh(ctx); err != nil {
-			return true, err
-		}
+	s, err := r.get(ctx)
+	if err != nil {
+		return true, fmt.Errorf("looking up what was revoked: %w", err)
 	}
 	if _, void := s.void[revokedKey{t.ID.Int(), tok.ID}]; void {
 		return true, nil
@@ -77,42 +73,12 @@ func (r *revoked) holds(ctx context.Context, t *tenant.Tenant, tok Token) (bool,
 	return void && tok.Session != "", nil
 }
 
-// readingTime bounds one reading of the record.
-const readingTime = 5 * time.Second
-
-// fresh returns a state whose lease was not over when fresh was called. One
-// that was being read already may be older than that: then it is read again.
-func (r *revoked) fresh(ctx context.Context) (*revokedState, error) {
-	called := r.now()
-	for {
-		result := r.reading.DoChan("", func() (any, error) {
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readingTime)
-			defer cancel()
-			return r.read(ctx)
-		})
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case got := <-result:
-			if got.Err != nil {
-				return nil, fmt.Errorf("looking up what was revoked: %w", got.Err)
-			}
-			if s := got.Val.(*revokedState); called.Before(s.until) {
-				return s, nil
-			}
-		}
-	}
-}
-
-func (r *revoked) read(ctx context.Context) (*revokedState, error) {
-	old := r.state.Load()
+// readOn reads what was revoked since.
+func (r *revoked) readOn(ctx context.Context, old *revokedState) (*revokedState, error) {
 	if old == nil {
 		old = &revokedState{}
 	}
-	began := r.now() // the lease begins before the record is read
-	if began.Before(old.until) {
-		return old, nil // another has read meanwhile
-	}
+	began := r.now()
 	list, next, err := r.record.RevokedSince(ctx, old.next)
 	if err != nil {
 		return nil, err
@@ -120,12 +86,11 @@ func (r *revoked) read(ctx context.Context) (*revokedState, error) {
 	if next < old.next {
 		return nil, errors.New("smart: the record of revocations went back")
 	}
-	s := &revokedState{void: old.void, next: next, until: began.Add(revocationLease)}
+	s := &revokedState{void: old.void, next: next, at: began}
 	// What has expired goes when something comes, or about once a minute.
-	if len(list) > 0 || len(old.void) > 0 && began.Unix()/60 != old.until.Unix()/60 {
+	if len(list) > 0 || len(old.void) > 0 && began.Unix()/60 != old.at.Unix()/60 {
 		s.void = old.with(list, began)
 	}
-	r.state.Store(s)
 	return s, nil
 }
 

@@ -26,7 +26,7 @@ func (r *revocationRecord) RevokedSince(context.Context, int64) ([]Revoked, int6
 func TestARevocationHoldsOnceTheLeaseIsOver(t *testing.T) {
 	at := time.Now()
 	record := &revocationRecord{}
-	r := &revoked{record: record, now: func() time.Time { return at }}
+	r := newRevoked(record, func() time.Time { return at })
 	tn := &tenant.Tenant{}
 	holds := func(tok Token) bool {
 		t.Helper()

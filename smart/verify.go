@@ -56,7 +56,7 @@ type Verifier struct {
 	seen          tokens
 	registrations registrations
 	policies      policies
-	revoked       revoked
+	revoked       *revoked
 	asking        singleflight.Group // of outside issuers, by the digest of the token
 }
 
@@ -78,7 +78,7 @@ func NewVerifier(cfg Config) (*Verifier, error) {
 		cfg: cfg, seen: tokens{byTenant: map[string]map[digest]*verified{}},
 		registrations: registrations{known: map[registrant]registration{}},
 		policies:      policies{known: map[tenant.ID]inForce{}},
-		revoked:       revoked{record: cfg.Revocations, now: cfg.Now},
+		revoked:       newRevoked(cfg.Revocations, cfg.Now),
 	}, nil
 }
 
