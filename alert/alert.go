@@ -7,6 +7,7 @@
 package alert
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -32,6 +33,27 @@ type Sighting struct {
 	Last      time.Time
 	Count     int
 	Requests  []string // ids of some of the requests
+	// Apart says that it is an alert of its own, whatever was seen before.
+	Apart bool
+}
+
+// sightingOf returns the sighting of a, which was just now.
+func sightingOf(a smart.Alert) Sighting {
+	return Sighting{
+		Tenant: a.Tenant, Rule: a.Rule, Addressed: a.Addressed, Count: 1,
+		Principal: Principal{Client: a.Client, User: a.User, Address: a.Address}, Requests: []string{a.Request},
+	}
+}
+
+// at returns s as it was seen at the time. What is claimed and not proven is kept
+// only as far as it can be a name.
+func (s Sighting) at(t time.Time) Sighting {
+	s.First = t.UTC()
+	s.Last = s.First
+	s.Tenant, s.Addressed = plain(s.Tenant), plain(s.Addressed)
+	s.Client, s.User, s.Address = plain(s.Client), staff(s.User), plain(s.Address)
+	s.Requests = slices.DeleteFunc(s.Requests, func(id string) bool { return id == "" || plain(id) != id })
+	return s
 }
 
 // maxRequests bounds the requests that an alert names.

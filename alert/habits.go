@@ -109,6 +109,7 @@ const slowFor = 5 * time.Minute
 func (w *Watcher) Entries(t *tenant.Tenant, entries []*audit.Entry) {
 	c, now := w.crowd(t), w.cfg.Now()
 	for _, e := range entries {
+		w.glass(t, e)
 		if e.Agent.Client == "" {
 			continue
 		}

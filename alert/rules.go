@@ -5,7 +5,7 @@ import "github.com/cordon-fhir/cordon/smart"
 // Rules are all rules by which there are alerts.
 var Rules = []smart.Rule{
 	smart.CrossTenant, smart.MutatedClaims, smart.AdminOnData, smart.TokenReuse, smart.ForeignServer, OtherInHeader, OtherInBundle,
-	Enumeration, Scraping, Elsewhere, FailedLogins, Unaudited, TamperedTrail,
+	Enumeration, Scraping, Elsewhere, FailedLogins, Unaudited, TamperedTrail, BrokenGlass, BrokenAlone,
 }
 
 // The rules about requests that name another tenant than that of their token.

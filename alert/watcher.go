@@ -3,7 +3,6 @@ package alert
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync"
 	"time"
 
@@ -87,31 +86,27 @@ func New(cfg Config) (*Watcher, error) {
 }
 
 // Alert takes what cannot happen by chance, at its first time.
-func (w *Watcher) Alert(a smart.Alert) {
-	w.sight(Sighting{
-		Tenant: a.Tenant, Rule: a.Rule, Addressed: a.Addressed, Count: 1,
-		Principal: Principal{Client: a.Client, User: a.User, Address: a.Address}, Requests: []string{a.Request},
-	})
-}
+func (w *Watcher) Alert(a smart.Alert) { w.sight(sightingOf(a)) }
 
 // sight takes a sighting. The first of its subject is kept when it returns: who
 // attacks is not answered before, so no death of this process makes it be
 // forgotten. Those that follow are counted, and kept within a second.
 func (w *Watcher) sight(s Sighting) {
-	s.First = w.cfg.Now().UTC()
-	s.Last = s.First
-	s.Tenant, s.Addressed = plain(s.Tenant), plain(s.Addressed)
-	s.Client, s.User, s.Address = plain(s.Client), staff(s.User), plain(s.Address)
-	s.Requests = slices.DeleteFunc(s.Requests, func(id string) bool { return id == "" || plain(id) != id })
+	s = s.at(w.cfg.Now())
 	w.cfg.Count(s.Rule)
 	if !w.note(s) {
 		return
 	}
-	w.cfg.Log.Warn("alert", oplog.Named("rule", string(s.Rule)), oplog.Tenant(s.Tenant), oplog.Named("addressed", s.Addressed),
-		oplog.Client(s.Client), oplog.User(s.User), oplog.Address(s.Address), oplog.Requests(s.Requests))
+	w.log(s)
 	if !w.resting() {
 		w.keep(context.Background())
 	}
+}
+
+// log tells the log of an alert that is opened.
+func (w *Watcher) log(s Sighting) {
+	w.cfg.Log.Warn("alert", oplog.Named("rule", string(s.Rule)), oplog.Tenant(s.Tenant), oplog.Named("addressed", s.Addressed),
+		oplog.Client(s.Client), oplog.User(s.User), oplog.Address(s.Address), oplog.Requests(s.Requests))
 }
 
 // note adds s to what is owed, and reports whether its subject is new.

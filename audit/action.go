@@ -50,6 +50,10 @@ func patternOf(do fhir.Interaction) pattern {
 		return pattern{"Delete", "D", "delete", application, custodian, author}
 	case fhir.SearchType, fhir.SearchSystem:
 		return pattern{"Query", "E", string(do), source, destination, recipient}
+	case GlassBroken:
+		return pattern{"", "E", "Emergency Override Started", application, destination, recipient}
+	case GlassEnded:
+		return pattern{"", "E", "Emergency Override Stopped", application, destination, recipient}
 	}
 	return pattern{"", "E", string(do), application, destination, recipient}
 }

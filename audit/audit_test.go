@@ -206,12 +206,13 @@ func anyEntry() *rapid.Generator[audit.Entry] {
 		}
 		return audit.Entry{
 			Seq: rapid.Int64Min(1).Draw(t, "seq"), Parent: rapid.Int64Range(0, 9).Draw(t, "parent"), Recorded: time.Unix(1e9, 0),
-			Interaction: rapid.SampledFrom([]fhir.Interaction{fhir.Read, fhir.Create, fhir.SearchType, fhir.Batch, ""}).Draw(t, "do"),
+			Interaction: rapid.SampledFrom([]fhir.Interaction{fhir.Read, fhir.Create, fhir.SearchType, fhir.Batch, audit.GlassBroken, audit.GlassEnded, ""}).Draw(t, "do"),
 			Outcome:     rapid.SampledFrom([]audit.Outcome{0, 4, 8, 12}).Draw(t, "outcome"), Status: rapid.IntRange(0, 599).Draw(t, "status"),
 			Reason: text("reason"), Query: text("query"), Entity: ref("entity"), Patient: ref("patient"), Version: rapid.Int64Range(0, 9).Draw(t, "version"),
 			Origin: audit.Origin{RequestID: text("id"), Address: text("address"), Method: text("method"), Server: text("server")},
 			Agent: audit.Agent{Client: text("client"), User: text("user"), Issuer: rapid.SampledFrom([]string{"", "https://fhir.example/auth/harbor"}).Draw(t, "issuer"), TokenID: text("token"),
 				Purpose: rapid.SampledFrom([]string{"", "TREAT"}).Draw(t, "purpose"), Policy: rapid.Int64Range(0, 9).Draw(t, "policy"), Access: text("access")},
+			Glass: rapid.SampledFrom([]audit.Glass{{}, {ID: "g", Purpose: "BTG", Reason: text("why")}}).Draw(t, "glass"),
 		}
 	})
 }

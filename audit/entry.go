@@ -11,7 +11,8 @@ import (
 )
 
 // An Entry is one event of the audit trail. It holds names and references,
-// never clinical content; Query may hold some and is sealed in storage.
+// never clinical content; Query and Glass.Reason may hold some and are sealed in
+// storage.
 type Entry struct {
 	// Seq orders the entries of a tenant and names the entry: its AuditEvent
 	// has the id Seq.ID(). The writer assigns it.
@@ -41,6 +42,8 @@ type Entry struct {
 	Patient fhir.Ref
 	// Query is the search as it was received. Sealed.
 	Query string
+	// Glass is the broken glass that it is about or came through.
+	Glass Glass
 }
 
 // An Outcome is the R4 code of AuditEvent.outcome.

@@ -17,7 +17,7 @@ import (
 // Render returns e as an AuditEvent of the tenant whose FHIR base URL is base.
 // https://hl7.org/fhir/R4/auditevent.html
 func Render(e Entry, base string) []byte {
-	for _, s := range e.sealedTexts() {
+	for _, s := range e.sealedTexts(glassEntry) {
 		if s != &e.Query { // which is never shown as text
 			*s = printable(*s)
 		}
@@ -32,20 +32,15 @@ func Render(e Entry, base string) []byte {
 	if name := e.profile(p); name != "" {
 		w.raw(`,"profile":["https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit.` + name + `"]`)
 	}
-	w.raw(`},"type":{"system":"http://terminology.hl7.org/CodeSystem/audit-event-type","code":"rest","display":"RESTful Operation"}`)
-	if e.Interaction != "" {
-		w.raw(`,"subtype":[{"system":"http://hl7.org/fhir/restful-interaction"`)
-		w.text("code", string(e.Interaction))
-		w.text("display", p.display)
-		w.raw(`}]`)
-	}
+	w.raw(`}`)
+	w.kind(e, p)
 	w.text("action", p.action)
 	w.text("recorded", when)
 	w.text("outcome", strconv.Itoa(int(e.Outcome)))
 	w.text("outcomeDesc", e.outcomeDesc())
-	if e.Agent.Purpose != "" {
+	if purpose := e.Purpose(); purpose != "" {
 		w.raw(`,"purposeOfEvent":[`)
-		w.purpose(e.Agent.Purpose)
+		w.purpose(purpose)
 		w.raw(`]`)
 	}
 	w.agents(e, p, base)
@@ -57,6 +52,25 @@ func Render(e Entry, base string) []byte {
 	w.entities(e, base)
 	w.raw(`}`)
 	return w.buf
+}
+
+// kind writes what kind of event it is: an interaction, or one of security.
+// https://hl7.org/fhir/R4/valueset-audit-event-sub-type.html
+func (w *writer) kind(e Entry, p pattern) {
+	if e.Interaction == GlassBroken || e.Interaction == GlassEnded {
+		w.raw(`,"type":{"system":"` + dcm + `","code":"110113","display":"Security Alert"},"subtype":[{"system":"` + dcm + `"`)
+		w.text("code", map[fhir.Interaction]string{GlassBroken: "110127", GlassEnded: "110138"}[e.Interaction])
+		w.text("display", p.display)
+		w.raw(`}]`)
+		return
+	}
+	w.raw(`,"type":{"system":"http://terminology.hl7.org/CodeSystem/audit-event-type","code":"rest","display":"RESTful Operation"}`)
+	if e.Interaction != "" {
+		w.raw(`,"subtype":[{"system":"http://hl7.org/fhir/restful-interaction"`)
+		w.text("code", string(e.Interaction))
+		w.text("display", p.display)
+		w.raw(`}]`)
+	}
 }
 
 // profile returns which pattern e follows, with the patient or without, "" if
@@ -113,7 +127,7 @@ func (w *writer) agents(e Entry, p pattern, base string) {
 	}
 	w.network(e.Origin.Address)
 	if e.Agent.User == "" {
-		w.purposeOfUse(e.Agent)
+		w.purposeOfUse(e)
 	}
 	w.raw(`},`)
 	w.agentType(p.server)
@@ -129,7 +143,7 @@ func (w *writer) agents(e Entry, p pattern, base string) {
 		w.user(e.Agent)
 		w.raw(`},"requestor":true`)
 		w.token(e.Agent)
-		w.purposeOfUse(e.Agent)
+		w.purposeOfUse(e)
 		w.raw(`}`)
 	}
 	w.raw(`]`)
@@ -178,10 +192,10 @@ func (w *writer) token(a Agent) {
 	}
 }
 
-func (w *writer) purposeOfUse(a Agent) {
-	if a.Purpose != "" {
+func (w *writer) purposeOfUse(e Entry) {
+	if purpose := e.Purpose(); purpose != "" {
 		w.raw(`,"purposeOfUse":[`)
-		w.purpose(a.Purpose)
+		w.purpose(purpose)
 		w.raw(`]`)
 	}
 }
@@ -244,6 +258,9 @@ func (w *writer) entities(e Entry, base string) {
 	if p := e.patient(); !p.IsZero() {
 		w.entity(p.String(), person+role("1", "Patient"))
 	}
+	if e.Glass.ID != "" {
+		w.glass(e.Glass)
+	}
 	if e.Parent != 0 {
 		w.entity("AuditEvent/"+idOf(e.Parent), systemObject+role("20", "Job"))
 	}
@@ -261,6 +278,19 @@ func (w *writer) entity(what, rest string) {
 	w.raw(`{"what":{"reference":`)
 	w.quote(what)
 	w.raw(`},` + rest + `},`)
+}
+
+// glass writes through which broken glass it was, and why that was broken.
+func (w *writer) glass(g Glass) {
+	w.raw(`{"what":{"identifier":{"value":`)
+	w.quote(g.ID)
+	w.raw(`}},` + systemObject + `,"description":"break-glass"`)
+	if g.Reason != "" {
+		w.raw(`,"detail":[{"type":"justification","valueString":`)
+		w.quote(g.Reason)
+		w.raw(`}]`)
+	}
+	w.raw(`},`)
 }
 
 // query writes the request as it was received, in base64, for it may hold

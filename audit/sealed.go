@@ -7,19 +7,25 @@ import (
 	"github.com/cordon-fhir/cordon/fhir"
 )
 
-// sealedVersion is the first byte of what MarshalSealed makes. Of texts,
-// version 1 had as many as versionOne says.
+// The first byte of what MarshalSealed makes says how many texts there are: in the
+// first version as many as firstTexts says, in the second all but those of a
+// Glass.
 const (
-	sealedVersion = 2
-	versionOne    = 13
+	firstEntry = 1
+	plainEntry = 2
+	glassEntry = 3
+	firstTexts = 13
 )
 
 // MarshalSealed returns the part of e that is sealed in storage: all but Seq,
 // Parent, Recorded, Interaction, Outcome, Type and Version, which are columns.
 func (e *Entry) MarshalSealed() []byte {
-	texts := e.sealedTexts()
 	b := make([]byte, 1, 256)
-	b[0] = sealedVersion
+	b[0] = plainEntry
+	if e.Glass != (Glass{}) {
+		b[0] = glassEntry
+	}
+	texts := e.sealedTexts(b[0])
 	for _, n := range e.sealedNumbers() {
 		b = binary.AppendUvarint(b, n)
 	}
@@ -39,13 +45,20 @@ func (e *Entry) sealedNumbers() [4]uint64 {
 
 // sealedTexts returns the places of the texts in the order in which they are
 // written. A new one is added at the end, with a new version.
-func (e *Entry) sealedTexts() []*string {
-	return []*string{
+func (e *Entry) sealedTexts(version byte) []*string {
+	texts := []*string{
 		&e.Reason, &e.Query, &e.Entity.ID, &e.Patient.ID,
 		&e.Origin.RequestID, &e.Origin.Address, &e.Origin.Method, &e.Origin.Server,
 		&e.Agent.Client, &e.Agent.User, &e.Agent.Issuer, &e.Agent.TokenID, &e.Agent.Purpose,
 		&e.Agent.Access,
 	}
+	switch version {
+	case firstEntry:
+		return texts[:firstTexts]
+	case glassEntry:
+		return append(texts, &e.Glass.ID, &e.Glass.Purpose, &e.Glass.Reason)
+	}
+	return texts
 }
 
 // errSealed says that the bytes are not what MarshalSealed makes.
@@ -54,13 +67,10 @@ var errSealed = errors.New("audit: malformed entry")
 // UnmarshalSealed reads what MarshalSealed made into e and leaves the rest of
 // e as it is.
 func (e *Entry) UnmarshalSealed(data []byte) error {
-	if len(data) == 0 || data[0] == 0 || data[0] > sealedVersion {
+	if len(data) == 0 || data[0] < firstEntry || data[0] > glassEntry {
 		return errSealed
 	}
-	texts := e.sealedTexts()
-	if data[0] == 1 {
-		texts = texts[:versionOne]
-	}
+	texts := e.sealedTexts(data[0])
 	data = data[1:]
 	numbers := e.sealedNumbers()
 	for i := range numbers {

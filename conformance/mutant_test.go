@@ -156,12 +156,12 @@ var programFaults = []mutant{
 		{"smart/index.go", "g.access == nil || !g.access.indexes {", "g.access == nil {"},
 	}, "", "./store"},
 	{"", "an answer that comes later is anyone's", []edit{
-		{"store/deferred.go", `v.keys.Hash("q", v.grant.Principal())`, `v.keys.Hash("q", "")`},
+		{"store/deferred.go", `v.keys.Hash("q", v.grant.Holder())`, `v.keys.Hash("q", "")`},
 	}, "TestOperations/T156", ""},
 	{"", "the files of an export are anyone's", []edit{
-		{"store/deferred.go", `v.keys.Hash("q", v.grant.Principal())`, `v.keys.Hash("q", "")`},
-		{"store/deferred.go", `v.grant.Tenant().PolicyVersion, v.grant.Principal(), id)`, `v.grant.Tenant().PolicyVersion, "", id)`}, // the second lock
-		{"store/sealedfile.go", `f.grant.Principal()`, `""`},                                                                         // the third
+		{"store/deferred.go", `v.keys.Hash("q", v.grant.Holder())`, `v.keys.Hash("q", "")`},
+		{"store/deferred.go", `v.grant.Tenant().PolicyVersion, v.grant.Holder(), id)`, `v.grant.Tenant().PolicyVersion, "", id)`}, // the second lock
+		{"store/sealedfile.go", `f.grant.Holder()`, `""`},                                                                         // the third
 	}, "TestAnExportHasWhatASearchShows", "./fhir/rest"},
 	{"", "an export shows what is masked", []edit{
 		{"store/export.go", "if res, err = x.shown(res); err != nil {", "if err != nil {"},
@@ -199,6 +199,44 @@ var programFaults = []mutant{
 	{"", "a shift never ends", []edit{
 		{"smart/principal.go", "types.Boolean(p.access.person.onShift(now))", "types.True"},
 	}, "TestANurse", "./fhir/rest"},
+	{"", "a broken glass shows every patient", []edit{
+		{"smart/glass.go", "any = append(any, search.And{more, e})", "any = append(any, search.And{more})"},
+	}, "TestABrokenGlassIsOf", "./fhir/rest"},
+	{"", "a broken glass is everybody's", []edit{
+		{"smart/glass.go", " && b.User == user.String() &&", " &&"},
+	}, "TestWhoCanWriteToTheRegistry", "./store"},
+	{"", "a broken glass is every app's", []edit{
+		{"smart/glass.go", " && b.Client == tok.Client", ""},
+	}, "TestABrokenGlassIsOf", "./fhir/rest"},
+	{"", "a broken glass is every login's", []edit{
+		{"smart/glass.go", "return b.Session == tok.Session && ", "return "},
+	}, "TestABrokenGlassIsOf", "./fhir/rest"},
+	{"", "a broken glass lets write", []edit{
+		{"smart/glass.go", "len(g.glasses) == 0 || q.letter&(canRead|canSearch) == 0 || ", "len(g.glasses) == 0 || "},
+		{"smart/profiles/clinic.cedar", "permit (principal is User, action in Action::\"view\", resource)\nwhen { context.breakGlass", "permit (principal is User, action, resource)\nwhen { context.breakGlass"},
+	}, "TestABrokenGlassIsOf", "./fhir/rest"},
+	{"", "a broken glass is for ever", []edit{
+		{"smart/glass.go", "now.Before(time.Unix(b.Expires, 0)) && ", ""},
+	}, "TestABrokenGlassEnds", "./fhir/rest"},
+	{"", "a page does not know of a broken glass", []edit{
+		{"smart/grant.go", "\t\tname += \"+\" + b.ID\n", "\t\t_ = b\n"},
+	}, "TestABrokenGlassEnds", "./fhir/rest"},
+	{"", "who asks approves it", []edit{
+		{"store/breakglass.go", "row.user == x.grant.Agent().User || row.subject == subject", "row.subject != subject && row.user == \"\""},
+		{"migrations/registry/000020_glass.up.sql", "    CHECK (decided_by <> fhir_user AND decider <> subject),\n", ""},
+	}, "TestWhoCanWriteToTheRegistry", "./store"},
+	{"", "a glass is broken again before the review", []edit{
+		{"store/glass.go", "case overdue > 0:", "case false && overdue > 0:"},
+	}, "TestAGlassIsBrokenWithAnApproval", "./fhir/rest"},
+	{"", "a glass is broken before the audit trail says so", []edit{
+		{"store/breakglass.go", "\tif err := x.db.gate.Append(ctx, t, glassEvent(t, audit.GlassBroken, row, asked, why, x.grant.Origin())); err != nil {\n\t\treturn nil, err\n\t}\n", "\t_ = why\n"},
+	}, "TestAGlassIsNotBroken", "./store"},
+	{"", "a glass is broken before anybody is alerted", []edit{
+		{"store/glass.go", "\t\tif err == nil && d != nil {\n\t\t\terr = sightIn(ctx, tx, d.sighting)\n\t\t}\n\t\treturn err\n\t})\n}\n\n// nullable", "\t\treturn err\n\t})\n}\n\n// nullable"},
+	}, "TestAGlassIsNotBroken", "./store"},
+	{"", "what is seen through a broken glass is not told", []edit{
+		{"store/internal/gate/audit.go", "\tthrough(g, &main)\n", ""},
+	}, "TestTheAuditTrailTellsWhat", "./fhir/rest"},
 	{"", "what is revoked is not looked up", []edit{
 		{"smart/verify.go", "; err != nil || void {\n", "; err != nil || false && void {\n"},
 	}, "TestARevokedToken", "./smart/launch"},

@@ -32,6 +32,9 @@ type Grant struct {
 	policy *Policy       // of the tenant, in its present version
 	at     time.Time     // of the request
 	asker  *search.Asker // as consents see who asks
+	// glasses are those that the user has broken with the token's login, and
+	// that are in force.
+	glasses []Glass
 	// renewed looks the tenant and its policy up again; nil if nobody can.
 	renewed func(context.Context) (*tenant.Tenant, *Policy, error)
 }
@@ -89,8 +92,19 @@ func (g *Grant) Origin() audit.Origin { return g.origin }
 
 // Principal identifies who asks and with which rights: cursors and caches are
 // bound to it. Two tokens with equal rights of one client and user have equal
-// Principals. It is "" for a Grant that permits nothing.
+// Principals, unless a glass is broken. It is "" for a Grant that permits
+// nothing.
 func (g *Grant) Principal() string {
+	name := g.Holder()
+	for _, b := range g.glasses {
+		name += "+" + b.ID
+	}
+	return name
+}
+
+// Holder is Principal without the glasses that are broken, which end before the
+// token does: what is answered later belongs to who has it.
+func (g *Grant) Holder() string {
 	if g.access == nil {
 		return ""
 	}

@@ -86,6 +86,9 @@ func (g *Grant) Renew(ctx context.Context) error {
 	}
 	g.tenant, g.policy, g.asker = t, policy, g.access.asker(t, g.at)
 	g.agent.Policy = t.PolicyVersion
+	if !t.Settings.BreakGlass.On() {
+		g.glasses = nil
+	}
 	return nil
 }
 

@@ -51,7 +51,9 @@ type Asker struct {
 	Encounter string `json:"encounter,omitzero"`
 	Purpose   string `json:"purpose,omitzero"`
 	Scope     string `json:"scope,omitzero"`
-	Person    Person `json:"person,omitzero"`
+	// Glass is the id of a patient whose glass they have broken.
+	Glass  string `json:"glass,omitzero"`
+	Person Person `json:"person,omitzero"`
 }
 
 // kept is how the audit trail keeps what a token allowed; client and purpose it
@@ -92,7 +94,7 @@ func (who Asker) access() (*access, error) {
 			return nil, fhir.Errorf(fhir.Invalid, "scope has to be SMART scopes for resources, one space apart")
 		}
 	}
-	for name, id := range map[string]string{"patient": who.Patient, "encounter": who.Encounter} {
+	for name, id := range map[string]string{"patient": who.Patient, "encounter": who.Encounter, "glass": who.Glass} {
 		if id != "" && !fhir.ValidID(id) {
 			return nil, fhir.Errorf(fhir.Invalid, "%s has to be an id", name)
 		}
@@ -144,9 +146,15 @@ func (p *Policy) Rule(t *tenant.Tenant, who Asker, do fhir.Interaction, on fhir.
 	if err != nil {
 		return Ruling{}, err
 	}
-	q := question{letterOf(do), on}
+	q := question{letter: letterOf(do), on: on}
 	g := &Grant{tenant: t, access: a, policy: p, at: at, asker: a.asker(t, at)}
+	if who.Glass != "" {
+		g.glasses = []Glass{{Patient: who.Glass}}
+	}
 	r := Ruling{Scoped: no, Allowed: p.decide(a, q, at).where, Where: g.where(do, on)}
+	if through := g.throughGlass(nil, yes, q); through != nil {
+		r.Allowed, q.glass = search.Simplify(search.Or{r.Allowed, through}), true
+	}
 	if scoped := a.ask(q); scoped != nil {
 		r.Scoped = scoped
 	}

@@ -20,7 +20,7 @@ func (g *Grant) PermitLabels(on fhir.Type) (Permit, error) {
 	if update == nil || g.policy != nil && g.policy.open && !g.access.user.IsZero() {
 		return Permit{}, refused
 	}
-	where := g.within(update, question{canLabel, on})
+	where := g.within(update, question{letter: canLabel, on: on})
 	if where == nil {
 		return Permit{}, refused
 	}

@@ -94,9 +94,13 @@ func (g *Grant) Hidden(on fhir.Type) Mask {
 	if g == nil || g.access == nil || g.policy == nil || !g.policy.masks {
 		return nil
 	}
+	questions := []question{{letter: canRead, on: on}, {letter: canSearch, on: on}, {letter: canCreate, on: on}, {letter: canUpdate, on: on}}
+	if len(g.glasses) > 0 {
+		questions = append(questions, question{canRead, on, true}, question{canSearch, on, true})
+	}
 	var hidden Mask
-	for _, letter := range []letters{canRead, canSearch, canCreate, canUpdate} {
-		for name := range g.access.judged.of(g.policy, g.access, question{letter, on}, g.at.Truncate(time.Second)).hidden {
+	for _, q := range questions {
+		for name := range g.access.judged.of(g.policy, g.access, q, g.at.Truncate(time.Second)).hidden {
 			if hidden == nil {
 				hidden = Mask{}
 			}

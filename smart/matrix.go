@@ -59,7 +59,7 @@ func (p *Policy) cell(a *access, on fhir.Type) string {
 		if on == auditEvent && letter != 'r' && letter != 's' {
 			continue // no scope allows it
 		}
-		switch where := p.decide(a, question{1 << i, on}, time.Unix(0, 0)).where; {
+		switch where := p.decide(a, question{letter: 1 << i, on: on}, time.Unix(0, 0)).where; {
 		case everything(where):
 			b.WriteString(strings.ToUpper(string(letter)))
 		case !nothing(where):

@@ -12,6 +12,7 @@ import (
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
 
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/search"
 )
 
 // Page explains p on one page, for whoever has to answer for it: its rules in
@@ -26,18 +27,22 @@ func (p *Policy) Page(title string) string {
 	patient := aPatient()
 	for _, r := range p.rules {
 		name, everyone, system := r.id, everyone, system
-		alone := &Policy{rules: []rule{r.permit()}}
+		alone := &Policy{rules: []rule{r.permit()}, open: p.open}
 		if !r.permits {
 			name += " (never)"
 			everyone, system = staff(), &access{client: "app"} // roles are what it spares
 		}
-		about := cmp.Or(strings.Join(alone.reach(everyone), "; "), strings.Join(alone.reach(patient), "; "), strings.Join(alone.reach(system), "; "), "nothing")
+		lets := alone.reach(everyone)
+		if r.permits {
+			lets = append(lets, alone.emergency(everyone)...)
+		}
+		about := cmp.Or(strings.Join(lets, "; "), strings.Join(alone.reach(patient), "; "), strings.Join(alone.reach(system), "; "), "nothing")
 		fmt.Fprintf(&b, "| %s | %s%s | %s |\n", name, cmp.Or(r.says, "-"), r.hides(), about)
 	}
 	b.WriteString("\nTogether they let these see and change, of each type all resources or those that the rules speak of:\n\n")
 	b.WriteString("| who | what |\n|---|---|\n")
 	for _, who := range p.personas() {
-		fmt.Fprintf(&b, "| %s | %s |\n", who.name, cmp.Or(strings.Join(p.reach(who.access), "; "), "nothing"))
+		fmt.Fprintf(&b, "| %s | %s |\n", who.name, cmp.Or(strings.Join(append(p.reach(who.access), p.emergency(who.access)...), "; "), "nothing"))
 	}
 	return b.String()
 }
@@ -159,15 +164,55 @@ func (p *Policy) reach(a *access) []string {
 	return list
 }
 
+// emergency says in words what p lets do about breaking glasses: who breaks one is
+// staff.
+func (p *Policy) emergency(a *access) (list []string) {
+	if !a.isStaff() || p.open {
+		return nil
+	}
+	through := 0
+	for _, on := range fhir.Types {
+		if recordOf("a", on) != nil && p.opens(a, on) {
+			through++
+		}
+	}
+	if through > 0 {
+		list = append(list, fmt.Sprintf("once they have broken the glass of a patient, view that record, %d types", through))
+	}
+	for _, do := range []struct {
+		letter letters
+		words  string
+	}{{canBreakGlass, "break the glass"}, {canApproveGlass, "approve that"}, {canReviewGlass, "review that"}} {
+		switch where := p.decide(a, question{letter: do.letter, on: "Patient"}, time.Unix(0, 0)).where; {
+		case everything(where):
+			list = append(list, do.words+" of every patient")
+		case !nothing(where):
+			list = append(list, do.words+" of some patients")
+		}
+	}
+	return list
+}
+
 // maxNamed is how many types are worth naming.
 const maxNamed = 24
+
+// opens reports whether who has broken a glass sees more resources of the type.
+func (p *Policy) opens(a *access, on fhir.Type) bool {
+	q := question{letter: canRead, on: on}
+	without := p.decide(a, q, time.Unix(0, 0)).where
+	q.glass = true
+	return !search.Equal(without, p.decide(a, q, time.Unix(0, 0)).where)
+}
 
 // allows says which actions are allowed on the type: on all of its resources, or
 // some.
 func (p *Policy) allows(a *access, on fhir.Type) string {
 	var all, some []string
 	for _, do := range actions {
-		switch where := p.decide(a, question{do.letter, on}, time.Unix(0, 0)).where; {
+		if GlassAct(do.letter).known() {
+			continue
+		}
+		switch where := p.decide(a, question{letter: do.letter, on: on}, time.Unix(0, 0)).where; {
 		case everything(where):
 			all = append(all, string(do.uid.ID))
 		case !nothing(where):

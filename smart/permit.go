@@ -39,12 +39,12 @@ func (g *Grant) where(do fhir.Interaction, on fhir.Type) search.Expr {
 	if g == nil || g.tenant == nil || g.access == nil {
 		return nil
 	}
-	q := question{letterOf(do), on}
+	q := question{letter: letterOf(do), on: on}
 	scoped := g.access.ask(q)
 	if scoped == nil {
 		return nil
 	}
-	return g.consented(g.within(scoped, q), q)
+	return g.consented(g.throughGlass(g.within(scoped, q), scoped, q), q)
 }
 
 // Types returns the types on which Permit allows the interaction, in order of
@@ -105,7 +105,7 @@ func (g *Grant) refusal(do fhir.Interaction, on fhir.Type) error {
 	if !on.Known() { // then it is none, or the client's own text
 		return fhir.Errorf(fhir.Forbidden, "no scope of the token allows %s", do)
 	}
-	if g != nil && g.access != nil && g.access.ask(question{letterOf(do), on}) != nil {
+	if g != nil && g.access != nil && g.access.ask(question{letter: letterOf(do), on: on}) != nil {
 		return fhir.Errorf(fhir.Forbidden, "the access policy does not allow %s on %s", do, on)
 	}
 	return fhir.Errorf(fhir.Forbidden, "no scope of the token allows %s on %s", do, on)
@@ -129,10 +129,12 @@ func letterOf(do fhir.Interaction) letters {
 	return 0
 }
 
-// A question is what is asked of an access: a letter on a type.
+// A question is what is asked of an access: a letter on a type. Of a policy it
+// may be asked for who has broken the glass of a patient.
 type question struct {
 	letter letters
 	on     fhir.Type
+	glass  bool
 }
 
 // An answer is the condition on resources, nil if none may be touched.
@@ -255,11 +257,17 @@ func compartment(patient string, q question) search.Expr {
 	case "Location", "Medication", "Organization", "Practitioner", "PractitionerRole", "Substance":
 		return search.And{}
 	case "Device":
-		// R4 leaves Device out of the compartment, but an implant names its
-		// patient: the devices of others must not be seen.
-		if e, err := search.ParseScope(q.on, "patient=Patient/"+patient); err == nil {
-			return e
-		}
+		return devices(patient)
+	}
+	return nil
+}
+
+// devices returns which resources of Device are the patient's. R4 leaves Device
+// out of the compartment, but an implant names its patient: the devices of
+// others must not be seen.
+func devices(patient string) search.Expr {
+	if e, err := search.ParseScope("Device", "patient=Patient/"+patient); err == nil {
+		return e
 	}
 	return nil
 }

@@ -128,7 +128,7 @@ func (r rule) check() error {
 		who := a.principal()
 		for _, on := range fhir.Types {
 			for _, do := range actions {
-				q := question{do.letter, on}
+				q := question{letter: do.letter, on: on}
 				left := residual{env: who.env(q, time.Unix(0, 0)), on: on, now: time.Unix(0, 0), checks: true}
 				if _, err := left.condition(r.body); err != nil {
 					return err

@@ -97,12 +97,12 @@ func TestAForbidOverridesEveryPermitAndWhatFailsAllowsNothing(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := p.decide(a, question{canRead, "Patient"}, time.Now()).where; !search.Equal(got, tt.want) {
+			if got := p.decide(a, question{letter: canRead, on: "Patient"}, time.Now()).where; !search.Equal(got, tt.want) {
 				t.Errorf("got %s, want %s", search.Shape(got), search.Shape(tt.want))
 			}
 		})
 	}
-	if got := (*Policy)(nil).decide(a, question{canRead, "Patient"}, time.Now()).where; !nothing(got) {
+	if got := (*Policy)(nil).decide(a, question{letter: canRead, on: "Patient"}, time.Now()).where; !nothing(got) {
 		t.Errorf("no policy allows %s", search.Shape(got))
 	}
 }

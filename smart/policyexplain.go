@@ -17,7 +17,7 @@ func (p *Policy) Explain(who Asker, do fhir.Interaction, on fhir.Type, at time.T
 	if err != nil {
 		return nil, err
 	}
-	q := question{letterOf(do), on}
+	q := question{letter: letterOf(do), on: on}
 	var lines []string
 	for _, part := range p.parts(a, q, at) {
 		lines = append(lines, part.line(on))

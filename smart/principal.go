@@ -30,10 +30,13 @@ var actions = func() []action {
 	named := func(l letters, name types.String, group types.EntityUID) action {
 		return action{l, types.NewEntityUID(actionType, name), types.NewEntityUIDSet(group)}
 	}
-	label := action{canLabel, types.NewEntityUID(actionType, "label"), types.NewEntityUIDSet()}
+	alone := func(l letters, name types.String) action {
+		return action{l, types.NewEntityUID(actionType, name), types.NewEntityUIDSet()}
+	}
 	return []action{
-		label, named(canRead, "read", view), named(canSearch, "search", view),
+		alone(canLabel, "label"), named(canRead, "read", view), named(canSearch, "search", view),
 		named(canCreate, "create", change), named(canUpdate, "update", change), named(canDelete, "delete", change),
+		alone(canBreakGlass, "breakGlass"), alone(canApproveGlass, "approveBreakGlass"), alone(canReviewGlass, "reviewBreakGlass"),
 	}
 }()
 
@@ -96,8 +99,8 @@ func texts(list []string) types.Set {
 }
 
 // env is all that is known when the question is asked, at the time. Of the
-// resource that is its type. A further fact about the request, such as that the
-// glass was broken, has its place in the context.
+// resource that is its type. A further fact about the request has its place in
+// the context.
 func (p principal) env(q question, now time.Time) eval.Env {
 	on := q.on
 	if on == "" {
@@ -110,7 +113,7 @@ func (p principal) env(q question, now time.Time) eval.Env {
 	}
 	env := eval.Env{Entities: entities, Principal: p.uid, Resource: resource, Context: types.NewRecord(types.RecordMap{
 		"now": types.NewDatetime(now), "onShift": types.Boolean(p.access.person.onShift(now)),
-		"purpose": types.String(p.access.purpose), "breakGlass": types.False,
+		"purpose": types.String(p.access.purpose), "breakGlass": types.Boolean(q.glass),
 	})}
 	for _, a := range actions {
 		entities[a.uid] = types.Entity{UID: a.uid, Parents: a.groups}

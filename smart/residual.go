@@ -3,6 +3,7 @@ package smart
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -183,13 +184,18 @@ func (r *residual) each(at *attribute, n ast.IsNode) ([]search.Expr, error) {
 	if !ok || set.Len() > maxTexts {
 		return nil, unanswerable(n, fmt.Sprintf("resource.%s is compared with a set of at most %d texts", at.Name, maxTexts))
 	}
-	var list []search.Expr
+	texts := make([]string, 0, set.Len())
 	for v := range set.All() {
 		text, ok := v.(types.String)
 		if !ok {
 			return nil, unanswerable(n, "resource."+at.Name+" is compared with texts")
 		}
-		list = append(list, at.has(r.on, string(text), r.now))
+		texts = append(texts, string(text))
+	}
+	slices.Sort(texts) // a set has no order, but one policy makes one condition
+	list := make([]search.Expr, len(texts))
+	for i, text := range texts {
+		list[i] = at.has(r.on, text, r.now)
 	}
 	return list, nil
 }

@@ -31,7 +31,7 @@ const (
 )
 
 // letters are a set of the letters of SMART 2.
-type letters uint8
+type letters uint16
 
 const (
 	canCreate letters = 1 << iota
@@ -40,6 +40,10 @@ const (
 	canDelete
 	canSearch
 	canLabel // no scope spells it: a policy gives it to who may update
+	// Nor these: see GlassAct.
+	canBreakGlass
+	canApproveGlass
+	canReviewGlass
 )
 
 const alphabet = "cruds"

@@ -58,22 +58,7 @@ var ErrTokenSize = errors.New("smart: token would be too long")
 
 // Sign returns the token as a bearer, signed with the tenant's signing key.
 func (t Token) Sign(set *keys.Set) (string, error) {
-	key, kid := set.SigningKey()
-	signer, err := jose.NewSigner(
-		jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: key, KeyID: kid}},
-		(&jose.SignerOptions{}).WithType(tokenType))
-	if err != nil {
-		return "", fmt.Errorf("signing a token: %w", err)
-	}
-	payload, err := json.Marshal(t)
-	if err != nil {
-		return "", fmt.Errorf("signing a token: %w", err)
-	}
-	jws, err := signer.Sign(payload)
-	if err != nil {
-		return "", fmt.Errorf("signing a token: %w", err)
-	}
-	bearer, err := jws.CompactSerialize()
+	bearer, err := sign(set, tokenType, t)
 	if err != nil {
 		return "", fmt.Errorf("signing a token: %w", err)
 	}
@@ -83,6 +68,26 @@ func (t Token) Sign(set *keys.Set) (string, error) {
 	return bearer, nil
 }
 
+// sign returns the claims as a JWT of the type.
+func sign(set *keys.Set, typ jose.ContentType, claims any) (string, error) {
+	key, kid := set.SigningKey()
+	signer, err := jose.NewSigner(
+		jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: key, KeyID: kid}},
+		(&jose.SignerOptions{}).WithType(typ))
+	if err != nil {
+		return "", err
+	}
+	payload, err := json.Marshal(claims)
+	if err != nil {
+		return "", err
+	}
+	jws, err := signer.Sign(payload)
+	if err != nil {
+		return "", err
+	}
+	return jws.CompactSerialize()
+}
+
 // errToken is all that is said of a bad token.
 var errToken = errors.New("smart: not a token of ours")
 
@@ -90,49 +95,69 @@ var errToken = errors.New("smart: not a token of ours")
 // may only be used to find the key that checks it.
 type unverified struct {
 	claims Token
-	kid    string
-	jws    *jose.JSONWebSignature
+	proof
 }
 
-// parseToken reads a bearer. A member that is not ours, twice there or in
-// other letters of case is refused, in the header as in the claims: no jku,
-// x5u, jwk or crit gets past.
-func parseToken(bearer string) (unverified, error) {
-	if len(bearer) > maxToken || strings.Count(bearer, ".") != 2 {
-		return unverified{}, errToken
+// parseToken reads a bearer.
+func parseToken(bearer string) (u unverified, err error) {
+	u.proof, err = parseJWT(bearer, tokenType, &u.claims)
+	if err != nil {
+		return unverified{}, err
 	}
-	head, body, _ := strings.Cut(bearer, ".")
+	return u, nil
+}
+
+// A proof is the signature of a JWT.
+type proof struct {
+	kid string
+	jws *jose.JSONWebSignature
+}
+
+// parseJWT reads a JWT of the type into claims. A member that is not ours, twice
+// there or in other letters of case is refused, in the header as in the claims:
+// no jku, x5u, jwk or crit gets past.
+func parseJWT(text string, typ jose.ContentType, claims any) (proof, error) {
+	if len(text) > maxToken || strings.Count(text, ".") != 2 {
+		return proof{}, errToken
+	}
+	head, body, _ := strings.Cut(text, ".")
 	body, _, _ = strings.Cut(body, ".")
 	var header struct {
 		Algorithm string `json:"alg"`
 		Type      string `json:"typ"`
 		Key       string `json:"kid"`
 	}
-	var u unverified
-	if decodeStrictly(head, &header) != nil || decodeStrictly(body, &u.claims) != nil {
-		return unverified{}, errToken
+	if decodeStrictly(head, &header) != nil || decodeStrictly(body, claims) != nil {
+		return proof{}, errToken
 	}
-	if header.Algorithm != string(jose.ES256) || header.Type != tokenType {
-		return unverified{}, errToken
+	if header.Algorithm != string(jose.ES256) || header.Type != string(typ) {
+		return proof{}, errToken
 	}
-	jws, err := jose.ParseSignedCompact(bearer, []jose.SignatureAlgorithm{jose.ES256})
+	jws, err := jose.ParseSignedCompact(text, []jose.SignatureAlgorithm{jose.ES256})
 	if err != nil {
-		return unverified{}, errToken
+		return proof{}, errToken
 	}
-	u.kid, u.jws = header.Key, jws
-	return u, nil
+	return proof{header.Key, jws}, nil
 }
 
 // verify returns the claims, once a key of the set has proved them.
 func (u unverified) verify(set *keys.Set) (Token, error) {
-	key := set.VerifyingKey(u.kid)
-	if key == nil {
-		return Token{}, errToken
-	}
-	if _, err := u.jws.Verify(key); err != nil {
-		return Token{}, errToken
+	if err := u.holds(set); err != nil {
+		return Token{}, err
 	}
 	return u.claims, nil
+}
+
+// holds reports with nil that a key of the set made p.
+func (p proof) holds(set *keys.Set) error {
+	key := set.VerifyingKey(p.kid)
+	if key == nil {
+		return errToken
+	}
+	if _, err := p.jws.Verify(key); err != nil {
+		return errToken
+	}
+	return nil
 }
 
 // valid reports whether the token is to be used at the time, apart from where.

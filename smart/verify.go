@@ -41,6 +41,9 @@ type Config struct {
 	// Outside knows the authorization servers that tenants trust instead of their
 	// own. Required for tenants that do: without, they take no token.
 	Outside Outside
+	// Glasses are looked up for the records that a user may see in an emergency.
+	// Default: none.
+	Glasses Glasses
 	// IsAdmin reports whether a bearer is for the control plane, which has no
 	// business with records. Default: none is.
 	IsAdmin func(bearer string) bool
@@ -58,6 +61,7 @@ type Verifier struct {
 	policies      policies
 	revoked       *revoked
 	asking        singleflight.Group // of outside issuers, by the digest of the token
+	glasses       *glasses
 }
 
 // NewVerifier returns a Verifier.
@@ -79,6 +83,7 @@ func NewVerifier(cfg Config) (*Verifier, error) {
 		registrations: registrations{known: map[registrant]registration{}},
 		policies:      policies{known: map[tenant.ID]inForce{}},
 		revoked:       newRevoked(cfg.Revocations, cfg.Now),
+		glasses:       newGlasses(cfg.Glasses, cfg),
 	}, nil
 }
 
@@ -127,7 +132,14 @@ func (v *Verifier) Grant(ctx context.Context, slug, bearer string, o audit.Origi
 	if err != nil {
 		return nil, err
 	}
-	return v.grant(ctx, slug, tn, tok, o)
+	g, err := v.grant(ctx, slug, tn, tok, o)
+	if err != nil {
+		return g, err
+	}
+	if err := v.throughGlass(ctx, g); err != nil {
+		return nil, err
+	}
+	return g, nil
 }
 
 // ErrNoToken says that a text is no token that is good at the tenant.

@@ -48,7 +48,7 @@ func queueSighting(b *pgx.Batch, s alert.Sighting) {
 		), latest AS (
 		    SELECT a.id
 		    FROM   registry.alert a, whose
-		    WHERE  a.tenant_id IS NOT DISTINCT FROM whose.id AND a.state <> 'closed' AND a.last_seen > $8::timestamptz - $11::interval
+		    WHERE  a.tenant_id IS NOT DISTINCT FROM whose.id AND a.state <> 'closed' AND a.last_seen > $8::timestamptz - $11::interval AND NOT $12
 		    AND    a.rule = $2 AND a.client = $3 AND a.fhir_user = $4 AND ($3 <> '' OR a.address = $5)
 		    ORDER  BY a.id DESC
 		    LIMIT  1
@@ -72,7 +72,7 @@ func queueSighting(b *pgx.Batch, s alert.Sighting) {
 		FROM   opened
 		JOIN   registry.alert_sink k ON k.tenant_id IS NULL OR k.tenant_id = opened.tenant_id`,
 		s.Tenant, string(s.Rule), s.Client, s.User, s.Address, addressed, s.First, s.Last, int64(s.Count), append([]string{}, s.Requests...),
-		alert.Window)
+		alert.Window, s.Apart)
 }
 
 // maxAlerts bounds a list of alerts.

@@ -24,11 +24,12 @@ var interactions = []fhir.Interaction{
 	fhir.HistoryInstance, fhir.HistoryType, fhir.HistorySystem,
 	fhir.Create, fhir.SearchType, fhir.SearchSystem, fhir.Capabilities,
 	fhir.Transaction, fhir.Batch, fhir.Operation,
+	audit.GlassBroken, audit.GlassEnded,
 }
 
 // sealEntry makes the row of an entry. In clear are what AuditEvents are found
-// by: time, interaction, outcome and type; as keyed hashes who asked, which
-// patient and which resource; all else is sealed.
+// by: time, interaction, outcome and type; as keyed hashes who asked, what for,
+// which patient and which resource; all else is sealed.
 func (db *DB) sealEntry(ctx context.Context, t *tenant.Tenant, e *audit.Entry) (gate.AuditRow, error) {
 	set, err := db.keys.Of(ctx, t.ID)
 	if err != nil {
@@ -52,6 +53,9 @@ func (db *DB) sealEntry(ctx context.Context, t *tenant.Tenant, e *audit.Entry) (
 	if e.Entity.ID != "" {
 		r.Entity = set.Hash("s", e.Entity.String())
 		r.Version = int32(e.Version)
+	}
+	if purpose := e.Purpose(); purpose != "" {
+		r.Purpose = set.Hash("u", purpose)
 	}
 	r.Sealed, err = set.Seal(nil, keys.Audit, e.MarshalSealed(), entryPlace(r.Tenant, r.Seq))
 	return r, err
@@ -108,6 +112,7 @@ type AuditQuery struct {
 	ID       string // one entry
 	From, To time.Time
 	Agent    string // fhirUser, or client_id of a backend service
+	Purpose  string // a code of v3-ActReason
 	Patient  fhir.Ref
 	Entity   fhir.Ref
 	Actions  []string // C, R, U, D or E
@@ -164,9 +169,10 @@ func (v *View) AuditEvents(ctx context.Context, q AuditQuery, c Cursor) (*AuditP
 		return nil, err
 	}
 	if !all(p.Where()) {
-		// What was asked may name other patients beside this one.
+		// What was asked may name other patients beside this one, and so may
+		// why a glass was broken.
 		for i := range page.Entries {
-			page.Entries[i].Query = ""
+			page.Entries[i].Query, page.Entries[i].Glass.Reason = "", ""
 		}
 	}
 	if len(page.Entries) > count {
@@ -245,6 +251,9 @@ func (v *View) auditWhere(p smart.Permit, q AuditQuery) (gate.Clause, error) {
 	}
 	if q.Agent != "" {
 		where = where.With(gate.SQL(`AND agent = ?`, v.keys.Hash("a", q.Agent)))
+	}
+	if q.Purpose != "" {
+		where = where.With(gate.SQL(`AND purpose = ?`, v.keys.Hash("u", q.Purpose)))
 	}
 	if !q.Patient.IsZero() {
 		where = where.With(gate.SQL(`AND patient = ?`, v.rid(q.Patient)))

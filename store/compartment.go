@@ -212,6 +212,7 @@ func (r *recorder) add(of fhir.Ref, res fhir.Resource) error {
 	if r.given != nil {
 		r.given[res.Ref] = true
 	}
+	r.noteThrough(res)
 	return fhir.Peek(res.Body, func(d *fhir.Document) error {
 		others := of.Type != "Patient"
 		for _, ref := range r.schema.References(d, r.seenPaths(d.Type)) {

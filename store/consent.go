@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -132,7 +133,7 @@ func (v *View) consented(ctx context.Context, p smart.Permit, by *search.Asker, 
 	}
 	for i, res := range resources {
 		for _, patient := range about[i] {
-			if patient == by.Self || !may[i] {
+			if patient == by.Self || slices.Contains(by.Spared, patient) || !may[i] {
 				continue
 			}
 			var err error

@@ -151,12 +151,12 @@ func (db *DB) ofPrincipal(ctx context.Context, g *smart.Grant, e audit.Entry, fn
 }
 
 // owner is the name under which the requests of the principal are found.
-func (v *View) owner() int64 { return v.keys.Hash("q", v.grant.Principal()) }
+func (v *View) owner() int64 { return v.keys.Hash("q", v.grant.Holder()) }
 
 // answerOf is the associated data of an answer: whose it is, under which
 // policy it was made, and to which request.
 func (v *View) answerOf(id string) []byte {
-	return fmt.Appendf(nil, "answer|%s|%d|%s|%s", v.grant.Tenant().ID, v.grant.Tenant().PolicyVersion, v.grant.Principal(), id)
+	return fmt.Appendf(nil, "answer|%s|%d|%s|%s", v.grant.Tenant().ID, v.grant.Tenant().PolicyVersion, v.grant.Holder(), id)
 }
 
 func unknownAnswer() error { return fhir.Errorf(fhir.NotFound, "the request is not known") }

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -29,7 +30,7 @@ func base(slug string) string { return "https://cordon.test/fhir/" + slug }
 func openDoor(t testing.TB) *door {
 	t.Helper()
 	f := storetest.New(t)
-	v, err := smart.NewVerifier(smart.Config{Tenants: f.Tenants, Keys: f.Keyring, Policies: f.Registry, Base: base, Issuer: base})
+	v, err := smart.NewVerifier(smart.Config{Tenants: f.Tenants, Keys: f.Keyring, Policies: f.Registry, Glasses: f.Registry, Base: base, Issuer: base})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +62,7 @@ func (d *door) as(t testing.TB, slug string, tok smart.Token) *smart.Grant {
 		t.Fatal(err)
 	}
 	now := time.Now()
-	tok.Issuer, tok.Audience, tok.Tenant, tok.Subject = base(slug), base(slug), slug, "tester"
+	tok.Issuer, tok.Audience, tok.Tenant, tok.Subject = base(slug), base(slug), slug, cmp.Or(tok.Subject, "tester")
 	tok.Issued, tok.NotYet, tok.Expires, tok.ID = now.Unix(), now.Unix(), now.Add(time.Minute).Unix(), fmt.Sprint(now.UnixNano())
 	bearer, err := tok.Sign(set)
 	if err != nil {

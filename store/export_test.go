@@ -1,6 +1,14 @@
 package store
 
-import "context"
+import (
+	"context"
+	"time"
+
+	"github.com/cordon-fhir/cordon/alert"
+	"github.com/cordon-fhir/cordon/audit"
+	"github.com/cordon-fhir/cordon/smart"
+	"github.com/cordon-fhir/cordon/tenant"
+)
 
 // NewIndexer returns an Indexer that was asked for the requests.
 func NewIndexer(db *DB, requests map[int32]IndexRequest, part int) *Indexer {
@@ -12,3 +20,35 @@ func (db *DB) SetFew(n int) { db.few = n }
 
 // Purge removes what is of no more use, as servers do each minute.
 func (r *Registry) Purge(ctx context.Context) { r.purge(ctx) }
+
+// Broken keeps a glass that was broken as it says.
+func (db *DB) Broken(ctx context.Context, t *tenant.Tenant, g smart.Glass) error {
+	set, err := db.keys.Of(ctx, t.ID)
+	if err != nil {
+		return err
+	}
+	row := glassRow{id: g.ID, user: g.User, subject: g.User, client: g.Client, session: g.Session, patient: set.Hash("s", "Patient/"+g.Patient), alone: true}
+	d := decision{begins: time.Unix(g.NotYet, 0), until: time.Unix(g.Expires, 0), sighting: alert.GlassSighting(t, alert.BrokenAlone, g.Client, g.User, "r")}
+	if row.request, err = smart.KeepSigned(set, t, g.ID, smart.GlassAsked, g); err != nil {
+		return err
+	}
+	if d.signed, err = smart.KeepSigned(set, t, g.ID, smart.GlassBroken, g); err != nil {
+		return err
+	}
+	return db.packages.addGlass(ctx, t, row, time.Hour, &d)
+}
+
+// DieTelling tells of the ends of glasses as who dies before noting that it did.
+func (db *DB) DieTelling(ctx context.Context, t *tenant.Tenant) error {
+	ended, err := db.packages.endedGlasses(ctx, t)
+	for _, row := range ended {
+		e := glassEvent(t, audit.GlassEnded, row, smart.Glass{Patient: "p", Purpose: "BTG"}, "", audit.Origin{})
+		if e.Seq, err = db.packages.tellGlass(ctx, t, row.id, e.Seq); err != nil {
+			return err
+		}
+		if err := db.gate.AppendAgain(ctx, t, e); err != nil {
+			return err
+		}
+	}
+	return err
+}

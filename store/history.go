@@ -293,7 +293,8 @@ func (v *View) endHistory(do fhir.Interaction, q HistoryQuery, c Cursor, page *H
 }
 
 // noteAll puts a search or history into the audit trail, with every patient
-// whose record it disclosed.
+// whose record it disclosed, and every resource that is seen through a broken
+// glass.
 func (v *View) noteAll(e audit.Entry, disclosed ...[]fhir.Resource) {
 	seen := map[fhir.Ref]bool{}
 	var about []fhir.Ref
@@ -305,9 +306,22 @@ func (v *View) noteAll(e audit.Entry, disclosed ...[]fhir.Resource) {
 					about = append(about, p)
 				}
 			}
+			v.noteThrough(r)
 		}
 	}
 	v.noteOf(e, about)
+}
+
+// noteThrough puts a resource that is seen through a broken glass into the audit
+// trail, beside the search or history that found it.
+func (v *View) noteThrough(r fhir.Resource) {
+	if !v.grant.HasBroken() {
+		return
+	}
+	if e := v.disclosed(fhir.Read, r); v.grant.Through(e.Patient) != (audit.Glass{}) {
+		trail := v.gate.Trail()
+		trail.Linked = append(trail.Linked, e)
+	}
 }
 
 // noteOf puts into the audit trail what disclosed the records of the patients.

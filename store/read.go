@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -212,12 +213,14 @@ func (v *View) open(r row) (fhir.Resource, error) {
 func (v *View) disclosed(do fhir.Interaction, r fhir.Resource) audit.Entry {
 	e := audit.Entry{Interaction: do, Type: r.Ref.Type, Entity: r.Ref, Version: r.Version}
 	if ps := v.patients(r); len(ps) > 0 {
-		e.Patient = ps[0]
+		through := func(p fhir.Ref) bool { return v.grant.Through(p) != (audit.Glass{}) }
+		e.Patient = ps[max(0, slices.IndexFunc(ps, through))]
 	}
 	return e
 }
 
-// patients returns the patients whose record the resource belongs to.
+// patients returns the patients whose record the resource belongs to; if none, as
+// of a Device, those of whom it tells.
 func (v *View) patients(r fhir.Resource) []fhir.Ref {
 	if r.Deleted {
 		return nil
@@ -229,6 +232,11 @@ func (v *View) patients(r fhir.Resource) []fhir.Ref {
 	err := fhir.Peek(r.Body, func(d *fhir.Document) error {
 		for _, p := range v.schema.PatientsOf(d) {
 			list = append(list, fhir.Ref{Type: "Patient", ID: strings.Clone(p.ID)})
+		}
+		if len(list) == 0 {
+			for _, id := range v.schema.About(d) {
+				list = append(list, fhir.Ref{Type: "Patient", ID: id})
+			}
 		}
 		return nil
 	})

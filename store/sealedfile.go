@@ -39,7 +39,7 @@ func fileName(tenant, job, id string) string { return tenant + "/" + job + "/" +
 
 func (f sealedFile) place(piece int64) []byte {
 	t := f.grant.Tenant()
-	return fmt.Appendf(nil, "export|%s|%d|%s|%s|%s|%d|%d", t.ID, t.PolicyVersion, f.grant.Principal(), f.job, f.id, f.size, piece)
+	return fmt.Appendf(nil, "export|%s|%d|%s|%s|%s|%d|%d", t.ID, t.PolicyVersion, f.grant.Holder(), f.job, f.id, f.size, piece)
 }
 
 // seal returns the sealed pieces of the content, and their hash.

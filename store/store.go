@@ -45,7 +45,7 @@ type Config struct {
 	Platform PlatformLog   // required
 
 	// Packages is the registry that has the packages of definitions of the
-	// tenants; nil if they have none.
+	// tenants, and who broke which glass; nil if they have none.
 	Packages *Registry
 
 	// Watch sees what is written to the audit trails. Default: nobody does.

@@ -251,6 +251,10 @@ func (h *hearing) take(e audit.Entry) (done bool) {
 		return true
 	}
 	h.Who = who
+	if e.Glass.ID != "" {
+		h.Who.Glass = e.Patient.ID
+		h.remark("the user had broken the glass of the patient")
+	}
 	return false
 }
 

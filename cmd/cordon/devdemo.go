@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/go-jose/go-jose/v4"
 
@@ -48,15 +49,23 @@ var demoApp = devClient{
 
 // demoUsers can log in at each demo tenant.
 var demoUsers = []devUser{
-	{Login: "doctor", User: "Practitioner/dr1", Person: demoStaff("doctor")},
-	{Login: "nurse", User: "Practitioner/dr4", Person: demoStaff("nurse")},
+	{Login: "doctor", User: "Practitioner/dr1", Person: demoStaff("doctor", "physician")},
+	{Login: "nurse", User: "Practitioner/dr4", Person: onShift(demoStaff("nurse"))},
 	{Login: "billing", User: "Practitioner/billing1", Person: demoStaff("billing")},
+	{Login: "officer", User: "Practitioner/officer1", Person: demoStaff("privacy")},
 	{Login: "patient", User: "Patient/p1", Person: smart.Person{Roles: []string{"patient"}}},
 }
 
-// demoStaff is who works in the role at the demo's clinic.
-func demoStaff(role string) smart.Person {
-	return smart.Person{Roles: []string{role}, Organizations: []string{"org1"}, Facilities: []string{"loc1"}, Location: "loc1"}
+// demoStaff is who works in the roles at the demo's clinic.
+func demoStaff(roles ...string) smart.Person {
+	return smart.Person{Roles: roles, Organizations: []string{"org1"}, Facilities: []string{"loc1"}, Location: "loc1"}
+}
+
+// onShift is p in a shift that begins now.
+func onShift(p smart.Person) smart.Person {
+	now := time.Now()
+	p.ShiftStart, p.ShiftEnd = now.Unix(), now.Add(12*time.Hour).Unix()
+	return p
 }
 
 // demoOrder says where a client stands among the demo's; one that is not of

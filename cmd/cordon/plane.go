@@ -104,7 +104,7 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 	issuers := outside.New(outside.Config{Record: registry, Private: cfg.identity})
 	verifier, err := smart.NewVerifier(smart.Config{
 		Tenants: tenants, Keys: keyring, Base: cfg.public.fhir, Issuer: cfg.public.issuer,
-		Policies: registry, Clients: registry, Revocations: registry, Outside: issuers, IsAdmin: control.IsOperatorToken, Alert: watcher.Alert,
+		Policies: registry, Clients: registry, Revocations: registry, Glasses: registry, Outside: issuers, IsAdmin: control.IsOperatorToken, Alert: watcher.Alert,
 	})
 	if err != nil {
 		p.close()
@@ -140,9 +140,10 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 		Requests: registry.IndexRequests, Report: registry.ReportIndex, Log: cfg.log}
 	inquirer := &store.Inquirer{DB: p.db, Registry: registry, Tenants: lookedAfter(registry, tenants, cfg.region), Log: cfg.log}
 	sender := &alert.Sender{Queue: registry, Private: cfg.alerts, Count: cfg.ops.told, Log: cfg.log}
+	ends := &store.GlassEnds{DB: p.db, Tenants: lookedAfter(registry, tenants, cfg.region), Log: cfg.log}
 	sequencer := &store.Sequencer{Ledger: p.ledger, Tenants: lookedAfter(registry, tenants, cfg.region), Tampered: watcher.Tampered}
 	keeper := &store.KeyKeeper{Registry: registry, Tenants: lookedAfter(registry, tenants, cfg.region), Age: cmp.Or(cfg.keyAge, keyAge), Log: cfg.log}
-	p.work(sequencer.Run, keeper.Run, indexer.Run, watcher.Run, sender.Run, inquirer.Run, api.TellRefusals, func(ctx context.Context) { api.Work(ctx, lookedAfter(registry, tenants, cfg.region)) })
+	p.work(sequencer.Run, keeper.Run, indexer.Run, watcher.Run, sender.Run, inquirer.Run, ends.Run, api.TellRefusals, func(ctx context.Context) { api.Work(ctx, lookedAfter(registry, tenants, cfg.region)) })
 	cfg.ops.check("registry", registry.Ping)
 	cfg.ops.check("database", p.db.Ping)
 	return p, nil

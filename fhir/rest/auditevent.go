@@ -61,7 +61,19 @@ func searchAuditEvents(ctx context.Context, v *store.View, req *request) (*respo
 }
 
 // auditParameters are what the audit trail is searched by.
-var auditParameters = []string{"_id", "date", "agent", "patient", "entity", "action", "outcome"}
+var auditParameters = []string{"_id", "date", "agent", "patient", "entity", "action", "outcome", "purpose"}
+
+// auditSearch describes those of auditParameters that searches of a type have,
+// and purpose, which R4 lacks for the purpose of an event.
+func auditSearch() []search.Parameter {
+	list := []search.Parameter{{Name: "purpose", Type: "token"}}
+	for _, p := range search.Parameters(auditEvent) {
+		if slices.Contains(auditParameters, p.Name) {
+			list = append(list, p)
+		}
+	}
+	return list
+}
 
 // parseAuditSearch reads the parameters of a search of the audit trail.
 func parseAuditSearch(req *request) error {
@@ -113,6 +125,10 @@ func setAudit(q *store.AuditQuery, p search.Param, base string) (err error) {
 		}
 	case "agent":
 		q.Agent = reference
+	case "purpose":
+		if q.Purpose = code(p.Value); q.Purpose == "" {
+			return fhir.Errorf(fhir.Invalid, "malformed code")
+		}
 	case "patient":
 		if !strings.Contains(reference, "/") {
 			reference = "Patient/" + reference

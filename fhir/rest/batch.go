@@ -211,8 +211,8 @@ func (s *server) request(ctx context.Context, outer *request, e *entry, g *smart
 		return fhir.Errorf(fhir.NotSupported, "there is no interaction with this method and URL").At(e.place() + ".request.url")
 	}
 	e.route = p.route
-	if o := p.route.operation; o != nil && o.bare {
-		return fhir.Errorf(fhir.NotSupported, "this operation answers with no resource: it cannot be called in a Bundle").At(e.place() + ".request.url")
+	if o := p.route.operation; o != nil && (o.bare || o.alone) {
+		return fhir.Errorf(fhir.NotSupported, "this operation cannot be called in a Bundle").At(e.place() + ".request.url")
 	}
 	if err := p.into(r); err != nil {
 		return clientError(err).At(e.place() + ".request.url")

@@ -345,10 +345,8 @@ func claim(t fhir.Type) capability {
 	c.Operation = callable(t)
 	if t == auditEvent {
 		c.Versioning = "no-version"
-		for _, p := range search.Parameters(t) {
-			if slices.Contains(auditParameters, p.Name) {
-				c.SearchParam = append(c.SearchParam, searchParam{p.Name, p.Definition, p.Type})
-			}
+		for _, p := range auditSearch() {
+			c.SearchParam = append(c.SearchParam, searchParam{p.Name, p.Definition, p.Type})
 		}
 		return c
 	}

@@ -201,7 +201,7 @@ func TestAConsentThatChangesCountsWithTheNextRequest(t *testing.T) {
 			g := govern(t, a, "consent-next-"+string(mode), shipped(t, "scopes"))
 			g.has(consentChart...)
 			c := g.staff("Practitioner/doc", smart.Person{}, purpose("TREAT"))
-			elsewhere := c.elsewhere()
+			elsewhere := c.elsewhere(time.Now)
 			for i := range rounds {
 				denied := i%2 == 0
 				status := map[bool]string{true: "active", false: "inactive"}[denied]
@@ -227,8 +227,9 @@ func TestAConsentThatChangesCountsWithTheNextRequest(t *testing.T) {
 	}
 }
 
-// elsewhere is c at another server of the same databases.
-func (c *client) elsewhere() *client {
+// elsewhere is c at another server of the same databases, by whose clock it is as
+// late as now says.
+func (c *client) elsewhere(now func() time.Time) *client {
 	c.t.Helper()
 	f := c.Fixture
 	db, err := store.Open(c.t.Context(), store.Config{
@@ -238,7 +239,7 @@ func (c *client) elsewhere() *client {
 		c.t.Fatal(err)
 	}
 	c.t.Cleanup(db.Close)
-	v, err := smart.NewVerifier(smart.Config{Tenants: f.Tenants, Keys: f.Keyring, Policies: f.Registry, Base: baseOf, Issuer: baseOf})
+	v, err := smart.NewVerifier(smart.Config{Tenants: f.Tenants, Keys: f.Keyring, Policies: f.Registry, Glasses: f.Registry, Base: baseOf, Issuer: baseOf, Now: now})
 	if err != nil {
 		c.t.Fatal(err)
 	}

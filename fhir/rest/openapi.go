@@ -161,10 +161,10 @@ func searchParams(rt route, t fhir.Type, g guides) []any {
 	}
 	var list []any
 	known := slices.Concat(search.Parameters(t), search.General(t), g.custom.Parameters(t))
+	if t == auditEvent {
+		known = auditSearch()
+	}
 	for _, p := range known {
-		if t == auditEvent && !slices.Contains(auditParameters, p.Name) {
-			continue
-		}
 		list = append(list, jsonObject{
 			"name": p.Name, "in": "query", "x-fhir-type": p.Type,
 			"schema": jsonObject{"type": "array", "items": jsonObject{"type": "string"}},

@@ -29,6 +29,8 @@ type operation struct {
 	// bare says that it answers with what is no resource: it cannot be called
 	// in a Bundle, nor be answered later.
 	bare bool
+	// alone says that it is called by who waits for it: not in a Bundle.
+	alone bool
 
 	// parse reads what in cannot say, once request.in is filled; nil if there
 	// is no such thing.
@@ -68,6 +70,7 @@ func operations() []operation {
 		lastnOperations,
 		logOperations,
 		matchOperations,
+		breakGlassOperations,
 		terminologyOperations,
 	)
 }

@@ -81,7 +81,7 @@ func newAPI(t testing.TB, change ...func(*Config)) *api {
 		defer a.mu.Unlock()
 		a.alerts = append(a.alerts, x)
 	}
-	v, err := smart.NewVerifier(smart.Config{Tenants: f.Tenants, Keys: f.Keyring, Policies: f.Registry, Base: baseOf, Issuer: baseOf, Alert: alert})
+	v, err := smart.NewVerifier(smart.Config{Tenants: f.Tenants, Keys: f.Keyring, Policies: f.Registry, Glasses: f.Registry, Base: baseOf, Issuer: baseOf, Alert: alert})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/tenant"
@@ -49,7 +50,7 @@ func TestWhatEndsAnAccessCountsWithTheNextRequest(t *testing.T) {
 				"the policy permits others": {policy(strings.Replace(stalePolicy, "careTeam.contains(principal.user)", `careTeam.contains("Practitioner/v")`, 1)), policy(stalePolicy)},
 			}
 			user := func() *client { return g.staff("Practitioner/u", smart.Person{}, purpose("TREAT")) }
-			servers := map[string]*client{"the server": user(), "another": user().elsewhere()}
+			servers := map[string]*client{"the server": user(), "another": user().elsewhere(time.Now)}
 			asked := 0
 			check := func(round int, after string, want int) {
 				t.Helper()

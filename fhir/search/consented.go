@@ -21,6 +21,9 @@ type Asker struct {
 	// Self is the id of the Patient who asks, "" if it is none. No consent
 	// keeps patients from their own record.
 	Self string
+	// Spared are ids of patients whose consents keep nothing from who asks: it is
+	// an emergency.
+	Spared []string
 	// User is who asks, zero if that is a system, and Organizations are those
 	// that it works for; none means that they are not known.
 	User          fhir.Ref

@@ -125,7 +125,7 @@ func open(owner string) (*Fixture, error) {
 	}); err != nil {
 		return nil, err
 	}
-	f.Verifier, err = smart.NewVerifier(smart.Config{Tenants: f.Tenants, Keys: f.Keyring, Policies: f.Registry, Base: Base, Issuer: Issuer})
+	f.Verifier, err = smart.NewVerifier(smart.Config{Tenants: f.Tenants, Keys: f.Keyring, Policies: f.Registry, Glasses: f.Registry, Base: Base, Issuer: Issuer})
 	return f, err
 }
 

@@ -34,6 +34,7 @@ func (t *Trail) settle(g *smart.Grant, err error) []*audit.Entry {
 	main.Seq, main.Parent = origin.Trail.Seq, origin.Trail.Parent
 	main.Recorded, main.Origin, main.Agent = now, origin, g.Agent()
 	main.Outcome, main.Reason = OutcomeOf(err)
+	through(g, &main)
 	entries := make([]*audit.Entry, 1, 1+len(t.Linked))
 	entries[0] = &main
 	if err != nil {
@@ -48,10 +49,22 @@ func (t *Trail) settle(g *smart.Grant, err error) []*audit.Entry {
 		// found by is its own.
 		e.Parent, e.Recorded = main.Seq, now
 		e.Origin = audit.Origin{RequestID: origin.RequestID}
-		e.Agent = audit.Agent{Client: main.Agent.Client, User: main.Agent.User}
+		e.Agent = audit.Agent{Client: main.Agent.Client, User: main.Agent.User, Purpose: main.Agent.Purpose}
+		through(g, e)
 		entries = append(entries, e)
 	}
 	return entries
+}
+
+// through notes the broken glass through which g saw the record that e is about.
+func through(g *smart.Grant, e *audit.Entry) {
+	about := e.Patient
+	if about.IsZero() {
+		about = e.Entity
+	}
+	if e.Glass == (audit.Glass{}) {
+		e.Glass = g.Through(about)
+	}
 }
 
 // OutcomeOf says how work that ended with err reads in the audit trail.
@@ -73,8 +86,8 @@ func OutcomeOf(err error) (audit.Outcome, string) {
 }
 
 // An AuditRow is an entry as the database keeps it: numbers and keyed hashes
-// to find it by, and the rest sealed. Of Parent, Type, Agent, Patient, Entity
-// and Version 0 is SQL's NULL.
+// to find it by, and the rest sealed. Of Parent, Type, Agent, Patient, Entity,
+// Version and Purpose 0 is SQL's NULL.
 type AuditRow struct {
 	Tenant      int32
 	Seq         int64
@@ -87,6 +100,7 @@ type AuditRow struct {
 	Patient     int64
 	Entity      int64
 	Version     int32
+	Purpose     int64
 	Sealed      []byte
 }
 
@@ -105,23 +119,24 @@ func insertAudit(rows []AuditRow) Clause {
 		patients    = make([]int64, n)
 		entities    = make([]int64, n)
 		versions    = make([]int32, n)
+		purposes    = make([]int64, n)
 		sealed      = make([][]byte, n)
 	)
 	for i, r := range rows {
 		tenants[i], seqs[i], parents[i], recorded[i] = r.Tenant, r.Seq, r.Parent, r.Recorded
 		interaction[i], outcome[i], types[i] = r.Interaction, r.Outcome, r.Type
-		agents[i], patients[i], entities[i], versions[i], sealed[i] = r.Agent, r.Patient, r.Entity, r.Version, r.Sealed
+		agents[i], patients[i], entities[i], versions[i], purposes[i], sealed[i] = r.Agent, r.Patient, r.Entity, r.Version, r.Purpose, r.Sealed
 	}
 	// $1 is the tenant that the transaction is bound to; the writer of
 	// groups, which is bound to none, passes 0 and may append for any.
 	return SQL(`
-		INSERT INTO ~audit (tenant_id, seq, parent, recorded, interaction, outcome, type, agent, patient, entity, version, sealed)
-		SELECT t, s, nullif(p, 0), r, i, o, nullif(ty, 0), nullif(a, 0), nullif(pa, 0), nullif(e, 0), nullif(v, 0), se
+		INSERT INTO ~audit (tenant_id, seq, parent, recorded, interaction, outcome, type, agent, patient, entity, version, purpose, sealed)
+		SELECT t, s, nullif(p, 0), r, i, o, nullif(ty, 0), nullif(a, 0), nullif(pa, 0), nullif(e, 0), nullif(v, 0), nullif(pu, 0), se
 		FROM   unnest(?::int[], ?::bigint[], ?::bigint[], ?::timestamptz[], ?::smallint[], ?::smallint[], ?::smallint[],
-		              ?::bigint[], ?::bigint[], ?::bigint[], ?::int[], ?::bytea[])
-		       AS x (t, s, p, r, i, o, ty, a, pa, e, v, se)
+		              ?::bigint[], ?::bigint[], ?::bigint[], ?::int[], ?::bigint[], ?::bytea[])
+		       AS x (t, s, p, r, i, o, ty, a, pa, e, v, pu, se)
 		WHERE  $1::int IN (0, t)`,
-		tenants, seqs, parents, recorded, interaction, outcome, types, agents, patients, entities, versions, sealed)
+		tenants, seqs, parents, recorded, interaction, outcome, types, agents, patients, entities, versions, purposes, sealed)
 }
 
 // An auditor appends the entries of reads to the audit trails of one database,
@@ -141,6 +156,9 @@ type auditor struct {
 type pending struct {
 	schema string
 	rows   []AuditRow
+	// again says that they may have been written before, by who died before it
+	// could say so.
+	again  bool
 	result chan error // receives once
 }
 
@@ -187,8 +205,8 @@ func (a *auditor) close() {
 var errLate = errors.New("the audit trail is not written in time")
 
 // append returns when the rows are durable, or cannot be made so.
-func (a *auditor) append(ctx context.Context, schema string, rows []AuditRow) error {
-	p := pending{schema, rows, make(chan error, 1)}
+func (a *auditor) append(ctx context.Context, p pending) error {
+	p.result = make(chan error, 1)
 	a.mu.RLock()
 	if a.closed {
 		a.mu.RUnlock()
@@ -264,14 +282,22 @@ func absent(err error) bool {
 const writeTimeout = 5 * time.Second
 
 func (a *auditor) commit(group []pending) error {
-	bySchema := map[string][]AuditRow{}
+	type kind struct {
+		schema string
+		again  bool
+	}
+	byKind := map[kind][]AuditRow{}
 	for _, p := range group {
-		bySchema[p.schema] = append(bySchema[p.schema], p.rows...)
+		k := kind{p.schema, p.again}
+		byKind[k] = append(byKind[k], p.rows...)
 	}
 	b := &pgx.Batch{}
-	for schema, rows := range bySchema {
+	for k, rows := range byKind {
 		q := insertAudit(rows)
-		b.Queue(q.render(schema), append([]any{int32(0)}, q.args...)...)
+		if k.again {
+			q = q.With(SQL(`ON CONFLICT DO NOTHING`))
+		}
+		b.Queue(q.render(k.schema), append([]any{int32(0)}, q.args...)...)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
 	defer cancel()

@@ -205,6 +205,16 @@ func (g *Gate) Ping(ctx context.Context) error {
 // work. It returns once they are durable. A request whose trail was late once
 // does not wait for it again.
 func (g *Gate) Append(ctx context.Context, t *tenant.Tenant, entries ...*audit.Entry) error {
+	return g.append(ctx, t, false, entries...)
+}
+
+// AppendAgain is Append for an entry that may have been written before: then
+// nothing is added.
+func (g *Gate) AppendAgain(ctx context.Context, t *tenant.Tenant, e *audit.Entry) error {
+	return g.append(ctx, t, true, e)
+}
+
+func (g *Gate) append(ctx context.Context, t *tenant.Tenant, again bool, entries ...*audit.Entry) error {
 	trail := entries[0].Origin.Trail
 	if trail != nil && trail.Late {
 		return g.unavailable("writing the audit trail", errLate)
@@ -220,7 +230,7 @@ func (g *Gate) Append(ctx context.Context, t *tenant.Tenant, entries ...*audit.E
 		}
 	}
 	// Once begun the entry is written even if the client has gone.
-	err = p.auditor.append(context.WithoutCancel(ctx), t.Placement.Schema, rows)
+	err = p.auditor.append(context.WithoutCancel(ctx), pending{schema: t.Placement.Schema, rows: rows, again: again})
 	g.cfg.Watch(t, entries, err)
 	if err != nil {
 		if trail != nil {

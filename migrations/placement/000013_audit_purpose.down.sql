@@ -1,0 +1,1 @@
+ALTER TABLE {{schema}}.audit DROP COLUMN purpose;

@@ -1,0 +1,2 @@
+DROP TABLE {{schema}}.glass;
+DROP FUNCTION {{schema}}.glass_kept();
