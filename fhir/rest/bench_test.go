@@ -2,6 +2,7 @@ package rest
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -91,4 +92,37 @@ func BenchmarkEverything(b *testing.B) {
 	for b.Loop() {
 		c.must(200, "GET", path, "")
 	}
+}
+
+// BenchmarkExport is the way of observations into the files of an export, once
+// it is planned, by resource.
+func BenchmarkExport(b *testing.B) {
+	staff := newAPI(b).client(b, storetest.S2, all)
+	mark := fresh()
+	for n := range 12 {
+		var entries []string
+		for i := range 2500 {
+			id := fmt.Sprintf("%s-%d-%d", mark, n, i)
+			entries = append(entries, asking("PUT", "Observation/"+id, `{"resourceType":"Observation","id":"`+id+`","status":"final",`+
+				`"category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/observation-category","code":"vital-signs","display":"Vital Signs"}]}],`+
+				`"code":{"coding":[{"system":"http://loinc.org","code":"8867-4","display":"Heart rate"}],"text":"Heart rate"},`+
+				fmt.Sprintf(`"subject":{"reference":"Patient/p%d"},"encounter":{"reference":"Encounter/e%d"},`, i%500, i)+
+				`"effectiveDateTime":"2020-01-01T00:00:00Z","valueQuantity":{"value":72,"unit":"/min","system":"http://unitsofmeasure.org","code":"/min"}}`))
+		}
+		staff.must(200, "POST", "", posting("transaction", entries...))
+	}
+	resources := int64(0)
+	for b.Loop() {
+		b.StopTimer()
+		x := begin(b, storetest.S2, exporter, "/$export?_type=Observation")
+		b.StartTimer()
+		x.work()
+		b.StopTimer()
+		for _, f := range x.manifest(x.where).Output {
+			resources += f.Count
+		}
+		x.must(202, "DELETE", x.where, "")
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(resources)/b.Elapsed().Seconds(), "resources/s")
 }

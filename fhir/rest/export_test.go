@@ -238,7 +238,7 @@ type stepped struct {
 }
 
 // begin asks for an export and plans it; nothing is written yet.
-func begin(t *testing.T, slug, scope, path string) *stepped {
+func begin(t testing.TB, slug, scope, path string) *stepped {
 	t.Helper()
 	first := newAPI(t)
 	first.busy(t)
