@@ -575,7 +575,7 @@ func (v *View) walk(ctx context.Context, pl plan, o order) (from, where gate.Cla
 }
 
 // bounded returns the condition that e puts on the very row that the order goes
-// along, if it does.
+// along, if it does. One element can hold a date or a number.
 func bounded(x gate.Row, o order, e search.Expr) (gate.Clause, bool) {
 	out := always
 	switch e := e.(type) {
@@ -583,12 +583,12 @@ func bounded(x gate.Row, o order, e search.Expr) (gate.Clause, bool) {
 		for _, b := range e.Bounds {
 			out = out.With(gate.SQL(`AND`), compare(end(x, b.End), b.Op, stamp(b.T)))
 		}
-		return out, e.Path == o.along && !o.repeats
+		return out, o.by == search.ByDate && e.Path == o.along && !o.repeats
 	case search.InNumber:
 		for _, b := range e.Bounds {
 			out = out.With(gate.SQL(`AND`), compare(end(x, b.End), b.Op, finite(b.V)))
 		}
-		return out, e.Path == o.along && e.Unit == "" && !o.repeats
+		return out, o.by == search.ByNumber && e.Path == o.along && e.Unit == "" && !o.repeats
 	}
 	return out, false
 }

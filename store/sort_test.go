@@ -68,7 +68,7 @@ func TestSortingByDatesAndNumbersGoesAlongTheIndex(t *testing.T) {
 		grant := func() *smart.Grant { return d.grant(t, slug, everything) }
 		sizes := []int{3, 50, 149, 200}
 		d.inOrder(t, w, grant, "Observation", sizes, "_sort=value-quantity", "_sort=-value-quantity", "_sort=value-date", "_sort=-value-date",
-			"_sort=component-value-quantity", "_sort=-component-value-quantity", "status=final&_sort=value-quantity", "value-quantity=gt0&_sort=-value-quantity",
+			"_sort=component-value-quantity", "_sort=-component-value-quantity", "status=final&_sort=value-quantity", "value-quantity=gt0&_sort=-value-quantity", "value-quantity=gt0&_sort=value-date", "value-date=gt1900&_sort=value-quantity",
 			"value-date=lt1993&_sort=value-date", "value-quantity:missing=true&_sort=-value-quantity", "component-value-quantity=1&_sort=component-value-quantity",
 			"_sort=value-quantity,-date", "_sort=-value-quantity,status,date", "_sort=-date,value-quantity", "_sort=date,-value-date,_id", "_sort=status,-value-quantity",
 			"_sort=value-date,value-quantity", "_sort=-_lastUpdated,date", "status:text=x&_sort=value-quantity", "_filter=status+ne+final&_sort=-value-quantity,date")
