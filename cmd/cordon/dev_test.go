@@ -266,7 +266,7 @@ func TestDev(t *testing.T) {
 		}
 		for verb, want := range map[string]string{"disable": "disabled", "enable": "active"} {
 			p.cordon(t, "user", verb, "--tenant", "summit", "carol")
-			if list := p.cordon(t, "user", "list", "--tenant", "summit"); !strings.Contains(list, "carol    Practitioner/dr2       doctor   yes    "+want) {
+			if list := p.cordon(t, "user", "list", "--tenant", "summit"); !strings.Contains(list, "carol    Practitioner/dr2       doctor            yes    "+want) {
 				t.Errorf("%s: %s", verb, list)
 			}
 		}
