@@ -83,8 +83,22 @@ type Agent struct {
 	Purpose string
 	// Policy is the version of the tenant's policy that decided.
 	Policy int64
+	// Roles of the user, the organization that they work for and the place that
+	// they were at: codes of the tenant's own, separated by spaces, and ids of an
+	// Organization and a Location. Of an entry that is read they are what Access
+	// says.
+	Roles, Organization, Site string
 	// Access is what the token allowed and said of the user, as smart spells
 	// it, so that the decision can be explained later. Sealed; "" in entries of
 	// releases that did not keep it.
 	Access string
+}
+
+// SiteName is the place that the user was at, as AuditEvent.source.site names
+// it; "" for who is at none.
+func (a Agent) SiteName() string {
+	if !fhir.ValidID(a.Site) {
+		return ""
+	}
+	return "Location/" + a.Site
 }

@@ -45,7 +45,7 @@ func Render(e Entry, base string) []byte {
 	}
 	w.agents(e, p, base)
 	w.raw(`,"source":{"site":`)
-	w.quote(base)
+	w.quote(cmp.Or(e.Agent.SiteName(), base))
 	w.raw(`,"observer":{"type":"Device"`)
 	w.text("display", cmp.Or(e.Origin.Server, "cordon"))
 	w.raw(`},"type":[{"system":"http://terminology.hl7.org/CodeSystem/security-source-type","code":"4","display":"Application Server"}]}`)
@@ -139,6 +139,7 @@ func (w *writer) agents(e Entry, p pattern, base string) {
 	if e.Agent.User != "" {
 		w.raw(`,`)
 		w.agentType(p.user)
+		w.roles(e.Agent.Roles)
 		w.raw(`,"who":{`)
 		w.user(e.Agent)
 		w.raw(`},"requestor":true`)
@@ -151,6 +152,23 @@ func (w *writer) agents(e Entry, p pattern, base string) {
 
 func (w *writer) agentType(t agentType) {
 	w.raw(`{"type":{"coding":[{"system":"` + t.system + `","code":"` + t.code + `","display":"` + t.display + `"}]}`)
+}
+
+// roles writes those that the tenant gave the user.
+func (w *writer) roles(codes string) {
+	for i, code := range strings.Fields(codes) {
+		if i == 0 {
+			w.raw(`,"role":[`)
+		} else {
+			w.raw(`,`)
+		}
+		w.raw(`{"coding":[{"system":"urn:cordon:role","code":`)
+		w.quote(code)
+		w.raw(`}]}`)
+	}
+	if strings.TrimSpace(codes) != "" {
+		w.raw(`]`)
+	}
 }
 
 func (w *writer) user(a Agent) {

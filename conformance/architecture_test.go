@@ -91,7 +91,7 @@ var mayImport = map[string][]string{
 	"store":               {"alert", "audit", "audit/ledger", "fhir", "fhir/canonical", "fhir/consent", "fhir/r4", "fhir/search", "keys", "migrations", "oplog", "smart", "store/internal/blob", "store/internal/gate", "tenant"},
 	"store/internal/blob": {},
 	"store/pgserver":      {},
-	"store/storetest":     {"audit", "keys", "smart", "store", "store/pgserver", "tenant"},
+	"store/storetest":     {"audit", "fhir", "fhir/search", "keys", "smart", "store", "store/pgserver", "tenant"},
 	// jobs that outlive a request, for those who face the outside
 	"bulk": {"fhir", "fhir/r4", "fhir/search", "smart", "store", "tenant"},
 	// what faces the outside

@@ -143,6 +143,15 @@ var programFaults = []mutant{
 	{"", "requests of nobody are not audited", []edit{
 		{"store/audit.go", "\tif g == nil || g.Tenant() == nil {\n", "\tif g == nil || g.Tenant() == nil {\n\t\treturn nil\n"},
 	}, "TestStranger/INT-03", ""},
+	{"", "staff see the audit trail", []edit{
+		{"smart/permit.go", "if q.on == auditEvent && !a.audits(of) {", "if q.on == \"\" && !a.audits(of) {"},
+	}, "TestTheTrailIsForAuditors", "./fhir/rest"},
+	{"", "a patient sees all that an entry says of others", []edit{
+		{"store/trail.go", "\tif !t.bound {\n\t\treturn\n", "\tif !t.bound || t.permit.On() == auditEvent {\n\t\treturn\n"},
+	}, "TestTheTrailIsForAuditors", "./fhir/rest"},
+	{"", "what an index finds in the audit trail is taken for found", []edit{
+		{"store/trail.go", "\tif all(t.where) {\n\t\treturn true, nil\n", "\tif all(t.where) || !t.bound {\n\t\treturn true, nil\n"},
+	}, "TestASearchOfTheTrail", "./store"},
 	{"", "definitions are remembered without their tenant", []edit{
 		{"store/definitions.go", "\tr := db.rules.of(t.ID)\n", "\tr := db.rules.of(tenant.ID{})\n"},
 	}, "TestDefinitions/T102", ""},

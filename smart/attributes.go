@@ -34,7 +34,7 @@ var attributes = []attribute{
 	{"encounters", "belongs to the Encounter with the id", hasEncounter},
 	{"locations", "is at the Location with the id, or is about a patient who is there in a present Encounter", hasLocation},
 	{"organizations", "is of the Organization with the id, or about a patient whose record that keeps", hasOrganization},
-	{"labels", "has the security label, a code or system|code", hasToken("_security")},
+	{"labels", "has the security label, a code or system|code", hasLabel},
 	{"categories", "is of the category, a code or system|code", hasToken("category")},
 	{"openTasks", "is about a patient for whom a Task of the code is open", hasOpenTask},
 }
@@ -46,6 +46,14 @@ func attributeNamed(name string) *attribute {
 		}
 	}
 	return nil
+}
+
+// hasLabel is of no entry of the audit trail: entries have no labels.
+func hasLabel(on fhir.Type, value string, now time.Time) search.Expr {
+	if on == auditEvent {
+		return search.Or{}
+	}
+	return hasToken("_security")(on, value, now)
 }
 
 func hasPatient(on fhir.Type, value string, _ time.Time) search.Expr {

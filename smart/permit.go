@@ -1,6 +1,8 @@
 package smart
 
 import (
+	"slices"
+
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/search"
 )
@@ -57,28 +59,6 @@ func (g *Grant) Types(do fhir.Interaction) []fhir.Type {
 		}
 	}
 	return types
-}
-
-// Patient returns the patient to whose record everything that g reaches is
-// held. It returns false if some scope of g reaches more, or less: if it is for
-// the system, for staff, or for what a search finds.
-func (g *Grant) Patient() (fhir.Ref, bool) {
-	if g.access == nil {
-		return fhir.Ref{}, false
-	}
-	id := g.access.patient
-	if id == "" && g.access.user.Type == "Patient" {
-		id = g.access.user.ID
-	}
-	for _, sc := range g.access.scopes {
-		switch {
-		case sc.where != nil, sc.whose == ofSystem:
-			return fhir.Ref{}, false
-		case sc.whose == ofUser && g.access.user != (fhir.Ref{Type: "Patient", ID: id}):
-			return fhir.Ref{}, false
-		}
-	}
-	return fhir.Ref{Type: "Patient", ID: id}, id != ""
 }
 
 // From reports whether g made p.
@@ -213,6 +193,9 @@ func everything(e search.Expr) bool {
 // none. A context that the token lacks reaches nothing:
 // what is missing never means all.
 func (a *access) reach(of whose, q question) search.Expr {
+	if q.on == auditEvent && !a.audits(of) {
+		return nil
+	}
 	switch of {
 	case ofSystem:
 		return search.And{}
@@ -222,6 +205,23 @@ func (a *access) reach(of whose, q question) search.Expr {
 		return compartment(a.patient, q)
 	}
 	return nil
+}
+
+// isAuditor reports whether a role is one whose users may see the audit trail,
+// beyond what patients see of it about themselves.
+func isAuditor(role string) bool { return role == "auditor" || role == "privacy" }
+
+// audits reports whether scopes of the kind reach the audit trail: those for the
+// system do, and those of auditors and of patients themselves. That somebody
+// may see a record does not tell them who else has.
+func (a *access) audits(of whose) bool {
+	switch {
+	case of == ofSystem, slices.ContainsFunc(a.person.Roles, isAuditor):
+		return true
+	case of == ofPatient:
+		return a.user.IsZero() || a.user == fhir.Ref{Type: "Patient", ID: a.patient}
+	}
+	return a.user.Type == "Patient"
 }
 
 // reachOfUser leaves staff to the policy of the tenant. A patient who is a

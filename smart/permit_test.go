@@ -148,30 +148,6 @@ func TestTypes(t *testing.T) {
 	}
 }
 
-func TestPatientIsTheOneThatAllIsHeldTo(t *testing.T) {
-	w := newWorld(t)
-	for _, tt := range []struct{ scope, user, patient, want string }{
-		{"patient/*.rs", "", "9", "9"},
-		{"patient/*.rs", "Practitioner/7", "9", "9"},
-		{"patient/*.rs user/*.rs", "Patient/9", "9", "9"},
-		{"user/*.rs", "Patient/9", "", "9"},
-		{"patient/*.rs user/*.rs", "Patient/8", "9", ""},
-		{"patient/*.rs user/*.rs", "Practitioner/7", "9", ""},
-		{"patient/*.rs system/Group.r", "", "9", ""},
-		{"patient/*.rs patient/Observation.rs?code=1", "", "9", ""},
-		{"user/*.rs", "Practitioner/9", "", ""},
-		{"patient/*.rs", "", "", ""},
-	} {
-		got, ok := w.grantOf(t, tt.scope, tt.user, tt.patient).Patient()
-		if ok != (tt.want != "") || ok && got != (fhir.Ref{Type: "Patient", ID: tt.want}) {
-			t.Errorf("%s of %s and %q: %v, %v, want %q", tt.scope, tt.user, tt.patient, got, ok, tt.want)
-		}
-	}
-	if _, ok := (&smart.Grant{}).Patient(); ok {
-		t.Error("the zero Grant has a patient")
-	}
-}
-
 // AUTHZ-01
 func TestTheZeroGrantIsOfNobody(t *testing.T) {
 	permitsNothing(t, &smart.Grant{})

@@ -3,8 +3,10 @@ package smart
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
+	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
 )
 
@@ -29,6 +31,25 @@ type Person struct {
 // onShift reports whether the user works at the time.
 func (p Person) onShift(at time.Time) bool {
 	return p.ShiftStart <= at.Unix() && at.Unix() < p.ShiftEnd
+}
+
+// known tells the audit trail who p is: the roles, the first organization, and
+// the place where p is, or the only one where p works.
+func (p Person) known(a *audit.Agent) {
+	a.Roles, a.Site = strings.Join(p.Roles, " "), p.Location
+	if len(p.Organizations) > 0 {
+		a.Organization = p.Organizations[0]
+	}
+	if a.Site == "" && len(p.Facilities) == 1 {
+		a.Site = p.Facilities[0]
+	}
+}
+
+// Recall fills in what the audit trail kept of who the user was.
+func Recall(a *audit.Agent) {
+	if who, ok := AskerOf(*a); ok {
+		who.Person.known(a)
+	}
 }
 
 // The bounds of a Person.

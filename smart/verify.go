@@ -319,6 +319,7 @@ func (v *Verifier) admit(claims Token, kid string) (*verified, error) {
 		}
 	}
 	agent := audit.Agent{Client: claims.Client, Issuer: claims.Issuer, TokenID: claims.ID, Purpose: claims.Purpose}
+	claims.Person.known(&agent)
 	switch {
 	case !user.IsZero():
 		agent.User = user.String()

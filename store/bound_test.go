@@ -57,7 +57,7 @@ func TestPagesOfLargeResourcesAreShort(t *testing.T) { // T219 F052
 		return n
 	}
 	for _, order := range []string{"", "&_sort=_lastUpdated", "&_sort=_source"} {
-		q := parsed(t, "Binary", "_id=large0,large1,large2,large3&_count=10"+order)
+		q := storetest.Query(t, "Binary", "_id=large0,large1,large2,large3&_count=10"+order)
 		seen := ""
 		for c := (store.Cursor{Page: 1}); ; {
 			var page *store.Page

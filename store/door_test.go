@@ -482,11 +482,11 @@ func TestManyConditionsArePlannedSoon(t *testing.T) { // S-50
 func TestEveryViewAndUpdateHasOneEntry(t *testing.T) { // AUD-01 AUD-02
 	d := openDoor(t)
 	eachMode(t, func(t *testing.T, slug string) {
-		auditor := func(q store.AuditQuery) []audit.Entry {
+		auditor := func(text string) []audit.Entry {
 			t.Helper()
 			var page *store.AuditPage
 			err := d.db.View(t.Context(), d.grant(t, slug, "system/AuditEvent.rs"), func(v *store.View) (err error) {
-				page, err = v.AuditEvents(t.Context(), q, store.Cursor{Page: 1})
+				page, err = v.AuditEvents(t.Context(), storetest.Query(t, "AuditEvent", text), store.Cursor{Page: 1})
 				return err
 			})
 			if err != nil {
@@ -500,7 +500,7 @@ func TestEveryViewAndUpdateHasOneEntry(t *testing.T) { // AUD-01 AUD-02
 			t.Fatal(err)
 		}
 		d.db.Read(t.Context(), d.grant(t, slug, "system/Condition.rs"), ref) // refused
-		got := auditor(store.AuditQuery{Entity: ref})
+		got := auditor("entity=" + ref.String())
 		want := []struct {
 			do      fhir.Interaction
 			outcome audit.Outcome
@@ -513,7 +513,7 @@ func TestEveryViewAndUpdateHasOneEntry(t *testing.T) { // AUD-01 AUD-02
 				t.Errorf("entry %d: %+v, want %v", i, got[i], w)
 			}
 		}
-		if list := auditor(store.AuditQuery{Patient: ref, Actions: []string{"U"}}); len(list) != 1 {
+		if list := auditor("action=U&patient=" + ref.String()); len(list) != 1 {
 			t.Errorf("%d updates of the patient", len(list))
 		}
 	})

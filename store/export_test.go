@@ -4,9 +4,14 @@ import (
 	"context"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/cordon-fhir/cordon/alert"
 	"github.com/cordon-fhir/cordon/audit"
+	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/search"
 	"github.com/cordon-fhir/cordon/smart"
+	"github.com/cordon-fhir/cordon/store/internal/gate"
 	"github.com/cordon-fhir/cordon/tenant"
 )
 
@@ -52,3 +57,22 @@ func (db *DB) DieTelling(ctx context.Context, t *tenant.Tenant) error {
 	}
 	return err
 }
+
+// ExplainTrail returns the plan of the statement that the search of the audit
+// trail begins with.
+func (v *View) ExplainTrail(ctx context.Context, q *search.Query) ([]string, error) {
+	t, err := v.trail(fhir.SearchType, q.Where)
+	if err != nil {
+		return nil, err
+	}
+	stmt, _ := t.statement(0, 21)
+	rows, err := v.query(ctx, t.permit, gate.SQL(`EXPLAIN`).With(stmt).Custom(true))
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}
+
+// SetTrail sets the bounds of a page of the audit trail: how many entries are
+// looked at, opened, and looked at by one statement.
+func (db *DB) SetTrail(seen, opened, step int) { db.trail = trailBounds{seen, opened, step} }

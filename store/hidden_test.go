@@ -7,7 +7,6 @@ import (
 
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
-	"github.com/cordon-fhir/cordon/fhir/search"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/store/storetest"
@@ -63,7 +62,7 @@ func (d *door) entry(t *testing.T, slug string, g *smart.Grant) (main audit.Entr
 	t.Helper()
 	var page *store.AuditPage
 	err := d.db.View(t.Context(), d.grant(t, slug, "system/AuditEvent.rs"), func(v *store.View) (err error) {
-		page, err = v.AuditEvents(t.Context(), store.AuditQuery{Count: 50}, store.Cursor{Page: 1})
+		page, err = v.AuditEvents(t.Context(), storetest.Query(t, "AuditEvent", "_count=50"), store.Cursor{Page: 1})
 		return err
 	})
 	if err != nil {
@@ -80,25 +79,12 @@ func (d *door) entry(t *testing.T, slug string, g *smart.Grant) (main audit.Entr
 	return main, linked
 }
 
-func parsed(t *testing.T, on fhir.Type, text string) *search.Query {
-	t.Helper()
-	params, err := search.ParseQuery(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	q, err := search.Parse(on, params, search.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return q
-}
-
 func TestACountIsAuditedAsTheSearchThatItIs(t *testing.T) { // AUD-01 AUD-02
 	d := openDoor(t)
 	for scope, outcome := range map[string]audit.Outcome{everything: audit.Success, "system/Condition.rs": audit.Serious} {
 		g := d.grant(t, storetest.A1, scope)
 		d.db.View(t.Context(), g, func(v *store.View) error {
-			_, err := v.Count(t.Context(), parsed(t, "Patient", "family=counted"))
+			_, err := v.Count(t.Context(), storetest.Query(t, "Patient", "family=counted"))
 			return err
 		})
 		e, _ := d.entry(t, storetest.A1, g)
@@ -112,13 +98,13 @@ func TestWhatATransactionSearchesDoesNotNameIt(t *testing.T) { // AUD-02
 	d := openDoor(t)
 	g := d.grant(t, storetest.A1, everything)
 	err := d.db.Transaction(t.Context(), g, func(tx *store.Tx) error {
-		if _, err := tx.Search(t.Context(), parsed(t, "Patient", "family=searched")); err != nil {
+		if _, err := tx.Search(t.Context(), storetest.Query(t, "Patient", "family=searched")); err != nil {
 			return err
 		}
-		if _, err := tx.Count(t.Context(), parsed(t, "Patient", "family=counted")); err != nil {
+		if _, err := tx.Count(t.Context(), storetest.Query(t, "Patient", "family=counted")); err != nil {
 			return err
 		}
-		_, err := tx.AuditEvents(t.Context(), store.AuditQuery{Query: "action=R", Actions: []string{"R"}, Count: 1}, store.Cursor{Page: 1})
+		_, err := tx.AuditEvents(t.Context(), storetest.Query(t, "AuditEvent", "action=R"), store.Cursor{Page: 1})
 		return err
 	})
 	if err != nil {
@@ -149,7 +135,7 @@ func TestAPatientSeesWhoSearchedButNotWhatElseWasAsked(t *testing.T) { // T074
 	g := d.as(t, storetest.A1, smart.Token{Scope: "patient/AuditEvent.rs", Client: "tester", Patient: "asked-a"})
 	var page *store.AuditPage
 	err := d.db.View(t.Context(), g, func(v *store.View) (err error) {
-		page, err = v.AuditEvents(t.Context(), store.AuditQuery{}, store.Cursor{Page: 1})
+		page, err = v.AuditEvents(t.Context(), storetest.Query(t, "AuditEvent", ""), store.Cursor{Page: 1})
 		return err
 	})
 	if err != nil {
@@ -174,7 +160,7 @@ func TestAConditionalCreateThatFindsIsAuditedAsACreate(t *testing.T) { // AUD-02
 	d.put(t, storetest.A1, "Patient/found-a", `{"resourceType":"Patient","id":"found-a"}`)
 	g := d.grant(t, storetest.A1, everything)
 	err := d.db.Update(t.Context(), g, func(tx *store.Tx) error {
-		_, err := tx.Found(t.Context(), fhir.Create, parsed(t, "Patient", "_id=found-a"))
+		_, err := tx.Found(t.Context(), fhir.Create, storetest.Query(t, "Patient", "_id=found-a"))
 		return err
 	})
 	if err != nil {

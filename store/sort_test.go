@@ -10,6 +10,7 @@ import (
 	"github.com/cordon-fhir/cordon/fhir/search"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store"
+	"github.com/cordon-fhir/cordon/store/storetest"
 )
 
 // inOrder holds that pages of each size have what memory says, in that order.
@@ -102,7 +103,7 @@ func TestManyMatchesAreSortedByTheIndexAlone(t *testing.T) {
 		t.Errorf("got %s, next %q", ids(page.Matches), page.Next)
 	}
 	for query, bound := range map[string]string{"_sort=identifier": "by a date or a number", "_sort=condition,probability": "more than 10000", "_sort=patient.birthdate": "more than 10000"} {
-		q := parsed(t, "RiskAssessment", query)
+		q := storetest.Query(t, "RiskAssessment", query)
 		err := d.db.View(t.Context(), d.grant(t, slug, everything), func(v *store.View) error {
 			_, err := v.Search(t.Context(), q)
 			return err

@@ -97,6 +97,7 @@ type DB struct {
 	rules    *rules
 	customs  *customs
 	few      int                    // fewMatches; tests take fewer
+	trail    trailBounds            // pageBounds, likewise
 	consents byTenant[atomic.Bool]  // whether there were some of late
 	warned   byTenant[atomic.Int64] // when, of a consent that cannot be followed
 	log      *oplog.Logger
@@ -113,7 +114,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{Lease: cmp.Or(cfg.Lease, 30*time.Second), keys: cfg.Keys, platform: cfg.Platform, watch: cfg.watch, codec: c, base: cfg.Base, packages: cfg.Packages, rules: newRules(), customs: &customs{}, few: fewMatches, log: cfg.Log}
+	db := &DB{Lease: cmp.Or(cfg.Lease, 30*time.Second), keys: cfg.Keys, platform: cfg.Platform, watch: cfg.watch, codec: c, base: cfg.Base, packages: cfg.Packages, rules: newRules(), customs: &customs{}, few: fewMatches, trail: pageBounds, log: cfg.Log}
 	if db.base == nil {
 		db.base = func(string) string { return "" }
 	}

@@ -27,7 +27,7 @@ func TestErrorsOfOursDoNotHoldIds(t *testing.T) { // T260
 		_, errs["vread"] = tx.Vread(gone, ref, 2)
 		_, errs["history"] = tx.History(gone, store.HistoryQuery{Ref: ref, Count: 1})
 		_, _, errs["put"] = tx.Put(gone, ref, document(t, `{"resourceType":"Patient","id":"%s"}`, ref.ID), 0)
-		_, errs["search"] = tx.Search(gone, parsed(t, "Patient", "_id="+ref.ID))
+		_, errs["search"] = tx.Search(gone, storetest.Query(t, "Patient", "_id="+ref.ID))
 		return nil
 	})
 	for name, err := range errs {

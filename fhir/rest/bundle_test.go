@@ -356,8 +356,8 @@ func TestEveryRequestHasOneAuditEvent(t *testing.T) {
 	if len(at(s, "entry").([]any)) != 2 || at(s, "entry", 0, "resource", "meta", "tag", 0, "code") != "SUBSETTED" {
 		t.Errorf("the second page: %v", s)
 	}
-	auditor.must(400, "GET", "/AuditEvent?entity=x", "")
-	auditor.must(400, "GET", "/AuditEvent?date=ne2020", "")
+	auditor.must(400, "GET", "/AuditEvent?entity=x/y", "")
+	auditor.must(400, "GET", "/AuditEvent?date=xx2020", "")
 	auditor.must(404, "GET", "/AuditEvent/"+fresh(), "")
 	a.client(t, storetest.S2, "system/Patient.rs").must(403, "GET", "/AuditEvent", "")
 }

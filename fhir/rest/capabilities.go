@@ -345,7 +345,7 @@ func claim(t fhir.Type) capability {
 	c.Operation = callable(t)
 	if t == auditEvent {
 		c.Versioning = "no-version"
-		for _, p := range auditSearch() {
+		for _, p := range search.Parameters(t) {
 			c.SearchParam = append(c.SearchParam, searchParam{p.Name, p.Definition, p.Type})
 		}
 		return c

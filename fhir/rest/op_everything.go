@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/search"
@@ -85,4 +86,25 @@ func wholeRecord(ctx context.Context, v *store.View, req *request) (*response, e
 	b.links(req.pages(req.applied, page.Next)...)
 	b.page(req, page)
 	return &response{status: http.StatusOK, body: b.bytes()}, nil
+}
+
+// span returns the time that a date or dateTime covers, the end excluded.
+func span(date string) (from, to time.Time, err error) {
+	if from, err = parseTime(date); err != nil {
+		return from, to, err
+	}
+	switch len(date) {
+	case len("2006"):
+		return from, from.AddDate(1, 0, 0), nil
+	case len("2006-01"):
+		return from, from.AddDate(0, 1, 0), nil
+	case len("2006-01-02"):
+		return from, from.AddDate(0, 0, 1), nil
+	case len("2006-01-02T15:04"):
+		return from, from.Add(time.Minute), nil
+	}
+	if strings.Contains(date, ".") {
+		return from, from.Add(time.Millisecond), nil
+	}
+	return from, from.Add(time.Second), nil
 }

@@ -51,8 +51,7 @@ type request struct {
 	persist    bool // what $document makes is to be stored
 	search     *search.Query
 	versions   store.HistoryQuery
-	trail      store.AuditQuery
-	applied    []search.Param // of a history, or a search of the audit trail
+	applied    []search.Param // of a history
 	criteria   criteria       // of a conditional interaction
 	createOnly bool           // If-None-Match: * of an update
 

@@ -140,6 +140,16 @@ var tables = func() []func() *table {
 // tableOf returns the table of t, nil if R4 does not define t.
 func tableOf(t fhir.Type) *table { return tables[t.Number()]() }
 
+// purposeOfEvent is the parameter purpose of AuditEvent, which R5 has and R4
+// lacks: there is no other way to ask for what was done in an emergency.
+// https://hl7.org/fhir/R5/auditevent.html#search
+var purposeOfEvent = r4.SearchParameter{
+	Code: "purpose", Type: "token", URL: "http://hl7.org/fhir/SearchParameter/AuditEvent-purpose",
+	Branches: []r4.SearchBranch{{
+		Path: "AuditEvent.purposeOfEvent", Leaves: []r4.SearchLeaf{{Name: "purposeOfEvent", Type: "CodeableConcept"}},
+	}},
+}
+
 // direct are the parameters that are answered from the resource's row.
 var direct = map[string]bool{"_id": true, "_lastUpdated": true}
 
@@ -152,8 +162,12 @@ func newTable(t fhir.Type, custom ...stated) *table {
 		whole:  true,
 	}
 	bit := 0
-	for i := range r4.SearchParameters(t) {
-		p := &parameter{SearchParameter: &r4.SearchParameters(t)[i], bit: -1}
+	of := r4.SearchParameters(t)
+	if t == auditEvent {
+		of = append(slices.Clone(of), purposeOfEvent)
+	}
+	for i := range of {
+		p := &parameter{SearchParameter: &of[i], bit: -1}
 		tb.parameters = append(tb.parameters, p)
 		tb.byCode[p.Code] = p
 		switch {

@@ -11,6 +11,7 @@ import (
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store"
+	"github.com/cordon-fhir/cordon/store/storetest"
 )
 
 // reasons returns what the tenant's trail says, newest first, of what is about
@@ -18,7 +19,7 @@ import (
 func (s *site) reasons(t testing.TB) (list []audit.Entry) {
 	t.Helper()
 	err := s.DB.View(t.Context(), s.Grant(t, s.slug, "system/AuditEvent.rs"), func(v *store.View) error {
-		page, err := v.AuditEvents(t.Context(), store.AuditQuery{Count: 1000}, store.Cursor{})
+		page, err := v.AuditEvents(t.Context(), storetest.Query(t, "AuditEvent", "_count=1000"), store.Cursor{})
 		if err != nil {
 			return err
 		}

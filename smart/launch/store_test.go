@@ -98,7 +98,7 @@ func logins(t *testing.T, f *storetest.Fixture, slug, client string) int {
 	t.Helper()
 	n := 0
 	err := f.DB.View(context.WithoutCancel(t.Context()), f.Grant(t, slug, "system/AuditEvent.rs"), func(v *store.View) error {
-		page, err := v.AuditEvents(t.Context(), store.AuditQuery{Agent: client, Count: 1000}, store.Cursor{})
+		page, err := v.AuditEvents(t.Context(), storetest.Query(t, "AuditEvent", "_count=1000&agent:identifier="+client), store.Cursor{})
 		if err != nil {
 			return err
 		}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/cordon-fhir/cordon/audit"
+	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/search"
 	"github.com/cordon-fhir/cordon/keys"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store"
@@ -189,4 +191,18 @@ func (f *Fixture) Grant(t testing.TB, slug string, scopes ...string) *smart.Gran
 		t.Fatal(err)
 	}
 	return g
+}
+
+// Query reads a search, as "patient=Patient/7&_count=50" is one.
+func Query(t testing.TB, on fhir.Type, text string) *search.Query {
+	t.Helper()
+	params, err := search.ParseQuery(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := search.Parse(on, params, search.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q
 }

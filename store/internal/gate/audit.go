@@ -49,7 +49,7 @@ func (t *Trail) settle(g *smart.Grant, err error) []*audit.Entry {
 		// found by is its own.
 		e.Parent, e.Recorded = main.Seq, now
 		e.Origin = audit.Origin{RequestID: origin.RequestID}
-		e.Agent = audit.Agent{Client: main.Agent.Client, User: main.Agent.User, Purpose: main.Agent.Purpose}
+		e.Agent = audit.Agent{Client: main.Agent.Client, User: main.Agent.User, Purpose: main.Agent.Purpose, Site: main.Agent.Site}
 		through(g, e)
 		entries = append(entries, e)
 	}
@@ -87,7 +87,7 @@ func OutcomeOf(err error) (audit.Outcome, string) {
 
 // An AuditRow is an entry as the database keeps it: numbers and keyed hashes
 // to find it by, and the rest sealed. Of Parent, Type, Agent, Patient, Entity,
-// Version and Purpose 0 is SQL's NULL.
+// Version, Purpose and Client 0 is SQL's NULL.
 type AuditRow struct {
 	Tenant      int32
 	Seq         int64
@@ -101,6 +101,8 @@ type AuditRow struct {
 	Entity      int64
 	Version     int32
 	Purpose     int64
+	Client      int32
+	Site        int32
 	Sealed      []byte
 }
 
@@ -120,23 +122,26 @@ func insertAudit(rows []AuditRow) Clause {
 		entities    = make([]int64, n)
 		versions    = make([]int32, n)
 		purposes    = make([]int64, n)
+		clients     = make([]int32, n)
+		sites       = make([]int32, n)
 		sealed      = make([][]byte, n)
 	)
 	for i, r := range rows {
 		tenants[i], seqs[i], parents[i], recorded[i] = r.Tenant, r.Seq, r.Parent, r.Recorded
 		interaction[i], outcome[i], types[i] = r.Interaction, r.Outcome, r.Type
 		agents[i], patients[i], entities[i], versions[i], purposes[i], sealed[i] = r.Agent, r.Patient, r.Entity, r.Version, r.Purpose, r.Sealed
+		clients[i], sites[i] = r.Client, r.Site
 	}
 	// $1 is the tenant that the transaction is bound to; the writer of
 	// groups, which is bound to none, passes 0 and may append for any.
 	return SQL(`
-		INSERT INTO ~audit (tenant_id, seq, parent, recorded, interaction, outcome, type, agent, patient, entity, version, purpose, sealed)
-		SELECT t, s, nullif(p, 0), r, i, o, nullif(ty, 0), nullif(a, 0), nullif(pa, 0), nullif(e, 0), nullif(v, 0), nullif(pu, 0), se
+		INSERT INTO ~audit (tenant_id, seq, parent, recorded, interaction, outcome, type, agent, patient, entity, version, purpose, client, site, sealed)
+		SELECT t, s, nullif(p, 0), r, i, o, nullif(ty, 0), nullif(a, 0), nullif(pa, 0), nullif(e, 0), nullif(v, 0), nullif(pu, 0), nullif(c, 0), si, se
 		FROM   unnest(?::int[], ?::bigint[], ?::bigint[], ?::timestamptz[], ?::smallint[], ?::smallint[], ?::smallint[],
-		              ?::bigint[], ?::bigint[], ?::bigint[], ?::int[], ?::bigint[], ?::bytea[])
-		       AS x (t, s, p, r, i, o, ty, a, pa, e, v, pu, se)
+		              ?::bigint[], ?::bigint[], ?::bigint[], ?::int[], ?::bigint[], ?::int[], ?::int[], ?::bytea[])
+		       AS x (t, s, p, r, i, o, ty, a, pa, e, v, pu, c, si, se)
 		WHERE  $1::int IN (0, t)`,
-		tenants, seqs, parents, recorded, interaction, outcome, types, agents, patients, entities, versions, purposes, sealed)
+		tenants, seqs, parents, recorded, interaction, outcome, types, agents, patients, entities, versions, purposes, clients, sites, sealed)
 }
 
 // An auditor appends the entries of reads to the audit trails of one database,
