@@ -1,6 +1,10 @@
 package audit
 
-import "github.com/cordon-fhir/cordon/fhir"
+import (
+	"strings"
+
+	"github.com/cordon-fhir/cordon/fhir"
+)
 
 // Action returns the code of AuditEvent.action for an interaction: C, R, U, D,
 // or E for what executes a query or an operation.
@@ -57,3 +61,35 @@ func patternOf(do fhir.Interaction) pattern {
 	}
 	return pattern{"", "E", string(do), application, destination, recipient}
 }
+
+// Words says for people what was done: a verb, and what it was done with.
+func (e Entry) Words() string {
+	verb, ok := verbs[e.Interaction]
+	switch {
+	case !ok && strings.Contains(e.Origin.Method, " /auth/"):
+		verb = "Logged in or let an app in"
+	case !ok:
+		verb = "Called up"
+	}
+	switch {
+	case e.Type != "":
+		verb += " " + string(e.Type)
+	case ok:
+		verb += " all kinds of records"
+	}
+	if e.Outcome != Success {
+		verb += " (not allowed, or failed)"
+	}
+	return verb
+}
+
+var verbs = map[fhir.Interaction]string{
+	fhir.Create: "Added", fhir.Read: "Read", fhir.Vread: "Read an earlier version of", fhir.Update: "Changed", fhir.Patch: "Changed", fhir.Delete: "Deleted",
+	fhir.HistoryInstance: "Read the history of", fhir.HistoryType: "Read the history of", fhir.HistorySystem: "Read the history of",
+	fhir.SearchType: "Searched and found", fhir.SearchSystem: "Searched and found",
+}
+
+// Emergencies are the purposes of use for which access is had that one would not
+// have otherwise.
+// https://terminology.hl7.org/ValueSet-v3-PurposeOfUse.html
+var Emergencies = []string{"BTG", "ETREAT"}

@@ -80,7 +80,7 @@ func (e Entry) profile(p pattern) string {
 	switch {
 	case p.profile == "" || e.Outcome != Success || !query && !e.hasEntity():
 		return ""
-	case !e.patient().IsZero():
+	case !e.About().IsZero():
 		return "Patient" + p.profile
 	}
 	return p.profile
@@ -88,8 +88,8 @@ func (e Entry) profile(p pattern) string {
 
 func (e Entry) hasEntity() bool { return e.Entity.Type.Known() && fhir.ValidID(e.Entity.ID) }
 
-// patient returns whose record it was, also where the record is the Patient.
-func (e Entry) patient() fhir.Ref {
+// About returns whose record it was, also where the record is the Patient.
+func (e Entry) About() fhir.Ref {
 	switch {
 	case e.Patient.Type.Known() && fhir.ValidID(e.Patient.ID):
 		return e.Patient
@@ -273,7 +273,7 @@ func (w *writer) entities(e Entry, base string) {
 	if e.Query != "" || patternOf(e.Interaction).profile == "Query" {
 		w.query(e, base)
 	}
-	if p := e.patient(); !p.IsZero() {
+	if p := e.About(); !p.IsZero() {
 		w.entity(p.String(), person+role("1", "Patient"))
 	}
 	if e.Glass.ID != "" {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cordon-fhir/cordon/control"
 	"github.com/cordon-fhir/cordon/store"
+	"github.com/cordon-fhir/cordon/store/storetest"
 	"github.com/cordon-fhir/cordon/tenant"
 )
 
@@ -139,7 +140,7 @@ func TestOperatorsAskWhyAndWhatSomebodyWouldSee(t *testing.T) {
 	}
 	var page *store.AuditPage
 	err := p.DB.View(t.Context(), p.Grant(t, slug, "system/*.rs"), func(v *store.View) (err error) {
-		page, err = v.AuditEvents(t.Context(), store.AuditQuery{Agent: "ops"}, store.Cursor{})
+		page, err = v.AuditEvents(t.Context(), storetest.Query(t, "AuditEvent", "agent:identifier=ops"), store.Cursor{})
 		return err
 	})
 	if err != nil || len(page.Entries) == 0 || page.Entries[0].Origin.RequestID != "why-1" {

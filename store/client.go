@@ -73,6 +73,9 @@ func scanClient(row pgx.CollectableRow) (c smart.Client, err error) {
 // PutClient registers a client with the tenant, or replaces the one with its
 // id. created tells which.
 func (r *Registry) PutClient(ctx context.Context, t *tenant.Tenant, c smart.Client) (created bool, err error) {
+	if c.ID == smart.AccountClient {
+		return false, fmt.Errorf("storing a client of %s: %s is the server's own name", t.Slug, c.ID)
+	}
 	person, err := json.Marshal(c.Person)
 	if err != nil {
 		return false, fmt.Errorf("storing a client of %s: %w", t.Slug, err)

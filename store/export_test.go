@@ -76,3 +76,16 @@ func (v *View) ExplainTrail(ctx context.Context, q *search.Query) ([]string, err
 // SetTrail sets the bounds of a page of the audit trail: how many entries are
 // looked at, opened, and looked at by one statement.
 func (db *DB) SetTrail(seen, opened, step int) { db.trail = trailBounds{seen, opened, step} }
+
+// TrailColumns are those of the audit trail, in the order of TrailRow.
+var TrailColumns = []string{
+	"tenant_id", "seq", "recorded", "interaction", "outcome", "type", "agent", "patient", "entity", "version", "client", "site", "purpose", "sealed",
+}
+
+// TrailRow returns the row of an entry.
+func (db *DB) TrailRow(ctx context.Context, t *tenant.Tenant, e *audit.Entry) ([]any, error) {
+	r, err := db.sealEntry(ctx, t, e)
+	return []any{
+		r.Tenant, r.Seq, r.Recorded, r.Interaction, r.Outcome, r.Type, r.Agent, r.Patient, r.Entity, r.Version, r.Client, r.Site, r.Purpose, r.Sealed,
+	}, err
+}

@@ -12,6 +12,7 @@ import (
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store"
+	"github.com/cordon-fhir/cordon/store/storetest"
 	"github.com/cordon-fhir/cordon/tenant"
 )
 
@@ -68,7 +69,7 @@ func (d *door) user(t testing.TB, slug, name string) *smart.Grant {
 func (d *door) ends(t testing.TB, slug string) (list []audit.Entry) {
 	t.Helper()
 	err := d.db.View(t.Context(), d.grant(t, slug, everything), func(v *store.View) error {
-		page, err := v.AuditEvents(t.Context(), store.AuditQuery{Purpose: "BTG", Count: 100}, store.Cursor{})
+		page, err := v.AuditEvents(t.Context(), storetest.Query(t, "AuditEvent", "_count=100&purpose=BTG"), store.Cursor{})
 		if err != nil {
 			return err
 		}

@@ -324,7 +324,9 @@ func (v *View) noteThrough(r fhir.Resource) {
 	}
 }
 
-// noteOf puts into the audit trail what disclosed the records of the patients.
+// noteOf puts into the audit trail what disclosed the records of the patients,
+// or changed them: each finds it in theirs. Of a resource that is of several
+// records all of them are told; what else was asked for concerns the one alone.
 func (v *View) noteOf(e audit.Entry, about []fhir.Ref) {
 	for i, p := range about {
 		if i == 0 {
@@ -332,7 +334,11 @@ func (v *View) noteOf(e audit.Entry, about []fhir.Ref) {
 			continue
 		}
 		trail := v.gate.Trail()
-		trail.Linked = append(trail.Linked, audit.Entry{Interaction: e.Interaction, Type: e.Type, Patient: p})
+		linked := audit.Entry{Interaction: e.Interaction, Type: e.Type, Patient: p}
+		if e.Interaction != fhir.SearchType && e.Interaction != fhir.SearchSystem {
+			linked.Entity, linked.Version = e.Entity, e.Version
+		}
+		trail.Linked = append(trail.Linked, linked)
 	}
 	v.note(e)
 }

@@ -80,7 +80,7 @@ func originOf(t *tenant.Tenant) string {
 // be NULL. What reads them reads the alias e.
 var (
 	entryColumns = gate.SQL(`e.tenant_id, e.seq, e.recorded, e.parent, e.interaction, e.outcome, e.type,
-		       e.agent, e.patient, e.entity, e.version, e.sealed`)
+		       e.agent, e.patient, e.entity, e.version, e.sealed, e.client, e.site, e.purpose`)
 	platformColumns = gate.SQL(`e.seq, e.recorded, e.interaction, e.outcome, e.status, e.reason, e.request_id,
 		       e.address, e.method, e.server, e.client, e.fhir_user, e.issuer, e.token_id`)
 )

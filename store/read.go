@@ -85,7 +85,7 @@ func (v *View) read(ctx context.Context, do fhir.Interaction, ref fhir.Ref, vers
 	if err != nil {
 		return fhir.Resource{}, err
 	}
-	v.note(v.disclosed(do, r))
+	v.noteOf(v.disclosed(do, r), v.patients(r))
 	return v.shown(r)
 }
 

@@ -100,7 +100,7 @@ func (v *View) ReadAll(ctx context.Context, refs ...fhir.Ref) (map[fhir.Ref]fhir
 			return nil, err
 		}
 		if ok {
-			v.note(v.disclosed(fhir.Read, res))
+			v.noteOf(v.disclosed(fhir.Read, res), v.patients(res))
 			if found[r.ref], err = v.shown(res); err != nil {
 				return nil, err
 			}

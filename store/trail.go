@@ -56,9 +56,14 @@ func (v *View) AuditEvent(ctx context.Context, id string) (audit.Entry, error) {
 // AuditEvents returns a page of the tenant's audit trail, newest first unless q
 // sorts by date the other way: in the order in which what they tell of began.
 // Only a Grant that may search AuditEvents gets any, of those that its scopes
-// and the policy reach.
+// and the policy reach. c says where the page begins and, for an operation,
+// whose page it is; q is what its Query says.
 func (v *View) AuditEvents(ctx context.Context, q *search.Query, c Cursor) (*AuditPage, error) {
-	e := audit.Entry{Interaction: fhir.SearchType, Type: auditEvent, Query: cmp.Or(c.Query, applied(q))}
+	if c.Interaction == "" {
+		c.Interaction, c.Ref = fhir.SearchType, fhir.Ref{Type: auditEvent}
+	}
+	c.Query = cmp.Or(c.Query, applied(q))
+	e := audit.Entry{Interaction: fhir.SearchType, Type: auditEvent, Query: c.Query}
 	v.attempt(e)
 	t, err := v.trail(fhir.SearchType, q.Where)
 	if err != nil {
@@ -84,7 +89,7 @@ func (v *View) AuditEvents(ctx context.Context, q *search.Query, c Cursor) (*Aud
 		}
 	}
 	if size > 0 {
-		if err := t.fill(ctx, page, c, size, e.Query); err != nil {
+		if err := t.fill(ctx, page, c, size); err != nil {
 			return nil, err
 		}
 	}
@@ -93,7 +98,7 @@ func (v *View) AuditEvents(ctx context.Context, q *search.Query, c Cursor) (*Aud
 }
 
 // fill adds to the page what comes after the cursor.
-func (t *trailWalk) fill(ctx context.Context, page *AuditPage, c Cursor, size int, query string) error {
+func (t *trailWalk) fill(ctx context.Context, page *AuditPage, c Cursor, size int) error {
 	part, err := t.page(ctx, c.After, size)
 	if err != nil {
 		return err
@@ -107,7 +112,8 @@ func (t *trailWalk) fill(ctx context.Context, page *AuditPage, c Cursor, size in
 		return nil
 	}
 	part.after.Total = page.Total
-	page.Next, err = t.seal(Cursor{Interaction: fhir.SearchType, Ref: fhir.Ref{Type: auditEvent}, Query: query, Page: c.Page + 1, After: *part.after})
+	c.Page, c.After = c.Page+1, *part.after
+	page.Next, err = t.seal(c)
 	return err
 }
 

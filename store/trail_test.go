@@ -120,8 +120,12 @@ func idsOf(list []audit.Entry) (ids []string) {
 func TestASearchOfTheTrailFindsWhatMeetsItAndNothingElse(t *testing.T) {
 	d := openDoor(t)
 	d.db.SetTrail(60, 40, 25)
-	eachMode(t, func(t *testing.T, slug string) {
+	eachMode(t, func(t *testing.T, like string) {
 		const name = "trailed"
+		slug := name + "-" + like // of its own: others leave entries that nobody can open
+		if _, _, err := d.Migrator.Provision(t.Context(), store.NewTenant{Slug: slug, Mode: storetest.Modes[like]}); err != nil {
+			t.Fatal(err)
+		}
 		d.happenings(t, slug, name, 150)
 		d.older(t, slug)
 		all := d.trail(t, d.grant(t, slug, auditor), "_count=100&date=ge2021")
@@ -175,7 +179,7 @@ func TestEachSearchOfTheTrailGoesAlongAnIndexOfIts(t *testing.T) {
 	if _, err := conn.Exec(t.Context(), `
 		INSERT INTO shared.audit (tenant_id, seq, recorded, agent, patient, entity, client, site, purpose, interaction, outcome, sealed)
 		SELECT $1, i << 10, now(), CASE WHEN i < 20000 THEN $2::bigint ELSE i END, CASE WHEN i < 20000 THEN $3::bigint ELSE i END, i,
-		       i % 7, i % 5, i % 3, 1 + i % 15, CASE WHEN i % 50 = 0 THEN 8 ELSE 0 END, '\\x00'
+		       i % 7, i % 5, nullif(i % 3, 0), 1 + i % 15, CASE WHEN i % 50 = 0 THEN 8 ELSE 0 END, '\\x00'
 		FROM   generate_series(1, 40000) i`, tn.ID.Int(), set.Hash("a", "Practitioner/7"), set.Hash("s", "Patient/7")); err != nil {
 		t.Fatal(err)
 	}
@@ -224,4 +228,27 @@ func TestEachSearchOfTheTrailGoesAlongAnIndexOfIts(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// AUD-12: what is of two records is in the trail of both, with its name.
+func TestAnAccessIsInTheTrailOfEachPatientWhoseRecordItWas(t *testing.T) {
+	d := openDoor(t)
+	eachMode(t, func(t *testing.T, slug string) {
+		const both = `{"resourceType":"Observation","id":"of-two","status":"final","code":{"text":"x"},"subject":{"reference":"Patient/one-of"},"performer":[{"reference":"Patient/two-of"}]}`
+		d.put(t, slug, "Observation/of-two", both)
+		ref := fhir.Ref{Type: "Observation", ID: "of-two"}
+		if _, err := d.db.Read(t.Context(), d.grant(t, slug, everything), ref); err != nil {
+			t.Fatal(err)
+		}
+		for _, patient := range []string{"one-of", "two-of"} {
+			var did []string
+			for _, e := range d.trail(t, d.grant(t, slug, auditor), "_sort=date&patient=Patient/"+patient) {
+				did = append(did, string(e.Interaction)+" "+e.Entity.String()+" "+e.Agent.Client)
+			}
+			want := []string{"update Observation/of-two tester", "read Observation/of-two tester"}
+			if diff := cmp.Diff(want, did); diff != "" {
+				t.Errorf("the trail of %s (-want +got):\n%s", patient, diff)
+			}
+		}
+	})
 }

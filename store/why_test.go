@@ -15,6 +15,7 @@ import (
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store"
+	"github.com/cordon-fhir/cordon/store/storetest"
 	"github.com/cordon-fhir/cordon/tenant"
 )
 
@@ -162,7 +163,7 @@ func TestAnExplanationIsAudited(t *testing.T) {
 	d.why(t, slug, store.AccessQuestion{Who: nurse, Type: "Observation", ID: "o-in"})
 	var page *store.AuditPage
 	err := d.db.View(t.Context(), d.grant(t, slug, "system/*.rs"), func(v *store.View) (err error) {
-		page, err = v.AuditEvents(t.Context(), store.AuditQuery{Agent: "olga", Patient: fhir.Ref{Type: "Patient", ID: "in"}}, store.Cursor{})
+		page, err = v.AuditEvents(t.Context(), storetest.Query(t, "AuditEvent", "agent:identifier=olga&patient=Patient/in"), store.Cursor{})
 		return err
 	})
 	if err != nil || len(page.Entries) != 1 {

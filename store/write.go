@@ -277,12 +277,11 @@ func (tx *Tx) put(ctx context.Context, p smart.Permit, do fhir.Interaction, ref 
 	tx.store(p, next, old, terms.Present, oldKeys, tx.hash(ref.Type, terms), op)
 	tx.consents.changed(ref.Type)
 	e := audit.Entry{Interaction: do, Type: ref.Type, Entity: ref, Version: r.Version}
+	about := tx.schema.PatientsOf(d)
 	if ref.Type == "Patient" {
-		e.Patient = ref
-	} else if ps := tx.schema.PatientsOf(d); len(ps) > 0 {
-		e.Patient = ps[0]
+		about = []fhir.Ref{ref}
 	}
-	tx.note(e)
+	tx.noteOf(e, about)
 	return r, nil
 }
 

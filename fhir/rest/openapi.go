@@ -161,9 +161,6 @@ func searchParams(rt route, t fhir.Type, g guides) []any {
 	}
 	var list []any
 	known := slices.Concat(search.Parameters(t), search.General(t), g.custom.Parameters(t))
-	if t == auditEvent {
-		known = auditSearch()
-	}
 	for _, p := range known {
 		list = append(list, jsonObject{
 			"name": p.Name, "in": "query", "x-fhir-type": p.Type,

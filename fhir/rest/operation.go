@@ -71,6 +71,7 @@ func operations() []operation {
 		logOperations,
 		matchOperations,
 		breakGlassOperations,
+		trailOperations,
 		terminologyOperations,
 	)
 }

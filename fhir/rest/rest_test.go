@@ -739,7 +739,7 @@ func TestAnswersAreShapedAsAsked(t *testing.T) {
 	if p := at(s, "entry", 1, "resource"); at(p, "name") != nil || at(p, "meta", "tag", 0, "code") != "SUBSETTED" {
 		t.Errorf("the elements of what is included: %v", p)
 	}
-	for _, path := range []string{"/Patient/" + id + "/AuditEvent", "/Patient?_has:AuditEvent:patient:action=R", "/Patient?_revinclude=AuditEvent:patient"} {
+	for _, path := range []string{"/Patient/" + id + "/AuditEvent?patient.name=x", "/Patient?_has:AuditEvent:patient:action=R", "/Patient?_revinclude=AuditEvent:patient"} {
 		c.must(400, "GET", path, "")
 	}
 	s = shown(t, c.must(200, "GET", "?_type=Patient,Observation&_id="+id, ""))

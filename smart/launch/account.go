@@ -15,6 +15,8 @@ type accountForm struct {
 	frame
 	Sealed string
 	Apps   []allowedApp
+	// Record says that the user is a patient, who can see who saw their record.
+	Record bool
 }
 
 // An allowedApp is what a user has let an app do.
@@ -48,7 +50,7 @@ func (s *Server) showAccount(ctx context.Context, c *call, b *browser) error {
 	if err != nil {
 		return err
 	}
-	f := accountForm{frame: s.frame(b, "Your account"), Sealed: sealed}
+	f := accountForm{frame: s.frame(b, "Your account"), Sealed: sealed, Record: !b.patient(s.cfg.Base(c.slug)).IsZero()}
 	for _, a := range approvals {
 		client, err := s.cfg.Clients.Client(ctx, b.tenant, a.Client)
 		if err != nil {

@@ -150,9 +150,13 @@ var identityScopes = []string{"user/Patient.rs", "user/Encounter.rs"}
 // grantOf earns a Grant for the user as any app would: what they may not see
 // they cannot choose.
 func (s *Server) grantOf(ctx context.Context, c *call, b *browser, l login) (*smart.Grant, error) {
-	now := s.cfg.Now()
-	t := s.tokenOf(b.tenant.Slug.String(), b.session.Identity, l.client, now, time.Minute)
-	t.Scope = strings.Join(identityScopes, " ")
+	return s.grantFor(ctx, c, b, l, strings.Join(identityScopes, " "))
+}
+
+// grantFor earns a Grant for the user at the login, for a minute.
+func (s *Server) grantFor(ctx context.Context, c *call, b *browser, l login, scopes string) (*smart.Grant, error) {
+	t := s.tokenOf(b.tenant.Slug.String(), b.session.Identity, l.client, s.cfg.Now(), time.Minute)
+	t.Scope = scopes
 	bearer, err := t.Sign(b.keys)
 	if err != nil {
 		return nil, err

@@ -155,6 +155,7 @@ func New(cfg Config) (*Server, error) {
 		s.router.POST("/auth/:tenant/consent", s.page("consent", s.agree))
 		s.router.GET("/auth/:tenant/account", s.page("account", s.account))
 		s.router.POST("/auth/:tenant/account", s.page("account", s.account))
+		s.router.GET("/auth/:tenant/account/access", s.page("account/access", s.accesses))
 	}
 	return s, nil
 }
@@ -351,7 +352,7 @@ func wellFormedID(id string) bool {
 
 // names are those of our endpoints.
 var names = []string{
-	".well-known/openid-configuration", "account", "authorize", "brands", "callback", "consent", "encounter", "federate", "introspect", "jwks",
+	".well-known/openid-configuration", "account", "account/access", "authorize", "brands", "callback", "consent", "encounter", "federate", "introspect", "jwks",
 	"launch", "login", "patient", "register", "revoke", "token",
 }
 

@@ -1,0 +1,121 @@
+package store_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cordon-fhir/cordon/audit"
+	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/store"
+	"github.com/cordon-fhir/cordon/store/storetest"
+	"github.com/cordon-fhir/cordon/tenant"
+)
+
+// BenchmarkTrail is what a page of each search of the audit trail costs, and what
+// an entry and each index on it take. AUD-06. CORDON_TRAIL says how many entries
+// there are:
+//
+//	CORDON_TRAIL=10000000 go test ./store -run '^$' -bench Trail -benchtime 200x -timeout 2h
+func BenchmarkTrail(b *testing.B) {
+	n := 20_000
+	if text := os.Getenv("CORDON_TRAIL"); text != "" {
+		var err error
+		if n, err = strconv.Atoi(text); err != nil {
+			b.Fatal(err)
+		}
+	}
+	d := openDoor(b)
+	const slug = "bench-trail"
+	if _, _, err := d.Migrator.Provision(b.Context(), store.NewTenant{Slug: slug, Mode: tenant.Database}); err != nil {
+		b.Fatal(err)
+	}
+	tn := d.Tenant(b, slug)
+	conn := database(b, d.Fixture, tn)
+	d.longTrail(b, conn, tn, n)
+	d.trailSizes(b, conn, tn, n)
+	for name, text := range map[string]string{
+		"everything": "_count=20", "tenant and time": "date=ge2026-01-02&date=lt2026-01-03&_count=20", "actor": "agent=Practitioner/7&_count=20", "patient": "patient=Patient/7&_count=20",
+		"facility": "site=Location/ward-7&_count=20", "action": "action=D&_count=20", "read": "action=R&_count=20", "emergency": "purpose=BTG&_count=20", "app": "agent:identifier=app-7&_count=20",
+		"failures": "outcome=8&_count=20", "actor and action": "agent=Practitioner/7&action=U&_count=20",
+	} {
+		b.Run(name, func(b *testing.B) {
+			q := storetest.Query(b, "AuditEvent", text)
+			var took []time.Duration
+			for b.Loop() {
+				begun := time.Now()
+				err := d.db.View(b.Context(), d.grant(b, slug, auditor), func(v *store.View) error {
+					page, err := v.AuditEvents(b.Context(), q, store.Cursor{Page: 1})
+					if err == nil && len(page.Entries) == 0 && page.Next == "" {
+						b.Errorf("%s finds nothing", text)
+					}
+					return err
+				})
+				if err != nil {
+					b.Fatal(err)
+				}
+				took = append(took, time.Since(begun))
+			}
+			slices.Sort(took)
+			b.ReportMetric(float64(took[len(took)*95/100].Microseconds())/1000, "p95-ms")
+		})
+	}
+}
+
+// longTrail fills the trail with n entries of a clinic: a second apart, most of
+// them reads and searches that succeed.
+func (d *door) longTrail(b *testing.B, conn *pgx.Conn, tn *tenant.Tenant, n int) {
+	b.Helper()
+	rnd := rand.New(rand.NewPCG(1, 2))
+	begun := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	kinds := []fhir.Interaction{fhir.Read, fhir.Read, fhir.Read, fhir.Read, fhir.Read, fhir.Read, fhir.SearchType, fhir.SearchType, fhir.SearchType, fhir.Update, fhir.Update, fhir.Create}
+	i := 0
+	source := pgx.CopyFromFunc(func() ([]any, error) {
+		if i == n {
+			return nil, nil
+		}
+		i++
+		e := audit.Entry{
+			Seq: audit.SeqAt(begun.Add(time.Duration(i) * 10 * time.Second)), Recorded: begun.Add(time.Duration(i) * 10 * time.Second),
+			Interaction: kinds[rnd.IntN(len(kinds))], Type: "Observation", Status: 200,
+			Entity: fhir.Ref{Type: "Observation", ID: "0198c2d4-7e1f-7a3b-9c5d-" + fmt.Sprintf("%012d", i)}, Version: 1,
+			Patient: fhir.Ref{Type: "Patient", ID: strconv.Itoa(rnd.IntN(n/100 + 10))},
+			Origin:  audit.Origin{RequestID: "0198c2d47e1f7a3b9c5d0198c2", Address: "192.0.2.77", Method: "GET /fhir/harbor/Observation/0198c2d4-7e1f-7a3b-9c5d", Server: "cordon-1"},
+			Agent: audit.Agent{Client: "app-" + strconv.Itoa(rnd.IntN(20)), User: "Practitioner/" + strconv.Itoa(rnd.IntN(2000)), Issuer: "https://fhir.example/auth/harbor",
+				TokenID: "WTKA4QVWTCQJPHJFUZPFTYOXQE", Policy: 4, Site: "ward-" + strconv.Itoa(rnd.IntN(50))},
+		}
+		switch rnd.IntN(1000) {
+		case 0:
+			e.Agent.Purpose = "BTG"
+		case 1, 2, 3:
+			e.Interaction = fhir.Delete
+		case 4, 5, 6, 7, 8, 9, 10:
+			e.Outcome = audit.Serious
+		}
+		return d.db.TrailRow(b.Context(), tn, &e)
+	})
+	if _, err := conn.CopyFrom(b.Context(), pgx.Identifier{tn.Placement.Schema, "audit"}, store.TrailColumns, source); err != nil {
+		b.Fatal(err)
+	}
+	if _, err := conn.Exec(b.Context(), `VACUUM ANALYZE `+tn.Placement.Schema+`.audit`); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// trailSizes logs what an entry takes.
+func (d *door) trailSizes(b *testing.B, conn *pgx.Conn, tn *tenant.Tenant, n int) {
+	b.Helper()
+	for _, row := range query[string](b, conn, `
+		SELECT c.relname || ': ' || round(pg_relation_size(c.oid)::numeric / `+strconv.Itoa(n)+`, 1) || ' bytes'
+		FROM   pg_class c LEFT JOIN pg_index i ON i.indexrelid = c.oid
+		WHERE  coalesce(i.indrelid, c.oid) = '`+tn.Placement.Schema+`.audit'::regclass
+		ORDER  BY 1`) {
+		b.Log(row)
+	}
+}
