@@ -89,7 +89,7 @@ func newWorld(t testing.TB) *world {
 	w.ring = keys.NewKeyring(w.registry, kms)
 	for slug := range w.rows {
 		id := w.tenant(t, slug).ID
-		if w.keys[id.Int()], err = keys.Generate(kms, kek, id); err != nil {
+		if w.keys[id.Int()], err = keys.Generate(kms, kek, id, keys.Classes...); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -149,7 +149,7 @@ func newWorld(t testing.TB) *world {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if w.keys[tn.ID.Int()], err = keys.Generate(kms, "file://test", tn.ID); err != nil {
+		if w.keys[tn.ID.Int()], err = keys.Generate(kms, "file://test", tn.ID, keys.Classes...); err != nil {
 			t.Fatal(err)
 		}
 	}
