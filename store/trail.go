@@ -297,10 +297,7 @@ func (t *trailWalk) statement(from int64, n int) (gate.Clause, bool) {
 		return gate.Clause{}, false
 	}
 	rest, along := within.split()
-	met := gate.SQL(`true`)
-	for _, f := range rest {
-		met = met.With(gate.SQL(`AND`), f.condition())
-	}
+	met := within.conditions(rest)
 	var read gate.Clause
 	for i, one := range along {
 		if i > 0 {

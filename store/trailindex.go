@@ -14,11 +14,13 @@ import (
 )
 
 // A narrowing is what can be told of the entries that meet a search before they
-// are opened: between which places they are, and of each filter one term.
+// are opened: between which places they are, when they were recorded, and of
+// each filter one term.
 type narrowing struct {
-	none      bool
-	low, high int64 // of seq, both excluded
-	filters   []filter
+	none         bool
+	low, high    int64     // of seq, both excluded
+	since, until time.Time // recorded; zero is open
+	filters      []filter
 }
 
 // A filter is terms of which an entry has one at least.
@@ -169,9 +171,33 @@ func narrowTo(f ...term) narrowing {
 	return n
 }
 
+// conditions are what an entry has to meet besides its place and the filter that
+// the walk goes along.
+func (n narrowing) conditions(rest []filter) gate.Clause {
+	met := gate.SQL(`true`)
+	if !n.since.IsZero() {
+		met = met.With(gate.SQL(`AND r.recorded >= ?`, stamp(n.since)))
+	}
+	if !n.until.IsZero() {
+		met = met.With(gate.SQL(`AND r.recorded <= ?`, stamp(n.until)))
+	}
+	for _, f := range rest {
+		met = met.With(gate.SQL(`AND`), f.condition())
+	}
+	return met
+}
+
 // and narrows to what meets both.
 func (n narrowing) and(o narrowing) narrowing {
-	return narrowing{n.none || o.none, max(n.low, o.low), min(n.high, o.high), slices.Concat(n.filters, o.filters)}
+	both := narrowing{none: n.none || o.none, low: max(n.low, o.low), high: min(n.high, o.high), since: n.since, until: n.until}
+	if o.since.After(n.since) {
+		both.since = o.since
+	}
+	if n.until.IsZero() || !o.until.IsZero() && o.until.Before(n.until) {
+		both.until = o.until
+	}
+	both.filters = slices.Concat(n.filters, o.filters)
+	return both
 }
 
 // or narrows to what meets one of the two.
@@ -233,16 +259,17 @@ func (v *View) narrowing(e search.Expr) narrowing {
 
 const recordedPath search.Path = "AuditEvent.recorded"
 
-// recorded narrows to where entries of the time are. Their places follow the
-// clock when what they tell of begins, and they are written when it is done.
+// recorded narrows to entries of the time, and to where they are: their places
+// follow the clock when what they tell of begins, and they are written when it is
+// done. An AuditEvent says the time less exactly than the trail.
 func recorded(bounds []search.DateBound) narrowing {
 	n := anywhere()
 	for _, b := range bounds {
 		if b.Op != search.LT && b.Op != search.LE {
-			n.low = max(n.low, seqAt(b.T.Add(-time.Hour)))
+			n = n.and(narrowing{low: seqAt(b.T.Add(-time.Hour)), high: math.MaxInt64, since: b.T.Add(-time.Second)})
 		}
 		if b.Op != search.GT && b.Op != search.GE {
-			n.high = min(n.high, seqAt(b.T.Add(time.Minute)))
+			n = n.and(narrowing{high: seqAt(b.T.Add(time.Minute)), until: b.T.Add(time.Second)})
 		}
 	}
 	return n
