@@ -56,7 +56,7 @@ func open(t *testing.T) *tab {
 }
 
 // patience is how long anything in a browser may take.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 func (b *tab) run(action chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
