@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -136,6 +137,7 @@ type trailWalk struct {
 	permit smart.Permit
 	where  search.Expr
 	bound  bool // only part of the trail may be seen, as by a patient
+	timed  bool // where asks for nothing but when an entry was recorded
 	rising bool
 	narrow narrowing
 }
@@ -146,7 +148,7 @@ func (v *View) trail(do fhir.Interaction, where search.Expr) (*trailWalk, error)
 		return nil, err
 	}
 	t := &trailWalk{View: v, permit: p, where: search.Simplify(search.And{p.Where(), where}), bound: !all(p.Where())}
-	t.narrow = v.narrowing(t.where)
+	t.narrow, t.timed = v.narrowing(t.where), dated(t.where, recordedPath)
 	return t, nil
 }
 
@@ -246,8 +248,12 @@ func (t *trailWalk) redact(e *audit.Entry) {
 
 // meets reports whether the AuditEvent that e reads as meets the search.
 func (t *trailWalk) meets(e audit.Entry) (ok bool, err error) {
-	if all(t.where) {
+	switch {
+	case all(t.where):
 		return true, nil
+	case t.timed: // which is known without the AuditEvent
+		at := e.Recorded.Truncate(time.Millisecond)
+		return search.Match(t.where, &fhir.Resource{}, &search.Terms{Dates: []search.DateRange{{Path: recordedPath, Lo: at, Hi: at.Add(time.Millisecond)}}})
 	}
 	r := fhir.Resource{Ref: fhir.Ref{Type: auditEvent, ID: e.ID()}, Version: 1, Updated: e.Recorded, Body: audit.Render(e, t.schema.Base)}
 	err = fhir.Peek(r.Body, func(d *fhir.Document) error {
