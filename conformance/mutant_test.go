@@ -150,7 +150,7 @@ var programFaults = []mutant{
 		{"store/trail.go", "\tif !t.bound {\n\t\treturn\n", "\tif !t.bound || t.permit.On() == auditEvent {\n\t\treturn\n"},
 	}, "TestTheTrailIsForAuditors", "./fhir/rest"},
 	{"", "what an index finds in the audit trail is taken for found", []edit{
-		{"store/trail.go", "\tif all(t.where) {\n\t\treturn true, nil\n", "\tif all(t.where) || !t.bound {\n\t\treturn true, nil\n"},
+		{"store/trail.go", "\tcase all(t.where):\n", "\tcase all(t.where) || !t.bound:\n"},
 	}, "TestASearchOfTheTrail", "./store"},
 	{"", "definitions are remembered without their tenant", []edit{
 		{"store/definitions.go", "\tr := db.rules.of(t.ID)\n", "\tr := db.rules.of(tenant.ID{})\n"},

@@ -254,14 +254,14 @@ type party struct {
 
 // actors are the clients that every tenant has. dr1 and dr2 are users; pA and
 // pB are patients with the right to write in their own record.
-var actors = []struct{ id, scopes, user, patient string }{
+var actors = []struct{ id, scopes, user, patient, roles string }{
 	{id: "backend", scopes: "system/*.cruds"},
 	{id: "reader", scopes: "system/*.rs"},
 	{id: "writer", scopes: "system/*.cud"},
 	{id: "finder", scopes: "system/Observation.cus system/Patient.cus"},
 	{id: "lab", scopes: "system/Observation.cruds?category=laboratory"},
 	{id: "billing", scopes: "system/Coverage.rs system/Claim.rs"},
-	{id: "auditor", scopes: "system/AuditEvent.rs"},
+	{id: "auditor", scopes: "system/AuditEvent.rs", roles: "auditor"},
 	{id: "dr1", scopes: "user/*.cruds", user: "Practitioner/dr1"},
 	{id: "dr2", scopes: "user/*.cruds", user: "Practitioner/dr2"},
 	{id: "pA", scopes: "patient/*.cruds", user: "Patient/p1", patient: "p1"},
@@ -318,6 +318,9 @@ func (p *party) provision(ctx context.Context) error {
 		}
 		if a.patient != "" {
 			more = append(more, "--patient", a.patient)
+		}
+		if a.roles != "" {
+			more = append(more, "--roles", a.roles)
 		}
 		if err := p.addClient(ctx, a.id, a.scopes, more...); err != nil {
 			return err
