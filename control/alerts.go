@@ -11,7 +11,7 @@ import (
 	"github.com/cordon-fhir/cordon/store"
 )
 
-// maxWhy bounds the words that an operator gives for what becomes of an alert.
+// maxWhy bounds the words that an operator gives for what they do.
 const maxWhy = 500
 
 func (a *api) listAlerts(ctx context.Context, c call) (answer, error) {
@@ -48,20 +48,29 @@ func (a *api) closeAlert(ctx context.Context, c call) (answer, error) {
 
 // act notes what the operator does with an alert, and why.
 func (a *api) act(ctx context.Context, c call, did string, do func(ctx context.Context, id int64, by, why string) (alert.Alert, error)) (answer, error) {
+	why, err := c.why()
+	if err != nil {
+		return answer{}, err
+	}
+	al, err := do(ctx, c.number, c.operator, why)
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{http.StatusOK, al, fmt.Sprintf("%s alert %d: %s", did, al.ID, why)}, nil
+}
+
+// why returns why the operator does what they do.
+func (c call) why() (string, error) {
 	var b struct {
 		Why string `json:"why"`
 	}
 	if err := decode(c.body, &b); err != nil {
-		return answer{}, err
+		return "", err
 	}
 	if strings.TrimSpace(b.Why) == "" || len(b.Why) > maxWhy {
-		return answer{}, fhir.Errorf(fhir.Invalid, "why has to say why, in at most %d bytes", maxWhy)
+		return "", fhir.Errorf(fhir.Invalid, "why has to say why, in at most %d bytes", maxWhy)
 	}
-	al, err := do(ctx, c.number, c.operator, b.Why)
-	if err != nil {
-		return answer{}, err
-	}
-	return answer{http.StatusOK, al, fmt.Sprintf("%s alert %d: %s", did, al.ID, b.Why)}, nil
+	return b.Why, nil
 }
 
 func (a *api) listAlertSinks(ctx context.Context, _ call) (answer, error) {

@@ -65,7 +65,7 @@ type api struct {
 // A call is one request of an operator who has proved to be one.
 type call struct {
 	slug string // what stands for {slug} in the path; a slug, if the route has one
-	item string // what stands for {package}, {client} or {login} in the path
+	item string // what else is named in the path: a package, client, login, provider or broken glass
 	// number is what stands for {number} in the path.
 	number int64
 	// operator is who asks.
@@ -132,6 +132,9 @@ var routes = []route{
 	{method: http.MethodPost, path: "/policy/check", do: (*api).checkPolicy},
 	{method: http.MethodGet, path: "/tenants/{slug}/index", do: (*api).showIndex},
 	{method: http.MethodPost, path: "/tenants/{slug}/reindex", do: (*api).reindex},
+	{method: http.MethodGet, path: "/tenants/{slug}/break-glass", do: (*api).listGlasses},
+	{method: http.MethodGet, path: "/tenants/{slug}/break-glass/{glass}", do: (*api).showGlass},
+	{method: http.MethodPost, path: "/tenants/{slug}/break-glass/{glass}/end", do: (*api).endGlass},
 	{method: http.MethodGet, path: "/alerts", do: (*api).listAlerts},
 	{method: http.MethodGet, path: "/tenants/{slug}/alerts", do: (*api).listAlerts},
 	{method: http.MethodGet, path: "/alerts/{number}", do: (*api).showAlert},
@@ -194,6 +197,11 @@ func (r route) match(path string) (c call, ok bool) {
 			c.item = got[i]
 		case want[i] == "{login}":
 			if !smart.ValidLogin(got[i]) {
+				return call{}, false
+			}
+			c.item = got[i]
+		case want[i] == "{glass}":
+			if !glassID.MatchString(got[i]) {
 				return call{}, false
 			}
 			c.item = got[i]

@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"crypto/rand"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -107,6 +108,10 @@ func TestTheEndOfABrokenGlassIsToldOnce(t *testing.T) {
 	if err := d.db.DieTelling(t.Context(), on); err != nil {
 		t.Fatal(err)
 	}
+	lost := d.broken(t, slug, smart.Glass{User: "Practitioner/d", Client: "tester", Session: "s", Patient: "p"})
+	if err := d.Registry.EndGlass(t.Context(), on, lost, "operator robin"); err != nil {
+		t.Fatal(err)
+	}
 	ctx, stop := context.WithCancel(t.Context())
 	var all sync.WaitGroup
 	for range 3 {
@@ -126,8 +131,13 @@ func TestTheEndOfABrokenGlassIsToldOnce(t *testing.T) {
 	}
 	stop()
 	all.Wait()
-	if list := d.ends(t, slug); len(list) != 4 {
+	list := d.ends(t, slug)
+	if len(list) != 5 {
 		t.Errorf("%d ends are told: %+v", len(list), list)
+	}
+	byOperator := func(e audit.Entry) bool { return e.Glass.ID == lost && e.Reason == "ended by operator robin" }
+	if !slices.ContainsFunc(list, byOperator) {
+		t.Errorf("who ended it is not told: %+v", list)
 	}
 }
 

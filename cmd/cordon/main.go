@@ -9,6 +9,7 @@
 //	cordon user       let users of a tenant log in
 //	cordon package    install, list and remove packages of definitions
 //	cordon alert      list, show, acknowledge and close alerts; set webhooks for them
+//	cordon break-glass list, show and end what staff see in an emergency
 //	cordon audit      show that the audit trail is as it was signed
 //	cordon token      earn an access token
 //	cordon load       send Bundles and NDJSON
@@ -50,6 +51,7 @@ type commands struct {
 	Index       indexCommand       `cmd:"" help:"Show and make again the search index of a tenant."`
 	Package     packageCommand     `cmd:"" help:"Install, list and remove packages of definitions of a tenant."`
 	Alert       alertCommand       `cmd:"" help:"List, show, acknowledge and close alerts."`
+	BreakGlass  breakGlassCommand  `cmd:"" help:"List, show and end what staff were let see of a patient in an emergency."`
 	Audit       auditCommand       `cmd:"" help:"Show keys of audit logs, and verify them."`
 	Token       tokenCommand       `cmd:"" help:"Print an access token, earned at the token endpoint."`
 	Load        loadCommand        `cmd:"" help:"Send Bundles and NDJSON to a tenant."`
