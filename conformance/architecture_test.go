@@ -214,7 +214,7 @@ func TestArchitecture(t *testing.T) {
 		}
 		contents := []string{
 			"cmd", "fhir", "store", "smart", "subscriptions", "bulk", "migrations", "conformance", "deploy",
-			"tenant", "audit", "keys", "summarize", "control", "docs", "tools", "bin", "dev", "alert", "limit", "outbound", "oplog",
+			"tenant", "audit", "keys", "summarize", "control", "docs", "tools", "bin", "dev", "alert", "limit", "outbound", "oplog", "evidence",
 		}
 		for _, e := range entries {
 			if e.IsDir() && !strings.HasPrefix(e.Name(), ".") && !slices.Contains(contents, e.Name()) {
