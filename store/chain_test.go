@@ -17,10 +17,14 @@ func family(t testing.TB) []*fhir.Document {
 	var docs []*fhir.Document
 	add := func(json string, args ...any) { docs = append(docs, document(t, json, args...)) }
 	for i := range 9 {
+		tag := ""
+		if i >= 3 {
+			tag = `"meta":{"tag":[{"system":"s","code":"shown"}]},`
+		}
 		add(`{"resourceType":"Patient","id":"c%d","active":%t,"name":[{"family":"Chain%d"}],"generalPractitioner":[{"reference":"Practitioner/c%d"}],"link":[{"other":{"reference":"Patient/c%d"},"type":"seealso"}]}`,
 			i, i%2 == 0, i, i%3, i+1)
-		add(`{"resourceType":"Observation","id":"c%d","status":"final","code":{"coding":[{"system":"s","code":"c%d"}]},"subject":{"reference":"Patient/c%d"},"hasMember":[{"reference":"Observation/c%d"}],"valueQuantity":{"value":%d}}`,
-			i, i%3, i, i+1, i)
+		add(`{"resourceType":"Observation","id":"c%d",%s"status":"final","code":{"coding":[{"system":"s","code":"c%d"}]},"subject":{"reference":"Patient/c%d"},"hasMember":[{"reference":"Observation/c%d"}],"valueQuantity":{"value":%d}}`,
+			i, tag, i%3, i, i+1, i)
 	}
 	for i := range 3 {
 		add(`{"resourceType":"Practitioner","id":"c%d","name":[{"family":"Doctor%d"}]}`, i, i)
@@ -61,6 +65,46 @@ func TestChainsGoBothWaysAndDeep(t *testing.T) {
 		// A canonical URL names each version, or one.
 		d.same(t, w, grant, "QuestionnaireResponse", "questionnaire:Questionnaire.title=canonical", "questionnaire.status=active", "questionnaire.version=1", "questionnaire._id=c2")
 		d.same(t, w, grant, "Questionnaire", "_has:QuestionnaireResponse:questionnaire:status=completed", "_has:QuestionnaireResponse:questionnaire:status=amended,completed", "_has:QuestionnaireResponse:questionnaire:status=stopped")
+	})
+}
+
+// S-20, AUTHZ-12: what refers to a resource must be what was asked for and what the
+// asker may see, also where only opened bodies tell what they may see.
+func TestAReverseChainByCodeHoldsWhereBodiesMustBeOpened(t *testing.T) {
+	deny := func(id int, rest string) *fhir.Document {
+		return document(t, `{"resourceType":"Consent","id":"c%d","status":"active","scope":{"coding":[{"code":"patient-privacy"}]},"category":[{"text":"x"}],
+			"policyRule":{"coding":[{"code":"OPTIN"}]},"patient":{"reference":"Patient/c%d"},"provision":{"type":"deny"%s}}`, id, id, rest)
+	}
+	docs := append(family(t), deny(2, `,"class":[{"system":"http://hl7.org/fhir/resource-types","code":"Observation"}]`))
+	worlds(t, docs, func(t *testing.T, d *door, w *world, slug string) {
+		all := func() *smart.Grant { return d.grant(t, slug, everything) }
+		tagged := func() *smart.Grant { // the index tells a part of it
+			return d.grant(t, slug, "system/Patient.rs system/Observation.rs?_tag=s|shown")
+		}
+		for _, tt := range []struct {
+			grant func() *smart.Grant
+			query string
+			want  []string
+		}{
+			{all, "_has:Observation:patient:code=s|c1", []string{"c1", "c4", "c7"}},
+			{all, "_has:Observation:patient:code=s|C2", []string{"c5", "c8"}},
+			{all, "_has:Observation:patient:code=S|c2", nil},
+			{all, "_has:Observation:patient:code=s|c1,s|c2", []string{"c1", "c4", "c5", "c7", "c8"}},
+			{tagged, "_has:Observation:patient:code=s|c1", []string{"c4", "c7"}},
+			{tagged, "_has:Observation:patient:code=s|none", nil},
+		} {
+			got, total, err := d.pages(t, tt.grant, "Patient", tt.query+"&_count=2&_total=accurate")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var found []string
+			for _, r := range got {
+				found = append(found, r.Ref.ID)
+			}
+			if slices.Sort(found); !slices.Equal(found, tt.want) || *total != len(tt.want) {
+				t.Errorf("%s finds %v of %d, want %v", tt.query, found, *total, tt.want)
+			}
+		}
 	})
 }
 

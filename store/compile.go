@@ -468,6 +468,9 @@ func (c *compiler) reverse(ctx context.Context, s scope, e search.ReverseChain) 
 // reverseOpened is reverse where bodies must be opened to know whether e.X
 // holds: it collects what they refer to.
 func (c *compiler) reverseOpened(ctx context.Context, s scope, p smart.Permit, e search.ReverseChain, inner search.Expr) (gate.Clause, error) {
+	if e.Pair != (search.Token{}) { // which is joined with the reference, and no part of inner
+		inner = and(inner, search.HasToken(e.Pair))
+	}
 	rids := []int64{} // not nil, which would be NULL, and its denial too
 	err := c.v.scan(ctx, newPlan(e.Type, p, inner), func(r row, res fhir.Resource) error {
 		d, err := fhir.Reopen(res.Body)
