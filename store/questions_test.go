@@ -40,9 +40,12 @@ func (a *asker) in(n int) bool { return a.IntN(100) < n }
 // search returns a search that can be read.
 func (a *asker) search() (on fhir.Type, query string) {
 	for {
-		if a.in(5) {
+		switch {
+		case a.in(5):
 			on, query = a.ofSystem()
-		} else {
+		case a.in(5):
+			on, query = a.ofPatients()
+		default:
 			on, query = a.ofType(a.someType())
 		}
 		params, err := search.ParseQuery(query)
@@ -80,6 +83,29 @@ func (a *asker) ofSystem() (fhir.Type, string) {
 		}
 	}
 	return "", query
+}
+
+// ofPatients returns a search of patients by what is known of them, which the
+// index holds joined with them.
+func (a *asker) ofPatients() (fhir.Type, string) {
+	query := ""
+	for _, on := range []fhir.Type{"Observation", "Patient"} {
+		if len(a.w.byType[on]) == 0 {
+			return "Patient", ""
+		}
+	}
+	of := search.Parameters("Observation")
+	code := of[slices.IndexFunc(of, func(p search.Parameter) bool { return p.Name == "code" })]
+	if s := a.plain(code, pick(a, a.w.byType["Observation"])); s != "" {
+		query = "_has:Observation:patient:" + s[1:]
+	}
+	if a.in(50) {
+		query += a.param("Patient", pick(a, a.w.byType["Patient"]))
+	}
+	if a.in(50) {
+		query += "&_total=accurate"
+	}
+	return "Patient", query
 }
 
 // ofType returns a search of one type by up to three parameters.
