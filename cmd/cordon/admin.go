@@ -102,10 +102,6 @@ func (a *controlAPI) tenants(ctx context.Context) (list []tenantRow, err error) 
 	return list, err
 }
 
-func (a *controlAPI) setStatus(ctx context.Context, slug, verb string) error {
-	return a.do(ctx, http.MethodPost, "/tenants/"+url.PathEscape(slug)+"/"+verb, nil, nil)
-}
-
 // clientRow is a client as the control API takes and shows it.
 type clientRow struct {
 	ID       string              `json:"id"`
@@ -250,8 +246,8 @@ func (t *tenantShowCommand) Run(ctx context.Context, c console, api *controlAPI)
 
 type tenantSuspendCommand struct{ tenantSlug }
 
-func (t *tenantSuspendCommand) Run(ctx context.Context, c console) error {
-	return t.become(ctx, c, "suspend")
+func (t *tenantSuspendCommand) Run(ctx context.Context, c console, api *controlAPI) error {
+	return api.become(ctx, c.out, t.Slug, "suspend")
 }
 
 type tenantRotateCommand struct {
@@ -265,19 +261,16 @@ func (t *tenantRotateCommand) Run(ctx context.Context, api *controlAPI) error {
 
 type tenantResumeCommand struct{ tenantSlug }
 
-func (t *tenantResumeCommand) Run(ctx context.Context, c console) error {
-	return t.become(ctx, c, "resume")
+func (t *tenantResumeCommand) Run(ctx context.Context, c console, api *controlAPI) error {
+	return api.become(ctx, c.out, t.Slug, "resume")
 }
 
-func (t *tenantSlug) become(ctx context.Context, c console, verb string) error {
-	api, err := t.api()
-	if err != nil {
+// become suspends or resumes a tenant, and prints it.
+func (a *controlAPI) become(ctx context.Context, w io.Writer, slug, verb string) error {
+	if err := a.do(ctx, http.MethodPost, "/tenants/"+url.PathEscape(slug)+"/"+verb, nil, nil); err != nil {
 		return err
 	}
-	if err := api.setStatus(ctx, t.Slug, verb); err != nil {
-		return err
-	}
-	return api.show(ctx, c.out, t.Slug)
+	return a.show(ctx, w, slug)
 }
 
 // show prints a tenant.
@@ -307,6 +300,24 @@ type clientCommand struct {
 	Enable  clientEnableCommand  `cmd:"" help:"Let a disabled client, or one that has registered itself, have tokens."`
 }
 
+// personFlags say what a login would tell of a user.
+type personFlags struct {
+	Roles         []string      `placeholder:"ROLE" help:"Roles of the user, or of the client: 'nurse,billing'. The access policy says what they may do."`
+	Organizations []string      `placeholder:"ID" help:"Organizations that the user works for."`
+	Facilities    []string      `placeholder:"ID" help:"Locations at which the user may work."`
+	Departments   []string      `placeholder:"ID" help:"Departments of the user, ids of Organizations."`
+	Location      string        `placeholder:"ID" help:"Location at which the user is."`
+	Shift         time.Duration `placeholder:"DURATION" help:"For how long the user is on shift, from now on: 8h."`
+}
+
+func (f personFlags) person(now time.Time) smart.Person {
+	p := smart.Person{Roles: f.Roles, Organizations: f.Organizations, Facilities: f.Facilities, Departments: f.Departments, Location: f.Location}
+	if f.Shift > 0 {
+		p.ShiftStart, p.ShiftEnd = now.Unix(), now.Add(f.Shift).Unix()
+	}
+	return p
+}
+
 type clientAddCommand struct {
 	controlFlags
 	Tenant  string   `required:"" help:"Slug of the tenant."`
@@ -315,13 +326,8 @@ type clientAddCommand struct {
 	User    string   `placeholder:"REF" help:"fhirUser that it acts for: 'Practitioner/dr1'."`
 	Patient string   `placeholder:"ID" help:"Patient in its launch context."`
 
-	Encounter     string        `placeholder:"ID" help:"Encounter in its launch context."`
-	Roles         []string      `placeholder:"ROLE" help:"Roles of the user, or of the client: 'nurse,billing'. The access policy says what they may do."`
-	Organizations []string      `placeholder:"ID" help:"Organizations that the user works for."`
-	Facilities    []string      `placeholder:"ID" help:"Locations at which the user may work."`
-	Departments   []string      `placeholder:"ID" help:"Departments of the user, ids of Organizations."`
-	Location      string        `placeholder:"ID" help:"Location at which the user is."`
-	Shift         time.Duration `placeholder:"DURATION" help:"For how long the user is on shift, from now on: 8h."`
+	Encounter string `placeholder:"ID" help:"Encounter in its launch context."`
+	personFlags
 
 	Key string `xor:"key" placeholder:"FILE" help:"JWK of the client, private or public; only its public half is sent. Default: one is made and kept in DIR/clients."`
 
@@ -369,15 +375,6 @@ func (a *clientAddCommand) Run(ctx context.Context, c console, api *controlAPI) 
 	return err
 }
 
-// person is what a login would tell of the user at the time.
-func (a *clientAddCommand) person(now time.Time) smart.Person {
-	p := smart.Person{Roles: a.Roles, Organizations: a.Organizations, Facilities: a.Facilities, Departments: a.Departments, Location: a.Location}
-	if a.Shift > 0 {
-		p.ShiftStart, p.ShiftEnd = now.Unix(), now.Add(a.Shift).Unix()
-	}
-	return p
-}
-
 // oneClient is what the commands on one client take.
 type oneClient struct {
 	controlFlags
@@ -385,21 +382,21 @@ type oneClient struct {
 	ID     string `arg:"" help:"client_id."`
 }
 
-func (o *oneClient) become(ctx context.Context, verb string) error {
-	api, err := o.api()
-	if err != nil {
-		return err
-	}
+func (o *oneClient) become(ctx context.Context, api *controlAPI, verb string) error {
 	return api.do(ctx, http.MethodPost, "/tenants/"+url.PathEscape(o.Tenant)+"/clients/"+url.PathEscape(o.ID)+"/"+verb, nil, nil)
 }
 
 type clientDisableCommand struct{ oneClient }
 
-func (o *clientDisableCommand) Run(ctx context.Context) error { return o.become(ctx, "disable") }
+func (o *clientDisableCommand) Run(ctx context.Context, api *controlAPI) error {
+	return o.become(ctx, api, "disable")
+}
 
 type clientEnableCommand struct{ oneClient }
 
-func (o *clientEnableCommand) Run(ctx context.Context) error { return o.become(ctx, "enable") }
+func (o *clientEnableCommand) Run(ctx context.Context, api *controlAPI) error {
+	return o.become(ctx, api, "enable")
+}
 
 type clientListCommand struct {
 	controlFlags

@@ -69,8 +69,8 @@ type alertID struct {
 
 type alertShowCommand struct{ alertID }
 
-func (a *alertShowCommand) Run(ctx context.Context, c console) error {
-	return a.do(ctx, c, http.MethodGet, "", nil)
+func (a *alertShowCommand) Run(ctx context.Context, c console, api *controlAPI) error {
+	return a.do(ctx, c, api, http.MethodGet, "", nil)
 }
 
 // alertWhy is what an operator says of an alert.
@@ -81,21 +81,17 @@ type alertWhy struct {
 
 type alertAckCommand struct{ alertWhy }
 
-func (a *alertAckCommand) Run(ctx context.Context, c console) error {
-	return a.do(ctx, c, http.MethodPost, "/acknowledge", map[string]string{"why": a.Why})
+func (a *alertAckCommand) Run(ctx context.Context, c console, api *controlAPI) error {
+	return a.do(ctx, c, api, http.MethodPost, "/acknowledge", map[string]string{"why": a.Why})
 }
 
 type alertCloseCommand struct{ alertWhy }
 
-func (a *alertCloseCommand) Run(ctx context.Context, c console) error {
-	return a.do(ctx, c, http.MethodPost, "/close", map[string]string{"why": a.Why})
+func (a *alertCloseCommand) Run(ctx context.Context, c console, api *controlAPI) error {
+	return a.do(ctx, c, api, http.MethodPost, "/close", map[string]string{"why": a.Why})
 }
 
-func (a *alertID) do(ctx context.Context, c console, method, verb string, body any) error {
-	api, err := a.api()
-	if err != nil {
-		return err
-	}
+func (a *alertID) do(ctx context.Context, c console, api *controlAPI, method, verb string, body any) error {
 	var x alert.Alert
 	if err := api.do(ctx, method, fmt.Sprintf("/alerts/%d%s", a.ID, verb), body, &x); err != nil {
 		return err

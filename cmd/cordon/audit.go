@@ -29,11 +29,7 @@ type auditKeyCommand struct {
 }
 
 // Run prints the key.
-func (k *auditKeyCommand) Run(ctx context.Context, c console) error {
-	api, err := k.api()
-	if err != nil {
-		return err
-	}
+func (k *auditKeyCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	path := "/audit-key"
 	if k.Tenant != "" {
 		path = "/tenants/" + url.PathEscape(k.Tenant) + path
@@ -42,7 +38,7 @@ func (k *auditKeyCommand) Run(ctx context.Context, c console) error {
 	if err := api.do(ctx, http.MethodGet, path, nil, &key); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(c.out, key.Key)
+	_, err := fmt.Fprintln(c.out, key.Key)
 	return err
 }
 

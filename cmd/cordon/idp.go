@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
 	"text/tabwriter"
 )
 
@@ -26,14 +24,7 @@ type idps struct {
 	Tenant string `required:"" help:"Slug of the tenant."`
 }
 
-// do asks about the providers of the tenant.
-func (i *idps) do(ctx context.Context, method, path string, in, out any) error {
-	api, err := i.api()
-	if err != nil {
-		return err
-	}
-	return api.do(ctx, method, "/tenants/"+url.PathEscape(i.Tenant)+"/identity-providers"+path, in, out)
-}
+func (i *idps) path() string { return "/tenants/" + url.PathEscape(i.Tenant) + "/identity-providers" }
 
 type idpAddCommand struct {
 	idps
@@ -41,33 +32,39 @@ type idpAddCommand struct {
 	File       string `arg:"" placeholder:"FILE" help:"JSON with name, label, issuer, client_id and mapping."`
 }
 
-func (i *idpAddCommand) Run(ctx context.Context) error {
-	text, err := os.ReadFile(i.File)
+func (i *idpAddCommand) Run(ctx context.Context, api *controlAPI) error {
+	provider, err := readWithSecret(i.File, i.SecretFile)
 	if err != nil {
 		return fmt.Errorf("reading the identity provider: %w", err)
 	}
-	var provider map[string]any
-	if err := json.Unmarshal(text, &provider); err != nil {
-		return fmt.Errorf("reading the identity provider: %w", err)
+	return api.do(ctx, http.MethodPost, i.path(), provider, nil)
+}
+
+// readWithSecret reads the JSON object in the file, and adds the client secret in
+// the other, if that is given.
+func readWithSecret(file, secretFile string) (map[string]any, error) {
+	var object map[string]any
+	if err := readJSON(file, &object); err != nil {
+		return nil, err
 	}
-	secret, err := passwordFlags{i.SecretFile}.read()
-	if err != nil {
-		return err
+	if object == nil {
+		return nil, fmt.Errorf("%s holds no JSON object", file)
 	}
+	secret, err := passwordFlags{secretFile}.read()
 	if secret != "" {
-		provider["client_secret"] = secret
+		object["client_secret"] = secret
 	}
-	return i.do(ctx, http.MethodPost, "", provider, nil)
+	return object, err
 }
 
 type idpListCommand struct{ idps }
 
-func (i *idpListCommand) Run(ctx context.Context, c console) error {
+func (i *idpListCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	var list []struct {
 		Name, Label, Issuer string
 		Open                bool
 	}
-	if err := i.do(ctx, http.MethodGet, "", nil, &list); err != nil {
+	if err := api.do(ctx, http.MethodGet, i.path(), nil, &list); err != nil {
 		return err
 	}
 	t := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
@@ -88,12 +85,12 @@ type oneIDP struct {
 	Name string `arg:"" help:"Name of the identity provider."`
 }
 
-func (i *oneIDP) path() string { return "/" + url.PathEscape(i.Name) }
+func (i *oneIDP) path() string { return i.idps.path() + "/" + url.PathEscape(i.Name) }
 
 type idpRemoveCommand struct{ oneIDP }
 
-func (i *idpRemoveCommand) Run(ctx context.Context) error {
-	return i.do(ctx, http.MethodDelete, i.path(), nil, nil)
+func (i *idpRemoveCommand) Run(ctx context.Context, api *controlAPI) error {
+	return api.do(ctx, http.MethodDelete, i.path(), nil, nil)
 }
 
 // idpUser is a user of an identity provider, as the control API has it.
@@ -108,23 +105,27 @@ type oneIDPUser struct {
 	Subject string `arg:"" help:"The user's sub at the identity provider."`
 }
 
-func (i *oneIDPUser) put(ctx context.Context, disabled bool) error {
-	return i.do(ctx, http.MethodPost, i.path()+"/users", idpUser{i.Subject, disabled}, nil)
+func (i *oneIDPUser) put(ctx context.Context, api *controlAPI, disabled bool) error {
+	return api.do(ctx, http.MethodPost, i.path()+"/users", idpUser{i.Subject, disabled}, nil)
 }
 
 type idpAllowCommand struct{ oneIDPUser }
 
-func (i *idpAllowCommand) Run(ctx context.Context) error { return i.put(ctx, false) }
+func (i *idpAllowCommand) Run(ctx context.Context, api *controlAPI) error {
+	return i.put(ctx, api, false)
+}
 
 type idpBlockCommand struct{ oneIDPUser }
 
-func (i *idpBlockCommand) Run(ctx context.Context) error { return i.put(ctx, true) }
+func (i *idpBlockCommand) Run(ctx context.Context, api *controlAPI) error {
+	return i.put(ctx, api, true)
+}
 
 type idpUsersCommand struct{ oneIDP }
 
-func (i *idpUsersCommand) Run(ctx context.Context, c console) error {
+func (i *idpUsersCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	var list []idpUser
-	if err := i.do(ctx, http.MethodGet, i.path()+"/users", nil, &list); err != nil {
+	if err := api.do(ctx, http.MethodGet, i.path()+"/users", nil, &list); err != nil {
 		return err
 	}
 	t := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)

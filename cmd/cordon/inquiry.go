@@ -15,28 +15,21 @@ import (
 
 // asker says of whom a policy is asked: what a token would say.
 type asker struct {
-	Client        string        `help:"client_id. Without --scope, the rest is as it is registered."`
-	User          string        `placeholder:"REF" help:"fhirUser: 'Practitioner/dr1'."`
-	Scope         string        `help:"Scopes for resources, one space apart."`
-	Patient       string        `placeholder:"ID" help:"Patient in context."`
-	Encounter     string        `placeholder:"ID" help:"Encounter in context."`
-	Purpose       string        `placeholder:"CODE" help:"Purpose of use."`
-	Roles         []string      `placeholder:"ROLE" help:"Roles of the user, or of the client."`
-	Organizations []string      `placeholder:"ID" help:"Organizations that the user works for."`
-	Facilities    []string      `placeholder:"ID" help:"Locations at which the user may work."`
-	Departments   []string      `placeholder:"ID" help:"Departments of the user."`
-	Location      string        `placeholder:"ID" help:"Location at which the user is."`
-	Shift         time.Duration `placeholder:"DURATION" help:"For how long the user is still on shift."`
+	Client    string `help:"client_id. Without --scope, the rest is as it is registered."`
+	User      string `placeholder:"REF" help:"fhirUser: 'Practitioner/dr1'."`
+	Scope     string `help:"Scopes for resources, one space apart."`
+	Patient   string `placeholder:"ID" help:"Patient in context."`
+	Encounter string `placeholder:"ID" help:"Encounter in context."`
+	Purpose   string `placeholder:"CODE" help:"Purpose of use."`
+	personFlags
 }
 
 func (a asker) who() smart.Asker {
 	who := smart.Asker{
 		Client: a.Client, User: a.User, Patient: a.Patient, Encounter: a.Encounter, Purpose: a.Purpose, Scope: a.Scope,
-		Person: smart.Person{Roles: a.Roles, Organizations: a.Organizations, Facilities: a.Facilities, Departments: a.Departments, Location: a.Location},
+		Person: a.person(time.Now()),
 	}
-	if a.Shift > 0 {
-		who.Person.ShiftEnd = time.Now().Add(a.Shift).Unix()
-	}
+	who.Person.ShiftStart = 0 // whatever the clock of the server says
 	return who
 }
 
@@ -52,17 +45,12 @@ type policyExplainCommand struct {
 	Do       string `default:"read" enum:"read,search-type,create,update,delete" help:"Interaction: read, search-type, create, update or delete."`
 }
 
-func (p *policyExplainCommand) Run(ctx context.Context, c console) error {
-	api, err := p.api()
-	if err != nil {
-		return err
-	}
-	var lines []string
+func (p *policyExplainCommand) Run(ctx context.Context, c console, api *controlAPI) error {
+	explain := p.ofAccess
 	if p.Type != "" {
-		lines, err = p.ofType(ctx, api)
-	} else {
-		lines, err = p.ofAccess(ctx, api)
+		explain = p.ofType
 	}
+	lines, err := explain(ctx, api)
 	if err != nil {
 		return err
 	}
@@ -118,11 +106,7 @@ type policyDryRunCommand struct {
 	Limit    int      `help:"How many resources of a type are looked at, the newest. Default 200, at most 1000."`
 }
 
-func (p *policyDryRunCommand) Run(ctx context.Context, c console) error {
-	api, err := p.api()
-	if err != nil {
-		return err
-	}
+func (p *policyDryRunCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	var q struct {
 		store.DryRunQuestion
 		Change int64 `json:"change,omitzero"`
@@ -132,9 +116,11 @@ func (p *policyDryRunCommand) Run(ctx context.Context, c console) error {
 		q.Types = append(q.Types, fhir.Type(name))
 	}
 	if p.Proposed != "" {
-		if q.Proposed, err = (policySource{File: p.Proposed}).read(); err != nil {
+		text, err := (policySource{File: p.Proposed}).read()
+		if err != nil {
 			return err
 		}
+		q.Proposed = text
 	}
 	var run store.DryRun
 	if err := api.do(ctx, http.MethodPost, policyPath(p.Slug, "dry-run"), q, &run); err != nil {

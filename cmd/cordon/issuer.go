@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
 )
 
 // issuerCommand speaks to the control API about the authorization server
@@ -23,13 +22,7 @@ type issuers struct {
 	Tenant string `required:"" help:"Slug of the tenant."`
 }
 
-func (i *issuers) do(ctx context.Context, method string, in, out any) error {
-	api, err := i.api()
-	if err != nil {
-		return err
-	}
-	return api.do(ctx, method, "/tenants/"+url.PathEscape(i.Tenant)+"/issuer", in, out)
-}
+func (i *issuers) path() string { return "/tenants/" + url.PathEscape(i.Tenant) + "/issuer" }
 
 type issuerSetCommand struct {
 	issuers
@@ -37,30 +30,19 @@ type issuerSetCommand struct {
 	File       string `arg:"" placeholder:"FILE" help:"JSON with issuer and mapping, and what else is to be held."`
 }
 
-func (i *issuerSetCommand) Run(ctx context.Context) error {
-	text, err := os.ReadFile(i.File)
+func (i *issuerSetCommand) Run(ctx context.Context, api *controlAPI) error {
+	issuer, err := readWithSecret(i.File, i.SecretFile)
 	if err != nil {
 		return fmt.Errorf("reading the issuer: %w", err)
 	}
-	var issuer map[string]any
-	if err := json.Unmarshal(text, &issuer); err != nil {
-		return fmt.Errorf("reading the issuer: %w", err)
-	}
-	secret, err := passwordFlags{i.SecretFile}.read()
-	if err != nil {
-		return err
-	}
-	if secret != "" {
-		issuer["client_secret"] = secret
-	}
-	return i.do(ctx, http.MethodPut, issuer, nil)
+	return api.do(ctx, http.MethodPut, i.path(), issuer, nil)
 }
 
 type issuerShowCommand struct{ issuers }
 
-func (i *issuerShowCommand) Run(ctx context.Context, c console) error {
+func (i *issuerShowCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	var issuer any
-	if err := i.do(ctx, http.MethodGet, nil, &issuer); err != nil {
+	if err := api.do(ctx, http.MethodGet, i.path(), nil, &issuer); err != nil {
 		return err
 	}
 	text, err := json.MarshalIndent(issuer, "", "  ")
@@ -73,6 +55,6 @@ func (i *issuerShowCommand) Run(ctx context.Context, c console) error {
 
 type issuerRemoveCommand struct{ issuers }
 
-func (i *issuerRemoveCommand) Run(ctx context.Context) error {
-	return i.do(ctx, http.MethodDelete, nil, nil)
+func (i *issuerRemoveCommand) Run(ctx context.Context, api *controlAPI) error {
+	return api.do(ctx, http.MethodDelete, i.path(), nil, nil)
 }

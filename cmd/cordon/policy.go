@@ -129,13 +129,9 @@ type policyDiffCommand struct {
 	Change int64 `help:"A proposed change instead of --to."`
 }
 
-func (p *policyDiffCommand) Run(ctx context.Context, c console) error {
+func (p *policyDiffCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	if (p.To == 0) == (p.Change == 0) {
 		return fmt.Errorf("give either --to or --change")
-	}
-	api, err := p.api()
-	if err != nil {
-		return err
 	}
 	from, err := api.policy(ctx, p.Slug, p.From, 0)
 	if err != nil {
@@ -236,12 +232,8 @@ type policyProposeCommand struct {
 	Note string `help:"What the change is for."`
 }
 
-func (p *policyProposeCommand) Run(ctx context.Context, c console) error {
+func (p *policyProposeCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	text, err := p.read()
-	if err != nil {
-		return err
-	}
-	api, err := p.api()
 	if err != nil {
 		return err
 	}

@@ -148,11 +148,7 @@ type oneUser struct {
 }
 
 // do sends in to the path of the user.
-func (u *oneUser) do(ctx context.Context, verb string, in any) (row userRow, err error) {
-	api, err := u.api()
-	if err != nil {
-		return row, err
-	}
+func (u *oneUser) do(ctx context.Context, api *controlAPI, verb string, in any) (row userRow, err error) {
 	path := "/tenants/" + url.PathEscape(u.Tenant) + "/users/" + url.PathEscape(u.Login) + "/" + verb
 	err = api.do(ctx, http.MethodPost, path, in, &row)
 	return row, err
@@ -160,15 +156,15 @@ func (u *oneUser) do(ctx context.Context, verb string, in any) (row userRow, err
 
 type userDisableCommand struct{ oneUser }
 
-func (u *userDisableCommand) Run(ctx context.Context) error {
-	_, err := u.do(ctx, "disable", nil)
+func (u *userDisableCommand) Run(ctx context.Context, api *controlAPI) error {
+	_, err := u.do(ctx, api, "disable", nil)
 	return err
 }
 
 type userEnableCommand struct{ oneUser }
 
-func (u *userEnableCommand) Run(ctx context.Context) error {
-	_, err := u.do(ctx, "enable", nil)
+func (u *userEnableCommand) Run(ctx context.Context, api *controlAPI) error {
+	_, err := u.do(ctx, api, "enable", nil)
 	return err
 }
 
@@ -177,12 +173,12 @@ type userPasswordCommand struct {
 	passwordFlags
 }
 
-func (u *userPasswordCommand) Run(ctx context.Context, c console) error {
+func (u *userPasswordCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	password, err := u.read()
 	if err != nil {
 		return err
 	}
-	made, err := u.do(ctx, "password", map[string]string{"password": password})
+	made, err := u.do(ctx, api, "password", map[string]string{"password": password})
 	if err != nil {
 		return err
 	}
