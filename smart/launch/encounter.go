@@ -78,28 +78,10 @@ func (s *Server) chooseEncounter(ctx context.Context, c *call) error {
 
 // encounters searches those of the patient, with the rights of the user.
 func (s *Server) encounters(ctx context.Context, c *call, b *browser, l login, patient string, more ...search.Param) (found []encounter, err error) {
-	g, err := s.grantOf(ctx, c, b, l)
-	if err != nil {
-		return nil, err
-	}
 	params := append([]search.Param{{Name: "patient", Value: "Patient/" + patient}}, more...)
-	q, err := search.Parse("Encounter", params, search.Options{Base: s.cfg.Base(c.slug)})
-	if err != nil {
-		return nil, err
-	}
-	err = s.cfg.DB.View(ctx, g, func(v *store.View) error {
-		p, err := v.Search(ctx, q)
-		if err != nil {
-			return err
-		}
-		found = found[:0]
-		for _, m := range p.Matches {
-			found = append(found, readEncounter(m))
-		}
-		return nil
-	})
-	if fhir.IsCode(err, fhir.Forbidden) {
-		return nil, nil
+	matches, err := s.search(ctx, c, b, l, "Encounter", params)
+	for _, m := range matches {
+		found = append(found, readEncounter(m))
 	}
 	return found, err
 }

@@ -68,10 +68,6 @@ func (s *Server) showPatients(ctx context.Context, c *call, b *browser, l login,
 }
 
 func (s *Server) patients(ctx context.Context, c *call, b *browser, l login, name string) ([]patient, bool, error) {
-	g, err := s.grantOf(ctx, c, b, l)
-	if err != nil {
-		return nil, false, err
-	}
 	params := []search.Param{{Name: "_count", Value: "21"}}
 	switch {
 	case name == "":
@@ -82,27 +78,38 @@ func (s *Server) patients(ctx context.Context, c *call, b *browser, l login, nam
 			params = append(params, search.Param{Name: "name", Value: escape(word)})
 		}
 	}
-	q, err := search.Parse("Patient", params, search.Options{Base: s.cfg.Base(c.slug)})
-	if err != nil {
-		return nil, false, invalidRequest("that cannot be searched for")
-	}
+	matches, err := s.search(ctx, c, b, l, "Patient", params)
 	var found []patient
+	for _, m := range matches {
+		found = append(found, readPatient(m))
+	}
+	more := len(found) > patientsShown
+	return found[:min(len(found), patientsShown)], more, err
+}
+
+// search returns what is found with the rights of the user: nothing, if they have
+// none to the type.
+func (s *Server) search(ctx context.Context, c *call, b *browser, l login, t fhir.Type, params []search.Param) (found []fhir.Resource, err error) {
+	g, err := s.grantOf(ctx, c, b, l)
+	if err != nil {
+		return nil, err
+	}
+	q, err := search.Parse(t, params, search.Options{Base: s.cfg.Base(c.slug)})
+	if err != nil {
+		return nil, invalidRequest("that cannot be searched for")
+	}
 	err = s.cfg.DB.View(ctx, g, func(v *store.View) error {
 		p, err := v.Search(ctx, q)
 		if err != nil {
 			return err
 		}
-		found = found[:0]
-		for _, m := range p.Matches {
-			found = append(found, readPatient(m))
-		}
+		found = p.Matches
 		return nil
 	})
 	if fhir.IsCode(err, fhir.Forbidden) {
-		return nil, false, nil
+		return nil, nil
 	}
-	more := len(found) > patientsShown
-	return found[:min(len(found), patientsShown)], more, err
+	return found, err
 }
 
 // escape keeps the signs of a search value plain.
