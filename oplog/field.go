@@ -91,15 +91,19 @@ func Because(why string) Field {
 }
 
 // Stack is where the program was, without values.
-func Stack() Field {
+func Stack() Field { return Field{slog.String("stack", Callers(1))} }
+
+// Callers lists the functions that are running, without values: the one that asks
+// first, unless some are skipped.
+func Callers(skip int) string {
 	pcs := make([]uintptr, 32)
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs)])
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(skip+2, pcs)])
 	var b strings.Builder
 	for {
 		f, more := frames.Next()
 		fmt.Fprintf(&b, "%s:%d ", f.Function, f.Line)
 		if !more {
-			return Field{slog.String("stack", b.String())}
+			return b.String()
 		}
 	}
 }

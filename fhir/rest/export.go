@@ -125,7 +125,7 @@ func (c *call) export(ctx context.Context, w store.Work) error {
 func (c *call) turn(ctx context.Context, w store.Work) (done bool, j *bulk.Job, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = &panicked{p, callers()}
+			err = recovered(p)
 		}
 	}()
 	path, _ := plainPath(c.http.URL.EscapedPath())

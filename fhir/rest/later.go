@@ -235,7 +235,7 @@ func (c *call) attempt(ctx context.Context, mayBegin func() error) (resp *respon
 	var err error
 	defer func() {
 		if p := recover(); p != nil {
-			err = &panicked{p, callers()}
+			err = recovered(p)
 		}
 		if err != nil {
 			if !isClientError(err) && ctx.Err() == nil {

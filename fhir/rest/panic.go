@@ -3,8 +3,14 @@ package rest
 import (
 	"fmt"
 	"runtime"
-	"strings"
+
+	"github.com/cordon-fhir/cordon/oplog"
 )
+
+// recovered is what a deferred function calls with the p that it recovered.
+func recovered(p any) *panicked {
+	return &panicked{p, oplog.Callers(3)} // of the panic, not of what recovers from it
+}
 
 // A panicked is a panic as an error. What it was called with is not in it,
 // for that may be a resource.
@@ -24,17 +30,3 @@ func (p *panicked) Error() string {
 
 // Cause is Error, for the operational log.
 func (p *panicked) Cause() string { return p.Error() }
-
-// callers lists the functions that were running when a panic came.
-func callers() string {
-	pcs := make([]uintptr, 16)
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(4, pcs)])
-	var b strings.Builder
-	for {
-		f, more := frames.Next()
-		fmt.Fprintf(&b, "%s:%d ", f.Function, f.Line)
-		if !more {
-			return b.String()
-		}
-	}
-}

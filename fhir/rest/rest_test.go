@@ -485,7 +485,7 @@ func TestAPanicIsAnsweredAndItsValueIsNotShown(t *testing.T) {
 	if strings.Contains(w.Body.String()+a.logged.String(), "CANARY") {
 		t.Errorf("got %s\n%s", w.Body, a.logged)
 	}
-	if !strings.Contains(a.logged.String(), "panic with a string") {
+	if !strings.Contains(a.logged.String(), "panic with a string at github.com/cordon-fhir/cordon/fhir/rest.TestAPanic") {
 		t.Errorf("the log does not tell of it: %s", a.logged)
 	}
 }

@@ -60,7 +60,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (c *call) answer(ctx context.Context) (resp *response) {
 	defer func() {
 		if p := recover(); p != nil {
-			c.err = &panicked{p, callers()}
+			c.err = recovered(p)
 			resp = failure(clientError(c.err))
 		}
 	}()
