@@ -189,19 +189,9 @@ func (v *Verifier) verifyOutside(ctx context.Context, slug, bearer string, key d
 // recallOutside is recall for a token of another issuer: it is still the one
 // that the tenant trusts, still has the key, and does not say otherwise.
 func (v *Verifier) recallOutside(ctx context.Context, slug, bearer string, tok *verified) (*verified, *tenant.Tenant, error) {
-	tn, err := v.cfg.Tenants.Tenant(ctx, slug)
-	if errors.Is(err, tenant.ErrUnknown) || err == nil && tn.Issuer == 0 {
-		return nil, nil, nil
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("looking up the tenant of a token: %w", err)
-	}
-	is, err := v.cfg.Outside.Issuer(ctx, tn)
-	if err != nil {
-		return nil, nil, unreachable(err)
-	}
-	if is != tok.outside.issuer {
-		return nil, nil, nil
+	tn, is, err := v.issuerOf(ctx, slug)
+	if err != nil || is != tok.outside.issuer {
+		return nil, nil, err
 	}
 	key, err := v.cfg.Outside.Key(ctx, is, tok.kid)
 	if err != nil {
@@ -234,7 +224,20 @@ func (v *Verifier) trusting(ctx context.Context, f foreign) (*tenant.Tenant, *Is
 			return nil, nil, err
 		}
 	}
-	tn, err := v.cfg.Tenants.Tenant(ctx, own)
+	tn, is, err := v.issuerOf(ctx, own)
+	if err != nil {
+		return nil, nil, err
+	}
+	if is == nil || is.URL != f.says.Issuer || cmp.Or(is.Audience, v.cfg.Base(own)) != audience {
+		return nil, nil, nil
+	}
+	return tn, is, nil
+}
+
+// issuerOf returns the tenant and the issuer that it trusts; nil if there is no
+// such tenant, or it trusts its own.
+func (v *Verifier) issuerOf(ctx context.Context, slug string) (*tenant.Tenant, *Issuer, error) {
+	tn, err := v.cfg.Tenants.Tenant(ctx, slug)
 	if errors.Is(err, tenant.ErrUnknown) || err == nil && tn.Issuer == 0 {
 		return nil, nil, nil
 	}
@@ -244,9 +247,6 @@ func (v *Verifier) trusting(ctx context.Context, f foreign) (*tenant.Tenant, *Is
 	is, err := v.cfg.Outside.Issuer(ctx, tn)
 	if err != nil {
 		return nil, nil, unreachable(err)
-	}
-	if is == nil || is.URL != f.says.Issuer || cmp.Or(is.Audience, v.cfg.Base(own)) != audience {
-		return nil, nil, nil
 	}
 	return tn, is, nil
 }
