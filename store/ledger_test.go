@@ -93,6 +93,13 @@ func (r *trailTest) log(t testing.TB) {
 	}
 }
 
+// logged adds entries to the trail and to the log.
+func (r *trailTest) logged(t testing.TB, n int) {
+	t.Helper()
+	r.record(t, n)
+	r.log(t)
+}
+
 func (r *trailTest) sequence(t testing.TB) {
 	t.Helper()
 	for more := true; more; {
@@ -221,8 +228,7 @@ func TestTamperingIsFoundAndNamed(t *testing.T) {
 	for place, r := range places(t) {
 		t.Run(place, func(t *testing.T) {
 			for _, n := range []int{8, 7, 5} {
-				r.record(t, n)
-				r.log(t)
+				r.logged(t, n)
 			}
 			r.record(t, 2)
 			r.sequence(t)
@@ -293,10 +299,8 @@ func (r *trailTest) rewrite(t testing.TB) {
 // the vault has the hashes of the leaves, too.
 func TestRewritingTheLogIsFound(t *testing.T) {
 	r := newTrail(t, tenant.Shared)
-	r.record(t, 10)
-	r.log(t)
-	r.record(t, 10)
-	r.log(t)
+	r.logged(t, 10)
+	r.logged(t, 10)
 	seq := r.seqAt(t, 13)
 	must(t, r.super(t), r.fill(`UPDATE {trail} SET outcome = 12 WHERE {where} AND seq = $1`), seq)
 	r.rewrite(t)
@@ -324,12 +328,10 @@ func TestRewritingTheLogIsFound(t *testing.T) {
 // T284: nothing is signed over a restored database, and whoever verifies is told.
 func TestARestoredDatabaseIsFound(t *testing.T) {
 	r := newTrail(t, tenant.Schema)
-	r.record(t, 5)
-	r.log(t)
+	r.logged(t, 5)
 	conn := r.super(t)
 	must(t, conn, r.fill(backup))
-	r.record(t, 5)
-	r.log(t)
+	r.logged(t, 5)
 	must(t, conn, r.fill(undo))
 	r.record(t, 3)
 	r.sequence(t)
@@ -353,8 +355,7 @@ func TestARestoredDatabaseIsFound(t *testing.T) {
 // T282: an entry that no server wrote is never numbered, and is named.
 func TestAForgedEntryNeverGetsIntoTheLog(t *testing.T) {
 	r := newTrail(t, tenant.Shared)
-	r.record(t, 3)
-	r.log(t)
+	r.logged(t, 3)
 	conn := r.super(t)
 	forged := audit.NextSeq()
 	must(t, conn, r.fill(`INSERT INTO {trail} (tenant_id, seq, recorded, interaction, outcome, type, sealed)
@@ -363,8 +364,7 @@ func TestAForgedEntryNeverGetsIntoTheLog(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "1 entries that no server wrote") {
 		t.Errorf("got %v", err)
 	}
-	r.record(t, 3)
-	r.log(t)
+	r.logged(t, 3)
 	faults, report := r.verify(t)
 	id := audit.Entry{Seq: forged}.ID()
 	if len(faults) != 1 || faults[0].Kind != ledger.Inserted || faults[0].Entry != id || report.Leaves != 6 {
@@ -376,10 +376,8 @@ func TestAForgedEntryNeverGetsIntoTheLog(t *testing.T) {
 // not one of the other.
 func TestAnEntryThatIsMovedToAnotherTenantIsFoundInBoth(t *testing.T) {
 	from, to := newTrail(t, tenant.Shared), newTrail(t, tenant.Shared)
-	from.record(t, 4)
-	from.log(t)
-	to.record(t, 4)
-	to.log(t)
+	from.logged(t, 4)
+	to.logged(t, 4)
 	moved := from.seqAt(t, 2)
 	must(t, from.super(t), from.fill(`UPDATE {trail} SET tenant_id = $1 WHERE {where} AND seq = $2`), to.tenant.ID.Int(), moved)
 	id := audit.Entry{Seq: moved}.ID()
@@ -397,8 +395,7 @@ func TestAnEntryThatIsMovedToAnotherTenantIsFoundInBoth(t *testing.T) {
 // T282: who has the tenant's key can write an entry, but not one of the past.
 func TestAnEntryOfThePastIsFoundWhoeverWroteIt(t *testing.T) {
 	r := newTrail(t, tenant.Database)
-	r.record(t, 3)
-	r.log(t)
+	r.logged(t, 3)
 	set, err := r.f.Keyring.Of(t.Context(), r.tenant.ID)
 	if err != nil {
 		t.Fatal(err)
@@ -550,13 +547,11 @@ func TestALateEntryIsAppendedNotInserted(t *testing.T) {
 	if _, err := tx.Exec(t.Context(), r.fill(`INSERT INTO {trail} (tenant_id, seq, recorded, interaction, outcome, sealed) VALUES ({n}, $1, now(), 1, 0, $2)`), seq, sealed); err != nil {
 		t.Fatal(err)
 	}
-	r.record(t, 5)
-	r.log(t)
+	r.logged(t, 5)
 	if err := tx.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	r.record(t, 2)
-	r.log(t)
+	r.logged(t, 2)
 	at := query[int64](t, r.super(t), r.fill(`SELECT leaf FROM {s}.audit_leaf WHERE tenant_id = {n} AND seq = $1`), seq)
 	if len(at) != 1 || at[0] != 5 {
 		t.Errorf("the late entry is leaf %v, want 5", at)
@@ -587,8 +582,7 @@ func TestALogBeginsWithTheTrailThatIsThere(t *testing.T) {
 		[]string{"tenant_id", "seq", "recorded", "interaction", "outcome", "sealed", "tx"}, pgx.CopyFromRows(rows)); err != nil {
 		t.Fatal(err)
 	}
-	r.record(t, 3)
-	r.log(t)
+	r.logged(t, 3)
 	if faults, report := r.verify(t); len(faults) > 0 || report.Leaves != n+3 || report.Signed != n+3 {
 		t.Errorf("%v, %+v", faults, report)
 	}
@@ -621,8 +615,7 @@ func TestACheckpointThatWasKeptAndNotStoredIsTakenUp(t *testing.T) {
 		t.Errorf("kept %q, stored %q, %v", kept, stored, err)
 	}
 	r.Every = time.Nanosecond
-	r.record(t, 3)
-	r.log(t)
+	r.logged(t, 3)
 	if faults, report := r.verify(t); len(faults) > 0 || report.Checkpoints != 2 || report.Signed != 6 {
 		t.Errorf("%v, %+v", faults, report)
 	}
@@ -632,8 +625,7 @@ func TestACheckpointThatWasKeptAndNotStoredIsTakenUp(t *testing.T) {
 func TestAVaultThatWasChangedIsFound(t *testing.T) {
 	r := newTrail(t, tenant.Shared)
 	for range 3 {
-		r.record(t, 4)
-		r.log(t)
+		r.logged(t, 4)
 	}
 	files, err := r.vault.Files(ledger.Origin(r.slug))
 	if err != nil || len(files) != 6 {
