@@ -454,37 +454,14 @@ func TestAFileIsSentInParts(t *testing.T) {
 // BULK-03: a client that is disabled gets no further file, and nothing is left
 // of its export.
 func TestAnExportOfWhoMayNoLongerAskEnds(t *testing.T) {
-	at := time.Now()
-	watched := func(c *Config) {
-		v, err := smart.NewVerifier(smart.Config{
-			Tenants: storetest.New(t).Tenants, Keys: storetest.New(t).Keyring, Base: baseOf, Issuer: baseOf,
-			Clients: storetest.New(t).Registry, Now: func() time.Time { return at },
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.Verifier = v
-	}
-	first := newAPI(t, watched)
-	first.busy(t)
-	_, s := other(t, watched)
-	on := first.Tenant(t, storetest.D1)
-	register := func(disabled bool) {
-		if _, err := first.Registry.PutClient(t.Context(), on, smart.Client{ID: "quitter", JWKS: []byte(`{}`), Scopes: []string{"system/*.rs"}, Disabled: disabled}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	register(false)
-	quitter := first.client(t, on.Slug.String(), exporter, func(tok *smart.Token) {
-		tok.Client, tok.Subject, tok.Issued = "quitter", "quitter", tok.Issued+1
-	})
+	on := storetest.New(t).Tenant(t, storetest.D1)
+	quitter, s, disable, _ := mayLeave(t, on, "quitter", exporter)
 	quitter.kickOff("/$export")
 	s.exports.turn = -time.Second
 	if err := s.work(took(t, s, on), on); err != nil {
 		t.Fatal(err)
 	}
-	register(true)
-	at = at.Add(2 * time.Second)
+	disable()
 	if err := s.work(took(t, s, on), on); err != nil {
 		t.Error(err)
 	}

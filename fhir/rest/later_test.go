@@ -151,9 +151,11 @@ func (a *api) grantOf(t testing.TB, c *client) *smart.Grant {
 	return g
 }
 
-// H-54: who may not ask any more gets nothing done, and work that was cancelled
-// is neither begun nor kept; answers whose time is over go without being asked for.
-func TestWhatNobodyMayHaveIsNotDone(t *testing.T) {
+// mayLeave returns a client as the registry knows it, and another server than it
+// calls, which has time for its work. disable forbids it to ask any more; release
+// lets the server that it calls work too.
+func mayLeave(t testing.TB, on *tenant.Tenant, id, scope string) (c *client, s *server, disable, release func()) {
+	t.Helper()
 	at := time.Now()
 	watched := func(c *Config) {
 		v, err := smart.NewVerifier(smart.Config{
@@ -166,18 +168,25 @@ func TestWhatNobodyMayHaveIsNotDone(t *testing.T) {
 		c.Verifier = v
 	}
 	first := newAPI(t, watched)
-	release := first.busy(t)
-	_, s := other(t, watched)
-	on := first.Tenant(t, storetest.D1)
+	release = first.busy(t)
+	_, s = other(t, watched)
 	register := func(disabled bool) {
-		if _, err := first.Registry.PutClient(t.Context(), on, smart.Client{ID: "leaver", JWKS: []byte(`{}`), Scopes: []string{"system/*.cruds"}, Disabled: disabled}); err != nil {
+		if _, err := first.Registry.PutClient(t.Context(), on, smart.Client{ID: id, JWKS: []byte(`{}`), Scopes: []string{scope}, Disabled: disabled}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	register(false)
-	leaver := first.client(t, on.Slug.String(), all, func(tok *smart.Token) {
-		tok.Client, tok.Subject, tok.Issued = "leaver", "leaver", tok.Issued+1
+	c = first.client(t, on.Slug.String(), scope, func(tok *smart.Token) {
+		tok.Client, tok.Subject, tok.Issued = id, id, tok.Issued+1
 	})
+	return c, s, func() { register(true); at = at.Add(2 * time.Second) }, release
+}
+
+// H-54: who may not ask any more gets nothing done, and work that was cancelled
+// is neither begun nor kept; answers whose time is over go without being asked for.
+func TestWhatNobodyMayHaveIsNotDone(t *testing.T) {
+	on := storetest.New(t).Tenant(t, storetest.D1)
+	leaver, s, disable, release := mayLeave(t, on, "leaver", all)
 	id := fresh()
 	put := `{"resourceType":"Bundle","type":"batch","entry":[{"request":{"method":"PUT","url":"Patient/` + id + `"},"resource":` + patient(id, "x") + `}]}`
 	cancelled := leaver.ask("POST", "", put)
@@ -186,8 +195,7 @@ func TestWhatNobodyMayHaveIsNotDone(t *testing.T) {
 		t.Errorf("what was cancelled waits: %v", err)
 	}
 	leaver.ask("POST", "", put)
-	register(true)
-	at = at.Add(2 * time.Second)
+	disable()
 	if err := s.work(took(t, s, on), on); err != nil {
 		t.Error(err)
 	}
