@@ -66,6 +66,7 @@ var mayImport = map[string][]string{
 	"fhir/regex":         {},
 	"fhir/ucum":          {"fhir"},
 	"fhir/fhirtest":      {"fhir"},
+	"smart/smarttest":    {},
 	"smart/backend":      {}, // speaks to the server over HTTP, as anybody
 	"fhir/validate":      {"fhir", "fhir/r4"},
 	"tenant":             {},
@@ -124,7 +125,7 @@ var homes = map[string][]string{
 	"github.com/jackc/pgx/v5/pgxpool": {"store", "store/internal/gate", "cmd/cordonbench"},
 	"golang.org/x/crypto":             {"smart"},                 // Argon2id
 	"golang.org/x/mod":                {"audit/ledger", "store"}, // tlog and note
-	"github.com/go-jose/go-jose":      {"smart", "smart/backend", "smart/jwks", "smart/launch", "smart/outside", "store", "control", "cmd/cordon"},
+	"github.com/go-jose/go-jose":      {"smart", "smart/backend", "smart/jwks", "smart/launch", "smart/outside", "smart/smarttest", "store", "control", "cmd/cordon"},
 	"encoding/xml":                    {"fhir/validate", "fhir/xml"}, // narrative is XHTML
 	// What is logged is made of Fields: nothing else can write a line. The
 	// types that hold data say how little of it they would show.

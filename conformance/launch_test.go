@@ -17,6 +17,8 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/cordon-fhir/cordon/smart/smarttest"
 )
 
 // The rules of alerts about tokens.
@@ -74,15 +76,15 @@ func testTokens(t *testing.T) {
 			p.Fatal(err)
 		}
 		bearers := map[string]string{
-			"the public key as a secret":       p.signed(jose.HS256, signing, claims, map[jose.HeaderKey]any{"kid": set.Keys[0].KeyID, "typ": "at+jwt"}),
-			"all public keys as a secret":      p.signed(jose.HS256, public, claims, map[jose.HeaderKey]any{"kid": set.Keys[0].KeyID, "typ": "at+jwt"}),
+			"the public key as a secret":       signed(jose.HS256, signing, claims, map[jose.HeaderKey]any{"kid": set.Keys[0].KeyID, "typ": "at+jwt"}),
+			"all public keys as a secret":      signed(jose.HS256, public, claims, map[jose.HeaderKey]any{"kid": set.Keys[0].KeyID, "typ": "at+jwt"}),
 			"another tenant's, with our kid":   parts[0] + "." + foreign[1] + "." + foreign[2],
 			"our claims, another's signature":  parts[0] + "." + parts[1] + "." + foreign[2],
 			"our claims under another's kid":   foreign[0] + "." + parts[1] + "." + parts[2],
 			"an encrypted one, of many rounds": encode64(`{"alg":"PBES2-HS256+A128KW","enc":"A128GCM","p2c":2147483647,"p2s":"AAAA"}`) + ".AA.AA.AA.AA",
 		}
 		for name, value := range map[jose.HeaderKey]any{"jku": at, "x5u": at, "jwk": &jose.JSONWebKey{Key: &own.PublicKey, KeyID: set.Keys[0].KeyID}} {
-			bearers["a header "+string(name)] = p.signed(jose.ES256, own, claims, map[jose.HeaderKey]any{"kid": set.Keys[0].KeyID, "typ": "at+jwt", name: value})
+			bearers["a header "+string(name)] = signed(jose.ES256, own, claims, map[jose.HeaderKey]any{"kid": set.Keys[0].KeyID, "typ": "at+jwt", name: value})
 		}
 		p.refusedToken(bearers)
 		if n := dialed(); n > 0 {
@@ -541,21 +543,8 @@ func testClients(t *testing.T) {
 }
 
 // signed signs claims with a key and headers of the test's own.
-func (p *probe) signed(alg jose.SignatureAlgorithm, key any, claims string, headers map[jose.HeaderKey]any) string {
-	p.Helper()
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: alg, Key: key}, &jose.SignerOptions{ExtraHeaders: headers})
-	if err != nil {
-		p.Fatal(err)
-	}
-	jws, err := signer.Sign([]byte(claims))
-	if err != nil {
-		p.Fatal(err)
-	}
-	text, err := jws.CompactSerialize()
-	if err != nil {
-		p.Fatal(err)
-	}
-	return text
+func signed(alg jose.SignatureAlgorithm, key any, claims string, headers map[jose.HeaderKey]any) string {
+	return smarttest.Sign(alg, key, &jose.SignerOptions{ExtraHeaders: headers}, []byte(claims))
 }
 
 // trap is an address at which nobody must knock. dialed says how many did.

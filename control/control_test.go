@@ -24,6 +24,7 @@ import (
 
 	"github.com/cordon-fhir/cordon/control"
 	"github.com/cordon-fhir/cordon/oplog"
+	"github.com/cordon-fhir/cordon/smart/smarttest"
 	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/store/storetest"
 )
@@ -323,23 +324,11 @@ func TestWhoIsHeard(t *testing.T) {
 		return c
 	}
 	sign := func(key any, alg jose.SignatureAlgorithm, typ jose.ContentType, c map[string]any) string {
-		s, err := jose.NewSigner(jose.SigningKey{Algorithm: alg, Key: key}, (&jose.SignerOptions{}).WithType(typ))
-		if err != nil {
-			t.Fatal(err)
-		}
 		text, err := json.Marshal(c)
 		if err != nil {
 			t.Fatal(err)
 		}
-		signed, err := s.Sign(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		compact, err := signed.CompactSerialize()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return compact
+		return smarttest.Sign(alg, key, (&jose.SignerOptions{}).WithType(typ), text)
 	}
 	const typ = "cordon-operator+jwt"
 	ok := func(change map[string]any) string { return sign(p.key, jose.ES384, typ, claims(change)) }

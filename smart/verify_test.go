@@ -22,6 +22,7 @@ import (
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/keys"
 	"github.com/cordon-fhir/cordon/smart"
+	"github.com/cordon-fhir/cordon/smart/smarttest"
 	"github.com/cordon-fhir/cordon/tenant"
 )
 
@@ -447,17 +448,7 @@ func hs256(t testing.TB, key *ecdsa.PrivateKey, kid, claims string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.HS256, Key: secret},
-		(&jose.SignerOptions{}).WithType("at+jwt").WithHeader("kid", kid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	jws, err := signer.Sign([]byte(claims))
-	if err != nil {
-		t.Fatal(err)
-	}
-	bearer, _ := jws.CompactSerialize()
-	return bearer
+	return smarttest.Sign(jose.HS256, secret, (&jose.SignerOptions{}).WithType("at+jwt").WithHeader("kid", kid), []byte(claims))
 }
 
 func FuzzGrant(f *testing.F) {

@@ -16,6 +16,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/cordon-fhir/cordon/smart"
+	"github.com/cordon-fhir/cordon/smart/smarttest"
 	"github.com/cordon-fhir/cordon/store/storetest"
 )
 
@@ -82,18 +83,7 @@ func (s *site) service(t testing.TB, client, kid string, key crypto.Signer) toke
 	if err != nil {
 		t.Fatal(err)
 	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES384, Key: key}, (&jose.SignerOptions{}).WithType("JWT").WithHeader("kid", kid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	jws, err := signer.Sign(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signed, err := jws.CompactSerialize()
-	if err != nil {
-		t.Fatal(err)
-	}
+	signed := smarttest.Sign(jose.ES384, key, (&jose.SignerOptions{}).WithType("JWT").WithHeader("kid", kid), text)
 	return s.token(t, "grant_type", "client_credentials", "scope", "system/*.rs", "client_assertion", signed,
 		"client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/cordon-fhir/cordon/smart"
+	"github.com/cordon-fhir/cordon/smart/smarttest"
 	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/store/storetest"
 )
@@ -125,16 +126,7 @@ func (i *idp) token(w http.ResponseWriter, r *http.Request) {
 func (i *idp) rs256(claims []byte) string { return signedBy(jose.RS256, i.key, claims) }
 
 func signedBy(alg jose.SignatureAlgorithm, key any, claims []byte) string {
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: alg, Key: jose.JSONWebKey{Key: key, KeyID: "k1"}}, nil)
-	if err != nil {
-		panic(err)
-	}
-	jws, err := signer.Sign(claims)
-	if err != nil {
-		panic(err)
-	}
-	text, _ := jws.CompactSerialize()
-	return text
+	return smarttest.Sign(alg, jose.JSONWebKey{Key: key, KeyID: "k1"}, nil, claims)
 }
 
 // hospital is how the tenant knows the provider.

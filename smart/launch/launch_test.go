@@ -28,6 +28,7 @@ import (
 	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/smart/launch"
+	"github.com/cordon-fhir/cordon/smart/smarttest"
 	"github.com/cordon-fhir/cordon/tenant"
 )
 
@@ -222,10 +223,6 @@ func (w *world) claims(slug, client string, change map[string]any) map[string]an
 
 func (w *world) signed(t testing.TB, alg jose.SignatureAlgorithm, key any, header map[jose.HeaderKey]any, claims any) string {
 	t.Helper()
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: alg, Key: key}, &jose.SignerOptions{ExtraHeaders: header})
-	if err != nil {
-		t.Fatal(err)
-	}
 	payload, ok := claims.(string)
 	if !ok {
 		data, err := json.Marshal(claims)
@@ -234,15 +231,7 @@ func (w *world) signed(t testing.TB, alg jose.SignatureAlgorithm, key any, heade
 		}
 		payload = string(data)
 	}
-	jws, err := signer.Sign([]byte(payload))
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := jws.CompactSerialize()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return text
+	return smarttest.Sign(alg, key, &jose.SignerOptions{ExtraHeaders: header}, []byte(payload))
 }
 
 func form(assertion, scope string) url.Values {

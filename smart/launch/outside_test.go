@@ -2,7 +2,6 @@ package launch_test
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/elliptic"
 	"crypto/x509"
 	"encoding/base64"
@@ -17,6 +16,7 @@ import (
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/smart"
+	"github.com/cordon-fhir/cordon/smart/smarttest"
 	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/store/storetest"
 )
@@ -276,30 +276,12 @@ func TestATokenThatTheIssuerDidNotSignIsWorthNothing(t *testing.T) {
 		"other claims":       part[0] + "." + base64.RawURLEncoding.EncodeToString(bytes.Replace(body, []byte("sid1"), []byte("sid2"), 1)) + "." + part[2],
 		"of another key":     signedBy(jose.RS256, own.priv, body),
 		"HMAC of the public": signedBy(jose.HS256, public, body),
-		"a key in the token": embedding(t, own.priv, body),
+		"a key in the token": smarttest.Sign(jose.RS256, own.priv, (&jose.SignerOptions{EmbedJWK: true}).WithType("JWT").WithHeader("kid", "k1"), body),
 	} {
 		if s.good(t, forged) {
 			t.Errorf("%s: it is good", claim)
 		}
 	}
-}
-
-// embedding returns the claims signed with a key that comes with them.
-func embedding(t testing.TB, key crypto.Signer, claims []byte) string {
-	t.Helper()
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256, Key: key}, (&jose.SignerOptions{EmbedJWK: true}).WithType("JWT").WithHeader("kid", "k1"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	jws, err := signer.Sign(claims)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := jws.CompactSerialize()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return text
 }
 
 // A token of one tenant's issuer is worth nothing at another, also when both
