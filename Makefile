@@ -9,7 +9,7 @@ CORDON_PACKAGE ?= ../shared/data/definitions/hl7.fhir.r4.core-4.0.1.tgz
 INSTALL = apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race check format vet lint tidy fmt generate templates pages bench fuzz mutants deps clean
+.PHONY: help run build test race check format vet lint tidy fmt generate templates pages bench fuzz results mutants deps clean
 
 help: ## Print what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,10 @@ fuzz: ## Run each fuzz target for FUZZTIME=60s
 			echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p; \
 		done; \
 	done
+
+results: ## Run every test, and write which requirement each proves to bin/results.json
+	mkdir -p bin
+	$(GO) test -json ./... | $(GO) run ./evidence/collect -revision "$$(git describe --always --dirty)" > bin/results.json
 
 mutants: ## Put each seeded fault into the program, and see the suite turn red
 	$(GO) test -run 'TestSeeded' -v -timeout 60m ./conformance -mutants

@@ -74,6 +74,8 @@ var mayImport = map[string][]string{
 	"limit":              {"tenant"},                                                         // what a tenant may ask is set there
 	"audit":              {"fhir"},
 	"audit/ledger":       {}, // hashes and signatures: it need not know of what
+	"evidence":           {"audit/ledger"},
+	"evidence/collect":   {"evidence"},
 	"keys":               {"tenant"},
 	"migrations":         {},
 	"oplog":              {},
@@ -89,7 +91,7 @@ var mayImport = map[string][]string{
 	"smart/jwks":    {"outbound"},
 	// the store, which asks smart for Permits and is asked by those above
 	"store/internal/gate": {"audit", "fhir", "oplog", "smart", "tenant"},
-	"store":               {"alert", "audit", "audit/ledger", "fhir", "fhir/canonical", "fhir/consent", "fhir/r4", "fhir/search", "keys", "migrations", "oplog", "smart", "store/internal/blob", "store/internal/gate", "tenant"},
+	"store":               {"alert", "audit", "audit/ledger", "evidence", "fhir", "fhir/canonical", "fhir/consent", "fhir/r4", "fhir/search", "keys", "migrations", "oplog", "smart", "store/internal/blob", "store/internal/gate", "tenant"},
 	"store/internal/blob": {},
 	"store/pgserver":      {},
 	"store/storetest":     {"audit", "fhir", "fhir/search", "keys", "smart", "store", "store/pgserver", "tenant"},
@@ -98,7 +100,7 @@ var mayImport = map[string][]string{
 	// what faces the outside
 	"fhir/rest":    {"alert", "audit", "audit/ledger", "bulk", "fhir", "fhir/canonical", "fhir/path", "fhir/profile", "fhir/r4", "fhir/search", "fhir/terminology", "fhir/terminology/external", "fhir/validate", "fhir/xml", "limit", "oplog", "smart", "store", "tenant"},
 	"smart/launch": {"audit", "fhir", "fhir/search", "keys", "limit", "oplog", "smart", "smart/federation", "smart/jwks", "smart/outside", "store", "tenant"},
-	"control":      {"alert", "audit", "fhir", "fhir/canonical", "keys", "oplog", "smart", "store", "tenant"},
+	"control":      {"alert", "audit", "evidence", "fhir", "fhir/canonical", "keys", "oplog", "smart", "store", "tenant"},
 	"conformance":  {},
 	// which puts all of it together
 	"cmd/...": {"..."},
@@ -123,10 +125,10 @@ var homes = map[string][]string{
 	"database/sql":                    {"store", "migrations"},
 	"unsafe":                          {"fhir/search"}, // which looks at bytes as text, and copies none
 	"github.com/jackc/pgx/v5/pgxpool": {"store", "store/internal/gate", "cmd/cordonbench"},
-	"golang.org/x/crypto":             {"smart"},                 // Argon2id
-	"golang.org/x/mod":                {"audit/ledger", "store"}, // tlog and note
+	"golang.org/x/crypto":             {"smart"}, // Argon2id
 	"github.com/go-jose/go-jose":      {"smart", "smart/backend", "smart/jwks", "smart/launch", "smart/outside", "smart/smarttest", "store", "control", "cmd/cordon"},
-	"encoding/xml":                    {"fhir/validate", "fhir/xml"}, // narrative is XHTML
+	"golang.org/x/mod":                {"audit/ledger", "evidence", "store"}, // tlog and note
+	"encoding/xml":                    {"fhir/validate", "fhir/xml"},         // narrative is XHTML
 	// What is logged is made of Fields: nothing else can write a line. The
 	// types that hold data say how little of it they would show.
 	"log":                         {"oplog", "cmd/cordon", "fhir", "fhir/path", "keys"},

@@ -37,6 +37,8 @@ type Config struct {
 	Log *oplog.Logger
 	// Now tells the time. Default time.Now.
 	Now func() time.Time
+	// Version is that of the program, for evidence.
+	Version string
 	// Wait bounds how long an answer of the servers is waited for. Default 40s.
 	Wait time.Duration
 }
@@ -147,6 +149,7 @@ var routes = []route{
 	{method: http.MethodDelete, path: "/tenants/{slug}/alert-sink", do: (*api).removeAlertSink},
 	{method: http.MethodGet, path: "/audit-key", do: (*api).showAuditKey},
 	{method: http.MethodGet, path: "/tenants/{slug}/audit-key", do: (*api).showAuditKey},
+	{method: http.MethodPost, path: "/tenants/{slug}/evidence", do: (*api).evidence},
 	{method: http.MethodGet, path: "/migrations", do: (*api).migrations},
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,18 +43,23 @@ func (k *auditKeyCommand) Run(ctx context.Context, c console, api *controlAPI) e
 	return err
 }
 
-// auditVerifyCommand recomputes a log from the rows of the database. It believes
-// the key that it is given and what was signed with it, and nothing else: the
-// other flags say where the rows are.
-type auditVerifyCommand struct {
-	Dir         devDir        `default:"dev" env:"CORDON_DIR" placeholder:"DIR" help:"Directory of the development server. Default: dev."`
+// trailFlags say where the rows of an audit trail are, and its checkpoints.
+type trailFlags struct {
 	RegistryURL string        `env:"CORDON_REGISTRY_URL" placeholder:"URL" help:"PostgreSQL URL of the registry, as role cordon_registry, if it is not a development server's."`
 	LogURL      string        `env:"CORDON_LOG_URL" placeholder:"URL" help:"PostgreSQL URL of the clinical database, as role cordon_log."`
 	KEKDir      string        `name:"kek-dir" env:"CORDON_KEK_DIR" placeholder:"DIR" help:"Directory of the key-encryption keys."`
 	Checkpoints string        `env:"CORDON_CHECKPOINTS" placeholder:"DIR" help:"Directory of the checkpoints. Default: that of the development server."`
-	Tenant      string        `help:"Slug of the tenant. Default: the platform."`
-	Key         string        `required:"" placeholder:"KEY" help:"Public key of the log, as 'cordon audit key' printed it when the tenant was made."`
 	Late        time.Duration `default:"5m" help:"How long an entry may take to come into the log, and how far clocks may differ."`
+}
+
+// auditVerifyCommand recomputes a log from the rows of the database. It believes
+// the key that it is given and what was signed with it, and nothing else: the
+// other flags say where the rows are.
+type auditVerifyCommand struct {
+	Dir devDir `default:"dev" env:"CORDON_DIR" placeholder:"DIR" help:"Directory of the development server. Default: dev."`
+	trailFlags
+	Tenant string `help:"Slug of the tenant. Default: the platform."`
+	Key    string `required:"" placeholder:"KEY" help:"Public key of the log, as 'cordon audit key' printed it when the tenant was made."`
 }
 
 // Run prints what is wrong, if anything is, and what was seen.
@@ -62,20 +68,7 @@ func (v *auditVerifyCommand) Run(ctx context.Context, c console) error {
 	if err != nil {
 		return err
 	}
-	slug := v.Tenant
-	if slug == "" {
-		slug = ledger.Platform
-	}
-	if key.Name() != ledger.Origin(slug) {
-		return errors.New("the key is the one of another log: " + key.Name())
-	}
-	verifier, err := ledger.NewVerifier(ledger.Rules{Key: key, Late: v.Late}, ledger.Dir(v.checkpoints()), func(f ledger.Fault) {
-		fmt.Fprintf(c.out, "%s: %s\n", f.Kind, f.Text)
-	})
-	if err != nil {
-		return err
-	}
-	report, err := v.rows(ctx, verifier)
+	report, err := v.verify(ctx, v.Dir, v.Tenant, key, func(f ledger.Fault) { fmt.Fprintf(c.out, "%s: %s\n", f.Kind, f.Text) })
 	if err != nil {
 		return err
 	}
@@ -88,20 +81,35 @@ func (v *auditVerifyCommand) Run(ctx context.Context, c console) error {
 	return err
 }
 
-func (v *auditVerifyCommand) checkpoints() string {
-	if v.Checkpoints == "" {
-		return v.Dir.path("checkpoints")
+// verify holds the trail of a tenant, that of the platform for "", against its
+// checkpoints, and tells of each fault.
+func (f trailFlags) verify(ctx context.Context, dir devDir, slug string, key ledger.Key, tell func(ledger.Fault)) (ledger.Report, error) {
+	if key.Name() != ledger.Origin(cmp.Or(slug, ledger.Platform)) {
+		return ledger.Report{}, errors.New("the key is the one of another log: " + key.Name())
 	}
-	return v.Checkpoints
+	verifier, err := ledger.NewVerifier(ledger.Rules{Key: key, Late: f.Late}, f.vault(dir), tell)
+	if err != nil {
+		return ledger.Report{}, err
+	}
+	return f.rows(ctx, dir, slug, verifier)
+}
+
+// vault is where the checkpoints are.
+func (f trailFlags) vault(dir devDir) ledger.Dir {
+	return ledger.Dir(cmp.Or(f.Checkpoints, dir.path("checkpoints")))
 }
 
 // rows gives the rows of the trail to the verifier.
-func (v *auditVerifyCommand) rows(ctx context.Context, verifier *ledger.Verifier) (r ledger.Report, err error) {
-	urls, err := v.urls()
+func (f trailFlags) rows(ctx context.Context, dir devDir, slug string, verifier *ledger.Verifier) (r ledger.Report, err error) {
+	urls, err := f.urls(dir)
 	if err != nil {
 		return r, err
 	}
-	kms, err := keys.NewFileKMS(v.KEKDir)
+	kek := f.KEKDir
+	if f.RegistryURL == "" {
+		kek = dir.path("kek")
+	}
+	kms, err := keys.NewFileKMS(kek)
 	if err != nil {
 		return r, err
 	}
@@ -118,8 +126,8 @@ func (v *auditVerifyCommand) rows(ctx context.Context, verifier *ledger.Verifier
 	}
 	defer l.Close()
 	var t *tenant.Tenant
-	if v.Tenant != "" {
-		if t, err = tenant.NewRegistry(registry).Tenant(ctx, v.Tenant); err != nil {
+	if slug != "" {
+		if t, err = tenant.NewRegistry(registry).Tenant(ctx, slug); err != nil {
 			return r, err
 		}
 	}
@@ -127,16 +135,15 @@ func (v *auditVerifyCommand) rows(ctx context.Context, verifier *ledger.Verifier
 }
 
 // urls says where the rows are.
-func (v *auditVerifyCommand) urls() (urls store.URLs, err error) {
-	if v.RegistryURL == "" {
-		v.KEKDir = v.Dir.path("kek")
-		return urls, readJSON(v.Dir.path("database.json"), &urls)
+func (f trailFlags) urls(dir devDir) (urls store.URLs, err error) {
+	if f.RegistryURL == "" {
+		return urls, readJSON(dir.path("database.json"), &urls)
 	}
-	if v.LogURL == "" || v.KEKDir == "" {
+	if f.LogURL == "" || f.KEKDir == "" {
 		return urls, errors.New("--registry-url needs --log-url and --kek-dir")
 	}
-	urls.Registry, urls.Log = v.RegistryURL, v.LogURL
-	urls.LogRegistry, err = logRegistryURL(v.RegistryURL, v.LogURL)
+	urls.Registry, urls.Log = f.RegistryURL, f.LogURL
+	urls.LogRegistry, err = logRegistryURL(f.RegistryURL, f.LogURL)
 	return urls, err
 }
 

@@ -50,5 +50,5 @@ func (s *controlCommand) Run(ctx context.Context, c console) error {
 // newControl returns the control API. url is its origin, which operators'
 // tokens must name.
 func newControl(m *store.Migrator, r *store.Registry, url string, log *oplog.Logger) (http.Handler, error) {
-	return control.New(control.Config{Migrator: m, Registry: r, URL: url, Log: log})
+	return control.New(control.Config{Migrator: m, Registry: r, URL: url, Log: log, Version: version()})
 }

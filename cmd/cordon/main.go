@@ -11,6 +11,7 @@
 //	cordon alert      list, show, acknowledge and close alerts; set webhooks for them
 //	cordon break-glass list, show and end what staff see in an emergency
 //	cordon audit      show that the audit trail is as it was signed
+//	cordon evidence   write and verify evidence of where data is and who can reach it
 //	cordon token      earn an access token
 //	cordon load       send Bundles and NDJSON
 //	cordon explain    tell how a search would be answered
@@ -53,6 +54,7 @@ type commands struct {
 	Alert       alertCommand       `cmd:"" help:"List, show, acknowledge and close alerts."`
 	BreakGlass  breakGlassCommand  `cmd:"" help:"List, show and end what staff were let see of a patient in an emergency."`
 	Audit       auditCommand       `cmd:"" help:"Show keys of audit logs, and verify them."`
+	Evidence    evidenceCommand    `cmd:"" help:"Write evidence of where the data of a tenant is, who can reach it and how that is proven; or verify it."`
 	Token       tokenCommand       `cmd:"" help:"Print an access token, earned at the token endpoint."`
 	Load        loadCommand        `cmd:"" help:"Send Bundles and NDJSON to a tenant."`
 	Export      exportCommand      `cmd:"" help:"Write the files of a bulk export to a directory."`
