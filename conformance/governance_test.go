@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -100,20 +101,22 @@ func policyFile(t testing.TB, more string) string {
 // whom the attacker keeps out. AUTHZ-11 to AUTHZ-21
 func TestGovernance(t *testing.T) {
 	file := policyFile(t, moreRules)
-	for _, at := range sys.parties {
-		if err := at.employ(t.Context()); err != nil {
-			t.Fatal(err)
+	each := func(ctx context.Context, do func(context.Context, *party) error) {
+		g, ctx := errgroup.WithContext(ctx)
+		for _, at := range sys.parties {
+			g.Go(func() error { return do(ctx, at) })
 		}
-		if err := at.govern(t.Context(), file); err != nil {
-			t.Fatal(err)
+		if err := g.Wait(); err != nil {
+			t.Error(err)
 		}
 	}
+	each(t.Context(), func(ctx context.Context, at *party) error {
+		return errors.Join(at.employ(ctx), at.govern(ctx, file))
+	})
 	t.Cleanup(func() {
-		for _, at := range sys.parties {
-			if err := at.govern(context.WithoutCancel(t.Context()), "--profile", "scopes"); err != nil {
-				t.Error(err)
-			}
-		}
+		each(context.WithoutCancel(t.Context()), func(ctx context.Context, at *party) error {
+			return at.govern(ctx, "--profile", "scopes")
+		})
 	})
 	t.Run("scopes", testScopes)
 	t.Run("policies", testPolicies)
