@@ -9,10 +9,10 @@ CORDON_PACKAGE ?= ../shared/data/definitions/hl7.fhir.r4.core-4.0.1.tgz
 INSTALL = apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race check format vet lint tidy fmt generate templates pages bench fuzz results mutants deps clean
+.PHONY: help run build test race check format vet lint tidy fmt generate templates pages bench fuzz results breakout breakout-mutants faults deps clean
 
 help: ## Print what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: build ## Start a server with its own PostgreSQL and five demo tenants
 	bin/cordon dev --demo
@@ -69,12 +69,21 @@ fuzz: ## Run each fuzz target for FUZZTIME=60s
 		done; \
 	done
 
-results: ## Run every test, and write which requirement each proves to bin/results.json
-	mkdir -p bin
-	$(GO) test -json ./... | $(GO) run ./evidence/collect -revision "$$(git describe --always --dirty)" > bin/results.json
+COLLECT = $(GO) run ./evidence/collect -revision "$$(git describe --always --dirty)"
 
-mutants: ## Put each seeded fault into the program, and see the suite turn red
+results: ## Run every test, and write which requirement each proves to bin/results.json
+	@mkdir -p bin
+	$(GO) test -json ./... | $(COLLECT) > bin/results.json
+
+breakout: ## Try to break out of each tenant; writes a score sheet to bin/breakout.json
+	@mkdir -p bin
+	$(GO) test -json -timeout 30m ./conformance | $(COLLECT) > bin/breakout.json
+
+breakout-mutants: ## Put each seeded fault into the program, and see the suite turn red
 	$(GO) test -run 'TestSeeded' -v -timeout 60m ./conformance -mutants
+
+faults: ## Kill, cut and starve servers: each crash point 20 times, then what was lost, torn or unaudited
+	$(GO) test -v -timeout 120m ./conformance/faults -rounds 4
 
 deps: ## Install what the tests need on a fresh Debian machine: PostgreSQL, Chromium, npm and what it fetches
 	@if ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null 2>&1; then \

@@ -3,7 +3,7 @@
 // and looks for what must not be there.
 //
 // Its tests come with an equal number of faults: each fault, put into the
-// program or the database, must turn a named test red. `make mutants` puts in
+// program or the database, must turn a named test red. `make breakout-mutants` puts in
 // those that need another program.
 //
 // Four things must hold before anything is merged: isolation (routing_test.go,

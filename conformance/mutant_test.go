@@ -368,7 +368,7 @@ func (m mutant) overlay(root, dir string) (string, error) {
 // TEN-16, GOV-03
 func TestSeededProgramFaults(t *testing.T) {
 	if !*mutants {
-		t.Skip("takes minutes: run make mutants")
+		t.Skip("takes minutes: run make breakout-mutants")
 	}
 	root, err := repository()
 	if err != nil {

@@ -123,6 +123,9 @@ func TestARequirementIsEvidencedByATestThatPassed(t *testing.T) {
 	if diff := cmp.Diff(lines, results.Breakout); diff != "" {
 		t.Error(diff)
 	}
+	if len(results.Failed) != 1 || results.Failed[0] != "conformance" {
+		t.Errorf("failed are %q", results.Failed)
+	}
 	if results.Held() != 1 || !results.Finished.Equal(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)) {
 		t.Errorf("%d lines held, finished %s", results.Held(), results.Finished)
 	}

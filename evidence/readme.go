@@ -47,7 +47,7 @@ func (c Contents) Summary() []string {
 		return append(lines, "tests: no results were given")
 	}
 	return append(lines,
-		fmt.Sprintf("isolation: %s", c.Results.score()),
+		fmt.Sprintf("isolation: %s", c.Results.Score()),
 		fmt.Sprintf("requirements: %d of %d evidenced by tests of revision %s", c.Results.evidenced(), len(c.Results.Requirements), c.Results.Revision))
 }
 
@@ -74,13 +74,13 @@ func (f Facts) kept() string {
 	return text
 }
 
-// score is the share of the breakout suite that held, as two counts.
-func (r Results) score() string {
+// Score is how much of the breakout suite held, as counts.
+func (r Results) Score() string {
 	tried := 0
 	for _, l := range r.Breakout {
 		tried += l.Tried
 	}
-	return fmt.Sprintf("%d of %d lines of the breakout suite held, in %d trials between tenants of all modes", r.Held(), len(r.Breakout), tried)
+	return fmt.Sprintf("%d of %d lines of the breakout suite held, in %d trials between tenants of all modes; broken: %s", r.Held(), len(r.Breakout), tried, r.broken())
 }
 
 func (r Results) evidenced() (n int) {
@@ -256,7 +256,6 @@ func (r *readme) results(results *Results) {
 	for _, one := range results.Requirements {
 		r.row(one.ID, one.Title, one.by())
 	}
-	r.line("\nLines of the breakout suite that did not hold: %s.", results.broken())
 }
 
 // by names the tests, and how each ended if it did not pass.

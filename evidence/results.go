@@ -20,6 +20,8 @@ type Results struct {
 	Requirements []Result  `json:"requirements"`
 	// Breakout are the lines of the breakout suite that ran.
 	Breakout []Line `json:"breakout"`
+	// Failed are the packages that did.
+	Failed []string `json:"failed,omitempty"`
 }
 
 // A Result is what the tests say of one requirement.
@@ -114,7 +116,9 @@ func Judge(printed io.Reader, claims map[string][]Test) (Results, error) {
 		dir := strings.TrimPrefix(event.Package, module)
 		top, _, sub := strings.Cut(event.Test, "/")
 		switch {
-		case event.Test == "": // a package
+		case event.Test == "" && event.Action == "fail":
+			results.Failed = append(results.Failed, dir)
+		case event.Test == "":
 		case !sub:
 			ended[Test{dir, top}] = event.Action
 		case dir == breakout:
