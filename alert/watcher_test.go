@@ -139,7 +139,7 @@ func TestWhoTriesManyIdsIsSeenAndWhoAsksForOneAgainIsNot(t *testing.T) {
 	}
 }
 
-// T059, API-06
+// T059
 func TestWhoIsToldOfTooManyPatientsIsSeen(t *testing.T) {
 	for _, tt := range []struct {
 		claim, settings string
@@ -227,7 +227,6 @@ func TestFailedLoginsAreCountedByAddressAndByTenant(t *testing.T) {
 	}
 }
 
-// OBS-08
 func TestTheFirstOfItsKindIsKeptAtOnceAndTheOthersAreCounted(t *testing.T) {
 	w := watch(t, `{}`)
 	a := smart.Alert{Rule: smart.CrossTenant, Tenant: "harbor", Addressed: "lakeside", Client: "nightly", Request: "r1"}

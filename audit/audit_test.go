@@ -69,7 +69,7 @@ func render(t testing.TB, e audit.Entry) event {
 	return got
 }
 
-// AUD-01, G-01, G-02, G-03, G-04, G-05
+// G-01, G-02, G-03, G-04, G-05
 func TestAReadIsAPatientRead(t *testing.T) {
 	got := render(t, sample())
 	const dcm = "http://dicom.nema.org/resources/ontology/DCM"
@@ -152,7 +152,7 @@ func TestAQueryIsKeptAsReceived(t *testing.T) {
 	}
 }
 
-// G-10, AUD-02
+// G-10
 func TestAFailureSaysWhyAndClaimsNoPattern(t *testing.T) {
 	e := sample()
 	e.Outcome, e.Status, e.Reason = audit.Serious, 403, "no scope allows read on Patient"

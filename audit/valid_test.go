@@ -10,7 +10,7 @@ import (
 	"github.com/cordon-fhir/cordon/fhir/validate"
 )
 
-// AUD-01: what is shown of the trail is valid FHIR, whatever the request was.
+// What is shown of the trail is valid FHIR, whatever the request was.
 func TestEveryAuditEventIsValid(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		data := audit.Render(anyEntry().Draw(t, "entry"), base)

@@ -13,7 +13,6 @@ import (
 )
 
 // Group 3 of the breakout suite: direct access to objects, versions, history.
-// AUTHZ-10, AUTHZ-11, AUTHZ-16, AUTHZ-17
 func TestAccess(t *testing.T) {
 	breakout(t, "T057 an id that all tenants have names the own one", func(p *probe) {
 		for _, ref := range []string{"Patient/p1", "Observation/o1", "DocumentReference/d1"} {
@@ -25,7 +24,7 @@ func TestAccess(t *testing.T) {
 		}
 	})
 
-	// API-06. That it alerts once an hour is for cmd/cordon to test: the same
+	// That it alerts once an hour is for cmd/cordon to test: the same
 	// client attacks other victims, too.
 	breakout(t, "T058 ids of the victim are unknown", func(p *probe) {
 		never := p.want(p.get("backend", "/Patient/never-was"), 404)
@@ -211,6 +210,7 @@ func TestAccess(t *testing.T) {
 		}
 	})
 
+	// AUTHZ-16
 	once(t, "T075 no type leaves the Patient compartment", func(p *probe) {
 		cases := 0
 		for _, on := range fhir.Types {

@@ -85,7 +85,7 @@ func (o told) signed(secret string) bool {
 
 // Each rule is set off over HTTP at a tenant of each mode, is on record for
 // operators, and is told to the webhook for all and to that of the tenant, and
-// to no other tenant's. OBS-07, OBS-08, API-06, T058
+// to no other tenant's. OBS-08, T058
 func TestAlerts(t *testing.T) {
 	all := newHook(t)
 	secret, err := sys.cordon(t.Context(), "alert", "sink", "set", all.URL)

@@ -164,7 +164,7 @@ func of(table map[string][]string, name string) (list []string, found bool) {
 	return nil, false
 }
 
-// The map of the packages is true. TEN-11, INT-04
+// The map of the packages is true. GOV-05
 func TestArchitecture(t *testing.T) {
 	all := packages(t)
 	t.Run("no import points up or aside", func(t *testing.T) {

@@ -28,7 +28,7 @@ func give(method, url, resource string) string {
 }
 
 // Group 5 of the breakout suite: Bundles, conditional interactions,
-// references and patches. INT-02
+// references and patches.
 func TestBundles(t *testing.T) {
 	breakout(t, "T106 an entry for another tenant is refused alone", func(p *probe) {
 		p.alert(otherInBundle, 3)

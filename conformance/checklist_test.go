@@ -81,8 +81,7 @@ var checklist = []checked{
 	{"g10 11", "a refresh token is good for three months at least", (*probe).months, "", ""},
 }
 
-// All of what SMART App Launch 2.2 and its certification ask for. AUTHZ-01,
-// AUTHZ-02
+// All of what SMART App Launch 2.2 and its certification ask for.
 func TestSMARTChecklist(t *testing.T) {
 	divergences, err := os.ReadFile("divergences.md")
 	if err != nil {

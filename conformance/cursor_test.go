@@ -85,6 +85,7 @@ func TestCursors(t *testing.T) {
 		}
 	})
 
+	// TEN-32
 	breakout(t, "T150 no answer is shared", func(p *probe) {
 		g, _ := errgroup.WithContext(p.Context())
 		g.SetLimit(8)
@@ -103,6 +104,7 @@ func TestCursors(t *testing.T) {
 		}
 	})
 
+	// TEN-32
 	once(t, "T151 an answer follows the client, not the question", func(p *probe) {
 		for range 20 {
 			if b := p.bundle(p.get("pA", "/Observation?_id=o1,o2")); len(b.Entry) != 1 || refOf(b.Entry[0].Resource) != "Observation/o1" {

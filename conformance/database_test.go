@@ -250,7 +250,6 @@ func (s *system) unboundRows(t testing.TB) (open []string) {
 }
 
 // Group 14 of the breakout suite: the database by itself.
-// TEN-01, TEN-02, TEN-03, TEN-09, TEN-10, TEN-26, AUD-04, AUD-08, GOV-01
 func TestDatabase(t *testing.T) {
 	for _, c := range catalogChecks {
 		t.Run(c.id+" "+c.claim, func(t *testing.T) {
@@ -585,7 +584,7 @@ func TestSealedBodies(t *testing.T) {
 	}
 }
 
-// Without an audit trail nothing leaves, and nothing stays. AUD-02
+// Without an audit trail nothing leaves, and nothing stays.
 func TestAuditFailure(t *testing.T) {
 	for _, p := range sys.parties {
 		t.Run("T275 nothing leaves "+p.slug+" unaudited", func(t *testing.T) {

@@ -11,8 +11,9 @@ import (
 )
 
 // The lines of groups 4 and 6 that came with definitions of a tenant's own and
-// with the deeper forms of search. TEN-09, AUTHZ-16
+// with the deeper forms of search.
 func TestDefinitions(t *testing.T) {
+	// TEN-32
 	breakout(t, "T102 T105 definitions of the tenant next door have no effect", func(p *probe) {
 		p.writes = true
 		id := p.fresh("private")

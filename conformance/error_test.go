@@ -21,6 +21,7 @@ import (
 
 // Group 12 of the breakout suite: what errors, logs and figures tell.
 func TestErrors(t *testing.T) {
+	// AUTHZ-16, AUD-02
 	breakout(t, "T254 nothing tells a hidden resource from none", func(p *probe) {
 		gone := p.fresh("gone")
 		p.want(p.send(p.as("backend", "PUT", "/Observation/"+gone, labResult(gone, "p2", "laboratory", "x"))), 201)
@@ -156,6 +157,7 @@ func TestErrors(t *testing.T) {
 		})
 	})
 
+	// BG-09
 	t.Run("T261 figures name no person and no record", func(t *testing.T) {
 		text := sys.metrics(t)
 		for line := range strings.Lines(text) {

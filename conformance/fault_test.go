@@ -9,7 +9,7 @@ import (
 )
 
 // Seeded faults that live in the database. Each is put in, the check that is
-// named for it must turn red, and it is taken out again. TEN-12, TEN-16, GOV-01
+// named for it must turn red, and it is taken out again. GOV-01
 //
 // Those that live in the program are in mutant_test.go.
 func TestSeededDatabaseFaults(t *testing.T) {
@@ -146,7 +146,7 @@ func (s *system) checkNamed(t testing.TB, id string) []string {
 }
 
 // The server itself looks as well: a place that does not hold the boundary is
-// not served. GOV-01
+// not served.
 func TestServerRefusesAnOpenDatabase(t *testing.T) {
 	conn, err := sys.asSuperuser(t.Context(), "cordon")
 	if err != nil {

@@ -98,7 +98,7 @@ func policyFile(t testing.TB, more string) string {
 
 // Group 11 of the breakout suite: scopes, access policies and consents. The
 // neighbour has the same policy, staff and ids, and lets the same people in
-// whom the attacker keeps out. AUTHZ-11 to AUTHZ-21
+// whom the attacker keeps out. GOV-04
 func TestGovernance(t *testing.T) {
 	file := policyFile(t, moreRules)
 	each := func(ctx context.Context, do func(context.Context, *party) error) {
@@ -428,6 +428,7 @@ func testPolicies(t *testing.T) {
 		}
 	})
 
+	// CP-11
 	once(t, "T153 T154 a policy that cannot be had lets nobody in", func(p *probe) {
 		conn, err := sys.asSuperuser(p.Context(), "cordon_registry")
 		if err != nil {
@@ -509,6 +510,7 @@ func testConsents(t *testing.T) {
 		p.want(p.get("parent", "/Patient/p1"), 200)
 	})
 
+	// AUD-12
 	once(t, "T253 a patient is told of every disclosure, and of no other's", func(p *probe) {
 		c, other := p.chart(p.attacker), p.chart(p.attacker)
 		var told []string

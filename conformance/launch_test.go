@@ -399,6 +399,7 @@ func testUsers(t *testing.T) {
 		p.want(p.refresh(p.attacker, third.RefreshToken).reply, 400)
 	})
 
+	// AUTHZ-04
 	breakout(t, "T046 a refresh token is good at home, for as much, for as long as it is wanted", func(p *probe) {
 		got := p.granted(p.attacker)
 		p.home(p.victim)

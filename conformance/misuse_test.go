@@ -86,7 +86,7 @@ var misuses = []misuse{
 }
 
 // What must not happen does not compile, or the compiler says why.
-// TEN-10, AUTHZ-01
+// TEN-09, TEN-10, AUTHZ-01
 func TestMisuse(t *testing.T) {
 	root, err := repository()
 	if err != nil {

@@ -364,8 +364,7 @@ func (m mutant) overlay(root, dir string) (string, error) {
 	return overlay, os.WriteFile(overlay, text, 0o600)
 }
 
-// Each fault in the program turns the test red that is named for it. TEN-12,
-// TEN-16, GOV-03
+// Each fault in the program turns the test red that is named for it. GOV-03
 func TestSeededProgramFaults(t *testing.T) {
 	if !*mutants {
 		t.Skip("takes minutes: run make breakout-mutants")

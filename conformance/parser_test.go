@@ -12,7 +12,7 @@ import (
 
 // Group 10 of the breakout suite, as far as it needs a whole program: what
 // parsers are given in bad faith. The parsers have tests and fuzz targets of
-// their own. API-06, OBS-05
+// their own.
 func TestParsers(t *testing.T) {
 	once(t, "T213 XML opens nothing and unfolds nothing", func(p *probe) {
 		lol := `<!ENTITY a "aaaaaaaaaa">`

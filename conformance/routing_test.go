@@ -24,9 +24,9 @@ const (
 	adminOnData   = "admin-token-on-data" // an operator's token at a FHIR endpoint
 )
 
-// Group 1 of the breakout suite: which tenant a request is for.
-// TEN-13, TEN-17, TEN-19, TEN-27, TEN-28, AUTHZ-09
+// Group 1 of the breakout suite: which tenant a request is for. GOV-04
 func TestRouting(t *testing.T) {
+	// TEN-13, TEN-19, TEN-27, AUTHZ-09, OBS-10
 	breakout(t, "T001 a token of one tenant is refused by another", func(p *probe) {
 		p.alert(crossTenant, 2)
 		there := p.want(p.send(p.as("backend", "GET", p.victim.base+"/Patient/p1")), 403)
@@ -41,6 +41,7 @@ func TestRouting(t *testing.T) {
 		p.same("a tenant that is there and one that is not", there, nowhere)
 	})
 
+	// TEN-13
 	breakout(t, "T004 headers that name another tenant do not lead there", func(p *probe) {
 		for _, h := range [][2]string{
 			{"X-Forwarded-Host", p.victim.slug + ".example.org"}, {"Forwarded", "host=" + p.victim.slug},
@@ -57,7 +58,7 @@ func TestRouting(t *testing.T) {
 		p.want(p.send(p.as("backend", "GET", "/Patient/p1").with("X-Tenant-Id", p.attacker.slug)), 200)
 	})
 
-	// The header names another tenant, so the alert of T004 is due here too.
+	// The header names another tenant, so the alert of T004 is due here too. TEN-13
 	breakout(t, "T005 a header that names two tenants is refused", func(p *probe) {
 		p.alert(otherInHeader, 3)
 		p.want(p.send(p.as("backend", "GET", "/Patient").with("X-Tenant-Id", p.attacker.slug, "X-Tenant-Id", p.victim.slug)), 400)
@@ -65,6 +66,7 @@ func TestRouting(t *testing.T) {
 		p.want(p.send(p.as("backend", "GET", "/Patient").with("X-Tenant-Id", p.attacker.slug, "X-Tenant-Id", p.attacker.slug)), 400)
 	})
 
+	// TEN-27
 	breakout(t, "T006 no spelling of a path leads to another tenant", func(p *probe) {
 		a, v := p.attacker.slug, p.victim.slug
 		tricks := []string{
@@ -145,6 +147,7 @@ func TestRouting(t *testing.T) {
 	})
 
 	sys.earnBeforeSuspension(t)
+	// TEN-35
 	breakout(t, "T012 a suspended tenant is closed to its own tokens", func(p *probe) {
 		for _, path := range []string{"/Patient", "/Patient/p1", "/Patient/" + sys.Z9.canaries["id"], "/_history"} {
 			p.want(p.send(p.of(sys.Z9, "backend", "GET", path)), 403)

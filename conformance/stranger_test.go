@@ -75,11 +75,11 @@ func filled(pattern string) string {
 
 // Every route as a stranger, by every method. Only the two public documents
 // answer without a token.
-// INT-03, TEN-18, TEN-19, TEN-27, TEN-28, AUTHZ-09, AUTHZ-10, AUTHZ-16, AUTHZ-17, CP-05
 func TestStranger(t *testing.T) {
 	public := []string{"/metadata", "/.well-known/smart-configuration"}
 	paths := append(routes(t), "/nonsense", "/Patient/p1/nonsense/x", "/:type/:id/_history/:version/x", "/_nonsense")
 
+	// CP-13, INT-03, AUD-02
 	breakout(t, "INT-03 no route answers without a token", func(p *probe) {
 		var first *reply
 		for _, path := range paths {
@@ -102,6 +102,7 @@ func TestStranger(t *testing.T) {
 		}
 	})
 
+	// TEN-19, TEN-27, AUTHZ-09, CP-13, AUD-02
 	breakout(t, "TEN-19 no route answers a token of another tenant", func(p *probe) {
 		var first *reply
 		for _, path := range paths {
@@ -125,6 +126,7 @@ func TestStranger(t *testing.T) {
 		}
 	})
 
+	// TEN-28
 	breakout(t, "TEN-28 no tenant is guessed", func(p *probe) {
 		host := strings.TrimSuffix(sys.FHIR, "/fhir")
 		for _, url := range []string{host, host + "/", host + "/fhir", host + "/fhir/", host + "/Patient", host + "/metadata", host + "/fhir/metadata", host + "/fhir/Patient/p1"} {
@@ -135,6 +137,7 @@ func TestStranger(t *testing.T) {
 		}
 	})
 
+	// CP-05
 	t.Run("CP-05 T362 an operator reads no record", func(t *testing.T) {
 		attack(t, pair{sys.A1, sys.S1}, func(p *probe) {
 			for _, path := range []string{"/Patient/p1", "/Patient", "/AuditEvent", "/_history", "", "/metadata"} {
@@ -232,6 +235,7 @@ func TestStranger(t *testing.T) {
 		}
 	})
 
+	// AUD-04
 	once(t, "AUD-04 T277 nobody writes the audit trail", func(p *probe) {
 		event := refOf(p.bundle(p.get("auditor", "/AuditEvent?_count=1")).Entry[0].Resource)
 		for _, id := range []string{"backend", "dr1", "auditor", "writer"} {
@@ -298,7 +302,7 @@ func TestProvisioning(t *testing.T) {
 			if resp.StatusCode != http.StatusOK {
 				t.Errorf("its CapabilityStatement answers %s", resp.Status)
 			}
-			// Acts of operators are in the platform's log (AUD-03).
+			// Acts of operators are in the platform's log.
 			conn, err := sys.asSuperuser(t.Context(), "cordon_registry")
 			if err != nil {
 				t.Fatal(err)

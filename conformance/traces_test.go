@@ -13,7 +13,7 @@ import (
 
 // Whatever the tests before this one did, no canary is found in a dump of any
 // database, in any file of PostgreSQL, or in any log.
-// KMS-01, OBS-05, AUD-13, T260, GOV-03
+// KMS-01, OBS-05, AUD-05, AUD-13, T260
 func TestTraces(t *testing.T) {
 	// Ids are in clear in the tables, and documented: they are no names.
 	h := newHunter(append(sys.parties[:len(sys.parties):len(sys.parties)], sys.Z9), "id")

@@ -11,7 +11,6 @@ import (
 	"github.com/cordon-fhir/cordon/store/storetest"
 )
 
-// OBS-08
 func TestOperatorsSayWhatBecomesOfAnAlert(t *testing.T) {
 	p := newPlane(t)
 	now := time.Now().UTC()

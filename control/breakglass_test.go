@@ -30,7 +30,7 @@ func (p *plane) glass(t testing.TB, slug, user, began, goesOn string) string {
 	return id
 }
 
-// BG-02, BG-07: operators see who broke a glass and end it, and are not told of
+// Operators see who broke a glass and end it, and are not told of
 // whom the record is.
 func TestOperatorsSeeWhoBrokeAGlassAndEndItWithoutLearningOfWhom(t *testing.T) {
 	p := newPlane(t)

@@ -311,7 +311,7 @@ func TestClients(t *testing.T) {
 	}
 }
 
-// CP-05, AUTHZ-08: no one but an operator is heard, with a token for one request.
+// No one but an operator is heard, with a token for one request.
 func TestWhoIsHeard(t *testing.T) {
 	p := newPlane(t)
 	other := newKey(t, elliptic.P384())
@@ -413,7 +413,7 @@ func TestWhoIsHeard(t *testing.T) {
 	}
 }
 
-// AUD-08: where nothing can be audited nothing is done.
+// Where nothing can be audited nothing is done.
 func TestNoTrailNoAct(t *testing.T) {
 	p := newPlane(t)
 	conf, err := pgx.ParseConfig(p.URLs.Registry)

@@ -9,7 +9,7 @@ import (
 )
 
 // An operator makes a tenant trust an authorization server elsewhere, and gives
-// it its own back. The secret goes in, and never out. CP-08
+// it its own back. The secret goes in, and never out.
 func TestOutsideIssuers(t *testing.T) {
 	p := newPlane(t)
 	const slug = "elsewhere"

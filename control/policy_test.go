@@ -94,7 +94,7 @@ func TestAPolicyIsProposedByOneOperatorAndApprovedByAnother(t *testing.T) {
 	})
 }
 
-// AUTHZ-14: operators ask why, and what somebody would see; a server answers, and
+// Operators ask why, and what somebody would see; a server answers, and
 // both trails say who asked.
 func TestOperatorsAskWhyAndWhatSomebodyWouldSee(t *testing.T) {
 	p := newPlane(t)

@@ -8,7 +8,7 @@ import (
 )
 
 // An operator registers the identity providers of a tenant and says whom they
-// let in. The secret goes in, and never out. CP-08
+// let in. The secret goes in, and never out.
 func TestIdentityProviders(t *testing.T) {
 	p := newPlane(t)
 	path := "/control/v1/tenants/" + storetest.S1 + "/identity-providers"

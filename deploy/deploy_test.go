@@ -71,7 +71,7 @@ func TestTheBinaryIsStatic(t *testing.T) {
 	}
 }
 
-// GOV-03: what clients send to the database does not reach its log, and
+// What clients send to the database does not reach its log, and
 // nothing acknowledged is lost. pgserver is what the tests run on.
 func TestPostgreSQLHasTheSettingsThatWeTestWith(t *testing.T) {
 	text := read(t, "compose.yaml")
@@ -113,7 +113,7 @@ func TestNobodyConnectsWithoutAPassword(t *testing.T) {
 	}
 }
 
-// CP-01: only what makes tenants knows the owner; the data plane never does.
+// Only what makes tenants knows the owner; the data plane never does.
 func TestTheDataPlaneDoesNotKnowTheOwner(t *testing.T) {
 	services := blocks(t, read(t, "compose.yaml"), "services")
 	for _, name := range []string{"serve", "s3"} {

@@ -181,7 +181,7 @@ func TestNoKeyIsMadeTwice(t *testing.T) {
 	}
 }
 
-// KMS-01, T314
+// KMS-01, KMS-06, T314
 func TestWithoutTheKEKNothingOpens(t *testing.T) {
 	w := newWorld(t)
 	if err := os.Remove(filepath.Join(w.dir, "test.kek")); err != nil {
@@ -212,7 +212,6 @@ func TestTheZeroTenantHasNoKeys(t *testing.T) {
 	}
 }
 
-// KMS-01
 func TestASetPrintsNoKey(t *testing.T) {
 	w := newWorld(t)
 	s := w.set(t, w.north)

@@ -78,7 +78,7 @@ func TestOnlyAES256IsTaken(t *testing.T) {
 	}
 }
 
-// KMS-02: the wire form is Tink's, five bytes of prefix and then nonce, text
+// The wire form is Tink's, five bytes of prefix and then nonce, text
 // and tag, so what it costs is known.
 func TestSealingAddsThirtyThreeBytes(t *testing.T) {
 	s := newWorldSet(t)
@@ -101,7 +101,7 @@ func TestHashKeepsItsPartsApart(t *testing.T) {
 		t.Error("equal parts differ")
 	}
 	if ada == south.Hash("Patient.name", "ada") {
-		t.Error("two tenants share a hash") // KMS-05
+		t.Error("two tenants share a hash")
 	}
 	seen := map[int64][]string{}
 	for _, parts := range [][]string{nil, {""}, {"", ""}, {"ab", "c"}, {"a", "bc"}, {"abc"}, {"a", "b", "c"}, {"\x01a"}, {"abc", ""}} {

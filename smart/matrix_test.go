@@ -16,7 +16,7 @@ import (
 
 var update = flag.Bool("update", false, "write docs/policies/matrix.md")
 
-// AUTHZ-22: each cell of the page is what a Permit is given for, type by
+// AUTHZ-17: each cell of the page is what a Permit is given for, type by
 // interaction by persona, under a token whose scopes allow everything.
 func TestEveryCellOfTheMatrixIsWhatThePermitsSay(t *testing.T) {
 	const file = "../docs/policies/matrix.md"

@@ -123,7 +123,7 @@ func TestWhere(t *testing.T) {
 	}
 }
 
-// A-41, AUTHZ-17
+//
 func TestEachInteractionNeedsItsLetter(t *testing.T) {
 	w := newWorld(t)
 	for _, have := range []string{"c", "r", "u", "d", "s"} {

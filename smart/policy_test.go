@@ -26,7 +26,7 @@ func TestTheProfilesArePolicies(t *testing.T) {
 	}
 }
 
-// AUTHZ-21: what cannot be answered is not in force for a moment.
+// What cannot be answered is not in force for a moment.
 func TestAPolicyThatCannotBeAnsweredIsRefusedWithThePlace(t *testing.T) {
 	rule := func(scope, when string) string {
 		return `@id("a") permit (` + scope + `) when { ` + when + ` };`
@@ -107,7 +107,7 @@ func TestAForbidOverridesEveryPermitAndWhatFailsAllowsNothing(t *testing.T) {
 	}
 }
 
-// AUTHZ-17, AUTHZ-19, AUTHZ-22: the page of each policy that comes with Cordon is
+// AUTHZ-22: the page of each policy that comes with Cordon is
 // what the policy decides, type by action by role, and fits on a page.
 // Regenerate with: cordon policy explain-page --profile NAME > docs/policies/NAME.md
 func TestThePageOfAPolicyIsWhatItDecides(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 	"github.com/cordon-fhir/cordon/tenant"
 )
 
-// AUTHZ-13
+// AUTHZ-03, AUTHZ-10
 func TestAKeptGrantIsEarnedAgainAndOnlyWhileItIsGood(t *testing.T) {
 	w := newWorld(t)
 	north, south := w.tenant(t, "north"), w.tenant(t, "south")

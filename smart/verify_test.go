@@ -180,7 +180,7 @@ func TestAGoodTokenIsAGrantOfItsTenant(t *testing.T) {
 	}
 }
 
-// TEN-19, AUTHZ-09, T001, T012: a good token in another place.
+// TEN-19, AUTHZ-09, AUTHZ-10, T001, T012: a good token in another place.
 func TestATokenIsGoodAtItsOwnTenantOnly(t *testing.T) {
 	w := newWorld(t)
 	var words []string
@@ -237,7 +237,7 @@ func permitsNothing(t testing.TB, g *smart.Grant) {
 	}
 }
 
-// TEN-18, T020..T033
+// TEN-18, AUTHZ-04, T020..T033
 func TestABadTokenIsRefused(t *testing.T) {
 	w := newWorld(t)
 	good := w.token("north")
@@ -381,7 +381,7 @@ func TestARememberedTokenDiesWithItsTimeItsTenantAndItsKey(t *testing.T) {
 	}
 }
 
-// TEN-19: whatever the claims, the Grant is of the tenant whose key signed.
+// TEN-19, CP-08: whatever the claims, the Grant is of the tenant whose key signed.
 func TestNoClaimsReachAnotherTenant(t *testing.T) {
 	w := newWorld(t)
 	slugs := []string{"north", "south", "z-nine", "nobody"}

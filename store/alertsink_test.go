@@ -110,7 +110,7 @@ func send(t *testing.T, f *storetest.Fixture, private ...netip.Prefix) {
 
 var loopback = netip.MustParsePrefix("127.0.0.0/8")
 
-// OBS-08, T201
+// T201
 func TestWebhooksAreToldOfAlertsUntilTheyHaveHeard(t *testing.T) {
 	f := storetest.New(t)
 	common, own := newHook(t, 2), newHook(t, 0)

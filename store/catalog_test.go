@@ -161,7 +161,7 @@ func database(t testing.TB, f *storetest.Fixture, x *tenant.Tenant) *pgx.Conn {
 	return connect(t, in(storetest.Superuser(t), conf.Database))
 }
 
-// AUTHZ-23, T292
+// T292
 func TestRolesCanDoNothingByThemselves(t *testing.T) {
 	f := storetest.New(t)
 	conn := connect(t, storetest.Superuser(t))
@@ -275,7 +275,7 @@ func TestEveryTableOfTenantsIsUnderForcedRowLevelSecurity(t *testing.T) {
 	}
 }
 
-// T295, TEN-01: so no unique index and no foreign key answers whether another
+// T295: so no unique index and no foreign key answers whether another
 // tenant has something, and so tables can be distributed by tenant.
 func TestEveryKeyLeadsWithTheTenant(t *testing.T) {
 	f := storetest.New(t)
@@ -547,7 +547,7 @@ func TestOneTenantAtATime(t *testing.T) {
 	})
 }
 
-// TEN-02, TEN-03, TEN-19, TEN-20: places keep tenants apart before rows do.
+// Places keep tenants apart before rows do.
 func TestAPlaceIsClosedToOthers(t *testing.T) {
 	f := storetest.New(t)
 	for _, slug := range onePerPlace {
@@ -663,7 +663,7 @@ func TestTheServersRoleCanDoNothingElse(t *testing.T) {
 	}
 }
 
-// AUD-04: nothing is changed in, or removed from, a trail.
+// AUD-04, AUD-08: nothing is changed in, or removed from, a trail.
 func TestTheTrailIsAppendOnly(t *testing.T) {
 	f := storetest.New(t)
 	for _, slug := range onePerPlace {
@@ -714,7 +714,7 @@ func TestTheTrailIsAppendOnly(t *testing.T) {
 	}
 }
 
-// CP-04, CP-05: the role of the control plane has nothing to do with rows of
+// The role of the control plane has nothing to do with rows of
 // tenants, and the server's roles nothing with the registry.
 func TestTheRegistryIsApart(t *testing.T) {
 	f := storetest.New(t)

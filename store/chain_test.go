@@ -68,7 +68,7 @@ func TestChainsGoBothWaysAndDeep(t *testing.T) {
 	})
 }
 
-// S-20, AUTHZ-12: what refers to a resource must be what was asked for and what the
+// S-20: what refers to a resource must be what was asked for and what the
 // asker may see, also where only opened bodies tell what they may see.
 func TestAReverseChainByCodeHoldsWhereBodiesMustBeOpened(t *testing.T) {
 	deny := func(id int, rest string) *fhir.Document {

@@ -189,7 +189,7 @@ func packageOf(t testing.TB, name, version, url string, more ...string) (store.H
 	return sha256.Sum256(file), p
 }
 
-// T010, TEN-29: a package works for the tenant that has it, and no answer tells
+// T010: a package works for the tenant that has it, and no answer tells
 // another that it is there.
 func TestPackages(t *testing.T) {
 	t.Parallel()

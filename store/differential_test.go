@@ -526,7 +526,7 @@ func difference(got []fhir.Resource, want []*held) string {
 	return b.String()
 }
 
-// S-01..S-21, S-40, AUTHZ-12: the index and the matcher are two evaluations of one
+// S-01..S-21, S-40: the index and the matcher are two evaluations of one
 // condition, and give one answer, whatever consents say.
 func TestSearchFindsWhatMatchesInMemory(t *testing.T) {
 	d := openDoor(t)

@@ -134,7 +134,7 @@ func ids(list []fhir.Resource) string {
 
 // eachMode runs a test in a tenant of each partition mode.
 func eachMode(t *testing.T, fn func(t *testing.T, slug string)) {
-	for _, slug := range []string{storetest.A1, storetest.S1, storetest.D1} { // TEN-01 TEN-02 TEN-03
+	for _, slug := range []string{storetest.A1, storetest.S1, storetest.D1} {
 		t.Run(string(storetest.Modes[slug]), func(t *testing.T) { fn(t, slug) })
 	}
 }
@@ -299,7 +299,7 @@ func TestAScopeNarrowsEveryPath(t *testing.T) { // AUTHZ-11 AUTHZ-16
 	})
 }
 
-func TestOneTenantNeverSeesAnother(t *testing.T) { // TEN-01 TEN-09 TEN-10
+func TestOneTenantNeverSeesAnother(t *testing.T) {
 	d := openDoor(t)
 	for _, slug := range storetest.Slugs {
 		d.put(t, slug, "Patient/same", `{"resourceType":"Patient","id":"same","name":[{"family":"Of-%s"}],"identifier":[{"system":"urn:mrn","value":"%s"}]}`, slug, slug)
@@ -479,7 +479,7 @@ func TestManyConditionsArePlannedSoon(t *testing.T) { // S-50
 	})
 }
 
-func TestEveryViewAndUpdateHasOneEntry(t *testing.T) { // AUD-01 AUD-02
+func TestEveryViewAndUpdateHasOneEntry(t *testing.T) {
 	d := openDoor(t)
 	eachMode(t, func(t *testing.T, slug string) {
 		auditor := func(text string) []audit.Entry {

@@ -141,7 +141,7 @@ func TestTheEndOfABrokenGlassIsToldOnce(t *testing.T) {
 	}
 }
 
-// BG-01, BG-07: what the registry says is held by its table, and by the tenant's
+// BG-01: what the registry says is held by its table, and by the tenant's
 // signature: who can write to it can neither approve what is theirs, nor change
 // or copy what was approved.
 func TestWhoCanWriteToTheRegistryBreaksNoGlass(t *testing.T) {

@@ -79,7 +79,7 @@ func (d *door) entry(t *testing.T, slug string, g *smart.Grant) (main audit.Entr
 	return main, linked
 }
 
-func TestACountIsAuditedAsTheSearchThatItIs(t *testing.T) { // AUD-01 AUD-02
+func TestACountIsAuditedAsTheSearchThatItIs(t *testing.T) {
 	d := openDoor(t)
 	for scope, outcome := range map[string]audit.Outcome{everything: audit.Success, "system/Condition.rs": audit.Serious} {
 		g := d.grant(t, storetest.A1, scope)
@@ -94,7 +94,7 @@ func TestACountIsAuditedAsTheSearchThatItIs(t *testing.T) { // AUD-01 AUD-02
 	}
 }
 
-func TestWhatATransactionSearchesDoesNotNameIt(t *testing.T) { // AUD-02
+func TestWhatATransactionSearchesDoesNotNameIt(t *testing.T) {
 	d := openDoor(t)
 	g := d.grant(t, storetest.A1, everything)
 	err := d.db.Transaction(t.Context(), g, func(tx *store.Tx) error {
@@ -155,7 +155,7 @@ func TestAPatientSeesWhoSearchedButNotWhatElseWasAsked(t *testing.T) { // T074
 	}
 }
 
-func TestAConditionalCreateThatFindsIsAuditedAsACreate(t *testing.T) { // AUD-02
+func TestAConditionalCreateThatFindsIsAuditedAsACreate(t *testing.T) {
 	d := openDoor(t)
 	d.put(t, storetest.A1, "Patient/found-a", `{"resourceType":"Patient","id":"found-a"}`)
 	g := d.grant(t, storetest.A1, everything)

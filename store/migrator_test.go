@@ -265,7 +265,7 @@ func resolves(t testing.TB, f *storetest.Fixture, x *tenant.Tenant) (n int32) {
 	return n
 }
 
-// OBS-05: suspending is told from the registry, and undone.
+// Suspending is told from the registry, and undone.
 func TestSuspend(t *testing.T) {
 	f := storetest.New(t)
 	n := store.NewTenant{Slug: "pausing", Mode: tenant.Shared}
@@ -293,7 +293,6 @@ func TestSuspend(t *testing.T) {
 	}
 }
 
-// UPG-07
 func TestBootstrapAgain(t *testing.T) {
 	m := newMigrator(t, "again")
 	for range 3 {
@@ -313,7 +312,7 @@ func TestBootstrapAgain(t *testing.T) {
 	wg.Wait()
 }
 
-// UPG-07: one place that cannot be migrated does not hold up the others.
+// One place that cannot be migrated does not hold up the others.
 func TestMigrateGoesOn(t *testing.T) {
 	m := newMigrator(t, "goeson")
 	f := storetest.New(t)
@@ -523,7 +522,7 @@ func TestNoTableIsEverOpen(t *testing.T) {
 	}
 }
 
-// UPG-07: what a migration has begun and not ended is as if it never was.
+// What a migration has begun and not ended is as if it never was.
 func TestMigrationInterrupted(t *testing.T) {
 	f := storetest.New(t)
 	m := newMigrator(t, "interrupted")
@@ -574,7 +573,7 @@ func TestMigrationNames(t *testing.T) {
 	}
 }
 
-// INT-01: mistakes in the configuration are told at once, without the password.
+// Mistakes in the configuration are told at once, without the password.
 func TestMigratorConfig(t *testing.T) {
 	kms, err := keys.NewFileKMS(filepath.Join(t.TempDir(), "kek"))
 	if err != nil {

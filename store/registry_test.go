@@ -19,7 +19,6 @@ import (
 	"github.com/cordon-fhir/cordon/tenant"
 )
 
-// TEN-17
 func TestAnUnknownTenantIsUnknown(t *testing.T) {
 	f := storetest.New(t)
 	for _, slug := range []string{"no-such-tenant", "Alpha-One", "alpha-one ", "alpha%", "", "alpha-one\x00", "αlpha-one"} {
@@ -29,7 +28,7 @@ func TestAnUnknownTenantIsUnknown(t *testing.T) {
 	}
 }
 
-// KMS-01, KMS-05: what the registry holds opens only with the key-encryption key,
+// What the registry holds opens only with the key-encryption key,
 // and only in the row it was sealed for.
 func TestCredentialsAreSealed(t *testing.T) {
 	f := storetest.New(t)
@@ -84,6 +83,7 @@ func TestCredentialsAreSealed(t *testing.T) {
 			t.Error("the auditor's credentials opened as the server's")
 		}
 	})
+	// KMS-14
 	t.Run("an equal key for a second tenant is refused", func(t *testing.T) {
 		owner := connect(t, in(f.OwnerURL, registryDatabase(t, f)))
 		a, b := f.Tenant(t, storetest.A1), f.Tenant(t, storetest.A2)
@@ -100,7 +100,7 @@ func registryDatabase(t testing.TB, f *storetest.Fixture) string {
 	return query[string](t, connect(t, f.URLs.Registry), `SELECT current_database()::text`)[0]
 }
 
-// TEN-19: a client is of one tenant.
+// A client is of one tenant.
 func TestClients(t *testing.T) {
 	f := storetest.New(t)
 	a, b := f.Tenant(t, storetest.A1), f.Tenant(t, storetest.A2)
@@ -174,7 +174,6 @@ func TestAnAssertionIsUsedOnce(t *testing.T) {
 	}
 }
 
-// AUD-01
 func TestAppendPlatform(t *testing.T) {
 	f := storetest.New(t)
 	e := audit.Entry{

@@ -86,7 +86,7 @@ func TestATokenDoesNotOutliveItsClient(t *testing.T) { // T034
 	}
 }
 
-// T012, OBS-05: a suspension holds for whoever has a Grant already, in every
+// T012, TEN-35: a suspension holds for whoever has a Grant already, in every
 // partition mode, and is still audited; resuming undoes it.
 func TestASuspendedTenantIsRefusedAtOnce(t *testing.T) {
 	d := openDoor(t)

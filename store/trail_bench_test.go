@@ -19,7 +19,7 @@ import (
 )
 
 // BenchmarkTrail is what a page of each search of the audit trail costs, and what
-// an entry and each index on it take. AUD-06. CORDON_TRAIL says how many entries
+// an entry and each index on it take. CORDON_TRAIL says how many entries
 // there are:
 //
 //	CORDON_TRAIL=10000000 go test ./store -run '^$' -bench Trail -benchtime 200x -timeout 2h

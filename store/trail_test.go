@@ -116,7 +116,7 @@ func idsOf(list []audit.Entry) (ids []string) {
 	return ids
 }
 
-// AUD-05, AUD-06: an index narrows, the entry as it reads decides.
+// AUD-05: an index narrows, the entry as it reads decides.
 func TestASearchOfTheTrailFindsWhatMeetsItAndNothingElse(t *testing.T) {
 	d := openDoor(t)
 	d.db.SetTrail(60, 40, 25)
@@ -160,7 +160,7 @@ func TestASearchOfTheTrailFindsWhatMeetsItAndNothingElse(t *testing.T) {
 	})
 }
 
-// AUD-06: of what is searched for, each index shows a page at the cost of that
+// Of what is searched for, each index shows a page at the cost of that
 // page, whatever the statistics say of how common it is.
 func TestEachSearchOfTheTrailGoesAlongAnIndexOfIts(t *testing.T) {
 	d := openDoor(t)

@@ -60,7 +60,6 @@ func (d *door) why(t testing.TB, slug string, q store.AccessQuestion) *store.Exp
 	return e
 }
 
-// AUTHZ-14
 func TestAnAccessIsExplainedStepByStep(t *testing.T) {
 	d := openDoor(t)
 	const slug = "why-steps"
@@ -114,6 +113,7 @@ func TestAnAccessIsExplainedStepByStep(t *testing.T) {
 	}
 }
 
+// AUD-14
 func TestAnAccessIsExplainedFromTheAuditTrailByThePolicyOfThen(t *testing.T) {
 	eachKind := map[string]struct{ ref, decision string }{"allowed": {"Observation/o-in", "allowed"}, "denied": {"Observation/o-out", "denied"}}
 	d := openDoor(t)
@@ -155,7 +155,7 @@ func TestAnAccessIsExplainedFromTheAuditTrailByThePolicyOfThen(t *testing.T) {
 	}
 }
 
-// AUTHZ-14: who asked about what is in the tenant's own audit trail.
+// Who asked about what is in the tenant's own audit trail.
 func TestAnExplanationIsAudited(t *testing.T) {
 	d := openDoor(t)
 	const slug = "why-audited"
@@ -233,7 +233,7 @@ func (d *door) consents(t testing.TB, slug string, at int) (list []fhir.Resource
 	return list
 }
 
-// AUTHZ-11, AUTHZ-12, AUTHZ-14: for random policies, scopes, persons and consents an
+// For random policies, scopes, persons and consents an
 // explanation decides as a read does, and a dry run counts what can be read.
 func TestExplanationsAndDryRunsDecideAsReadsDo(t *testing.T) {
 	d := openDoor(t)
@@ -319,7 +319,7 @@ func TestADryRunTellsWhatAProposedPolicyWouldChange(t *testing.T) {
 	}
 }
 
-// AUTHZ-14: the control plane asks, and a server that serves the tenant answers.
+// The control plane asks, and a server that serves the tenant answers.
 func TestAnInquiryIsAnsweredByAServer(t *testing.T) {
 	d := openDoor(t)
 	const slug = "why-asked"

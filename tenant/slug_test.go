@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// T226, TEN-01: a slug goes into URLs and log lines, and the schema of a tenant
+// T226: a slug goes into URLs and log lines, and the schema of a tenant
 // is named by its number alone, so no slug can be made to mean anything else.
 func TestASlugHasOneSpelling(t *testing.T) {
 	for _, text := range []string{"harbor", "a-1", strings.Repeat("a", 32)} {

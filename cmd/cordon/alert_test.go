@@ -26,7 +26,7 @@ func within(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// T058, API-06, OBS-07, OBS-08: each rule, through a server as it is run, which
+// T058, API-06, OBS-08: each rule, through a server as it is run, which
 // is killed as soon as whoever attacks has an answer.
 func TestAttacksAreSeenAndNoDeathOfTheServerHidesThem(t *testing.T) {
 	if testing.Short() {

@@ -192,7 +192,7 @@ func smallest(t *testing.T, dir string, n int) (files []string) {
 	return files
 }
 
-// TEN-01, INT-02: the whole way, as a newcomer goes it.
+// The whole way, as a newcomer goes it.
 func TestDev(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts PostgreSQL and a server")

@@ -53,7 +53,7 @@ func pages(t *testing.T) map[string][]step {
 	return all
 }
 
-// API-02: with everything on.
+// With everything on. API-02, AUTHZ-21, DOC-05
 func TestTheCommandsInTheDocumentationWorkAsPasted(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts PostgreSQL and a server")

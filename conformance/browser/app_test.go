@@ -24,7 +24,7 @@ func reads(t *testing.T, token, path string) int {
 	return resp.StatusCode
 }
 
-// AUTHZ-01: an EHR opens an app, which finds its patient without asking.
+// An EHR opens an app, which finds its patient without asking.
 func TestAnAppThatAnEHROpensReadsThePatientRefreshesAndLogsOut(t *testing.T) {
 	b := open(t)
 	address, err := sys.launch(t.Context(), "p2")
@@ -38,7 +38,7 @@ func TestAnAppThatAnEHROpensReadsThePatientRefreshesAndLogsOut(t *testing.T) {
 	b.works(t, "p2")
 }
 
-// AUTHZ-02: a user opens an app and chooses the patient.
+// A user opens an app and chooses the patient.
 func TestAnAppThatItsUserOpensReadsThePatientRefreshesAndLogsOut(t *testing.T) {
 	b := open(t)
 	b.connect()

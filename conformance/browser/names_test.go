@@ -18,7 +18,6 @@ import (
 // unbroken is a name that no page can break at a space.
 var unbroken = strings.Repeat("Wolfeschlegelsteinhausenberger", 3)
 
-// CP-08
 func TestTheLoginPageWithSeveralProvidersSuitsEverybody(t *testing.T) {
 	b := open(t)
 	labels := map[string]string{"hospital": "Hospital login", "region": `Region <b>North</b> & "South"`, "state": unbroken}

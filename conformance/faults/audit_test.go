@@ -25,7 +25,6 @@ var asked = []struct{ method, path, body string }{
 	{"POST", "", pair([]string{"unaudited1", "unaudited2"}, "unaudited", false)},
 }
 
-// AUD-01, AUD-02
 func TestWithoutItsAuditTrailTheServerGivesNothingAway(t *testing.T) {
 	whole(t)
 	const seen = "only-with-an-audit-entry"

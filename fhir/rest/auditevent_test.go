@@ -8,7 +8,7 @@ import (
 	"github.com/cordon-fhir/cordon/store/storetest"
 )
 
-// AUD-06, AUD-17, AUTHZ-13: the trail is for auditors, and for patients what is
+// TEN-22: the trail is for auditors, and for patients what is
 // about themselves, whatever the policy is.
 func TestTheTrailIsForAuditorsAndWhatIsAboutAPatientForThePatient(t *testing.T) {
 	for _, policy := range []string{"scopes", "clinic", "insurer", "patient-app"} {
@@ -71,7 +71,7 @@ func TestTheTrailIsForAuditorsAndWhatIsAboutAPatientForThePatient(t *testing.T) 
 	}
 }
 
-// AUD-06: what is asked of the trail is answered truly, or refused by name.
+// AUD-17, IR-04: what is asked of the trail is answered truly, or refused by name.
 func TestTheTrailIsSearchedByWhatAnEntryReadsAs(t *testing.T) {
 	a := newAPI(t)
 	for _, slug := range storetest.Slugs[:3] {

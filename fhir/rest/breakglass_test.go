@@ -130,7 +130,7 @@ func told(e any) string {
 	return s
 }
 
-// BG-01, BG-02, BG-03, BG-05, BG-06, AUTHZ-22: from the request to the review.
+// BG-01, BG-04: from the request to the review.
 func TestAGlassIsBrokenWithAnApprovalForAPatientForATime(t *testing.T) {
 	g := breakable(t, newAPI(t), "glass-flow", tenant.BreakGlass{Mode: tenant.GlassApproved})
 	doctor := g.person("Practitioner/doctor", "physician")
@@ -175,7 +175,7 @@ func (g *glassed) broken(doctor *client, more ...any) string {
 	return id
 }
 
-// T244, BG-01: what was granted to one is nothing to others, and lets them see,
+// T244: what was granted to one is nothing to others, and lets them see,
 // not change.
 func TestABrokenGlassIsOfOneLoginOneAppAndOnePatientAndShowsOnly(t *testing.T) {
 	a := newAPI(t)

@@ -292,7 +292,7 @@ func TestTransactionsInOppositeOrderDoNotBlockEachOther(t *testing.T) {
 	}
 }
 
-// C3, AUD-01, AUD-02, T270, T272: every request has one entry in the trail of
+// C3, AUD-02, GOV-04, T270, T272: every request has one entry in the trail of
 // the actor's tenant, and each entry of a Bundle has one linked to it.
 func TestEveryRequestHasOneAuditEvent(t *testing.T) {
 	a := newAPI(t)

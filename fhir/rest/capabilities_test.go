@@ -51,7 +51,7 @@ func example(t fhir.Type, name, kind string) string {
 	return "x"
 }
 
-// H-52, S-18: all that the CapabilityStatement claims is there, for each type:
+// H-52, S-18, INT-01: all that the CapabilityStatement claims is there, for each type:
 // every interaction, search parameter, include and operation.
 func TestWhatTheCapabilityStatementClaimsIsServed(t *testing.T) {
 	a := newAPI(t)
@@ -186,7 +186,7 @@ func (c *client) callsOperation(on, name string) {
 	}
 }
 
-// H-52: what the CapabilityStatement does not claim is refused.
+// H-52, INT-01: what the CapabilityStatement does not claim is refused.
 func TestWhatTheCapabilityStatementDoesNotClaimIsRefused(t *testing.T) {
 	a := newAPI(t)
 	c := a.client(t, storetest.S2, all)

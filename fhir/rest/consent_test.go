@@ -37,7 +37,7 @@ func purpose(code string) func(*smart.Token) {
 	return func(tok *smart.Token) { tok.Purpose = code }
 }
 
-// AUTHZ-12: the provisions of R4's Consent.
+// The provisions of R4's Consent.
 func TestAConsentKeepsFromWhomItDenies(t *testing.T) {
 	g := govern(t, newAPI(t), "consent-denies", shipped(t, "scopes"))
 	g.has(consentChart...)

@@ -144,7 +144,7 @@ func (a *api) fileCount(t testing.TB, slug string) (n int) {
 
 const exporter = "system/*.rs"
 
-// BULK-01, B-01, B-10, B-11, B-20, B-21: an export of the system, of all patients
+// BULK-01, TEN-14, B-01, B-10, B-11, B-20, B-21: an export of the system, of all patients
 // and of a group has what a search shows, once, in every mode; it is its
 // client's alone, and nothing is left of it when it is cancelled.
 func TestAnExportHasWhatASearchShows(t *testing.T) {
@@ -311,7 +311,7 @@ func TestAnExportShowsOneTime(t *testing.T) {
 	}
 }
 
-// BULK-02, AUTHZ-12, AUTHZ-15: labels, consents, masks and the policy hold in an
+// BULK-02, AUTHZ-03: labels, consents, masks and the policy hold in an
 // export as they do in a search, and patients are told of in the audit trail.
 func TestAnExportHidesWhatASearchHides(t *testing.T) {
 	a := newAPI(t)

@@ -14,7 +14,7 @@ import (
 	"github.com/cordon-fhir/cordon/store/storetest"
 )
 
-// U-04: a tenant tells which guides it has, to whoever asks, and nothing of
+// U-04, INT-01: a tenant tells which guides it has, to whoever asks, and nothing of
 // those of others.
 func TestTheCapabilityStatementTellsThePackagesOfTheTenant(t *testing.T) {
 	a := newAPI(t)

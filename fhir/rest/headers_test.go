@@ -110,7 +110,6 @@ func TestABearerIsTakenFromOneHeaderOnly(t *testing.T) {
 	}
 }
 
-// AUD-01
 func TestOnlyATrustedProxyNamesTheClient(t *testing.T) {
 	s := &server{Config: Config{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}}
 	for _, tt := range []struct {

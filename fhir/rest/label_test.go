@@ -19,7 +19,7 @@ var labelled = []string{
 	"Condition/of-psy", `"subject":{"reference":"Patient/p"},"encounter":{"reference":"Encounter/psy"}`,
 }
 
-// AUTHZ-12: what a label keeps from a user is as if it were not there.
+// What a label keeps from a user is as if it were not there.
 func TestALabelHidesAResourceFromWhoLacksTheRoleForIt(t *testing.T) {
 	g := govern(t, newAPI(t), "label-hides", shipped(t, "clinic"))
 	g.has(labelled...)

@@ -56,7 +56,7 @@ func dies(t testing.TB) *server {
 	return s
 }
 
-// H-54: what a process has accepted and not done, another does, in every mode,
+// H-54, AUTHZ-03: what a process has accepted and not done, another does, in every mode,
 // under the rights that were there when it was asked.
 func TestAnotherProcessTakesUpWhatOneLeaves(t *testing.T) {
 	first := newAPI(t)

@@ -69,7 +69,7 @@ func (n neverRead) Read([]byte) (int, error) {
 	return 0, errors.New("the body was read")
 }
 
-// API-06, T268
+// T268
 func TestAClientThatAsksTooMuchIsRefusedAndNobodyElseIs(t *testing.T) {
 	a, h, at := limited(t, tenant.Limits{Client: tenant.Rate{Requests: 1}}, 0)
 	noisy, neighbour := "noisy-"+fresh(), a.client(t, storetest.A2, all, byClient("neighbour-"+fresh()))
@@ -94,7 +94,7 @@ func TestAClientThatAsksTooMuchIsRefusedAndNobodyElseIs(t *testing.T) {
 	neighbour.must(200, "GET", "/Patient/"+id, "")
 	elsewhere.must(404, "GET", "/Patient/"+id, "")
 
-	// AUD-06: all that was refused is in the trail, in two entries.
+	// All that was refused is in the trail, in two entries.
 	at.move(time.Second)
 	stopped, stop := context.WithCancel(t.Context())
 	stop()

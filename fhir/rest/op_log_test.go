@@ -11,7 +11,7 @@ import (
 	"github.com/cordon-fhir/cordon/store/storetest"
 )
 
-// AUD-10: what the operations answer proves itself to whoever has the key, in
+// What the operations answer proves itself to whoever has the key, in
 // every mode, and anything else in its place does not.
 func TestProofsOfTheAuditLogAreCheckedWithoutTheServer(t *testing.T) {
 	a, f := newAPI(t), storetest.New(t)

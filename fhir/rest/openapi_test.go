@@ -30,7 +30,7 @@ func refsOf(v any, fn func(string)) {
 	}
 }
 
-// API-01: the OpenAPI document names every interaction, operation and search
+// The OpenAPI document names every interaction, operation and search
 // parameter that is served, and is whole.
 func TestTheOpenAPIDocumentIsWholeAndOfThisTenant(t *testing.T) {
 	a := newAPI(t)

@@ -271,7 +271,7 @@ func namesOf(resources []string) (refs []string) {
 	return refs
 }
 
-// AUTHZ-14, AUTHZ-16, AUTHZ-18, AUTHZ-19, AUTHZ-20: the personas of a clinic.
+// AUTHZ-14, AUTHZ-19, AUTHZ-20: the personas of a clinic.
 func TestEachPersonaOfAClinicSeesItsPart(t *testing.T) {
 	g := govern(t, newAPI(t), "policy-clinic", shipped(t, "clinic"))
 	g.has(chart...)
@@ -319,7 +319,7 @@ func TestEachPersonaOfAClinicSeesItsPart(t *testing.T) {
 	})
 }
 
-// AUTHZ-15: documents open with the Task of a fraud workflow and close with it.
+// AUTHZ-20: documents open with the Task of a fraud workflow and close with it.
 func TestAClaimsProcessorSeesDocumentsWhileFraudIsLookedInto(t *testing.T) {
 	g := govern(t, newAPI(t), "policy-insurer", shipped(t, "insurer"))
 	task := func(status, code string) {
@@ -367,7 +367,7 @@ func TestAPatientAppReachesOneRecord(t *testing.T) {
 	}
 }
 
-// AUTHZ-21: a change is in force with the next request, also for who has a token
+// CP-11: a change is in force with the next request, also for who has a token
 // and for a server that has not heard of it.
 func TestAChangeOfThePolicyIsInForceWithTheNextRequest(t *testing.T) {
 	for _, mode := range []tenant.Mode{tenant.Shared, tenant.Schema, tenant.Database} {
@@ -409,7 +409,7 @@ func TestAChangeOfThePolicyIsInForceWithTheNextRequest(t *testing.T) {
 	}
 }
 
-// AUTHZ-18, T093: what the policy hides of a resource can be had on no path.
+// T093: what the policy hides of a resource can be had on no path.
 func TestAHiddenElementCanBeHadOnNoPath(t *testing.T) {
 	g := govern(t, newAPI(t), "policy-mask", shipped(t, "clinic")+`
 @id("visitor") @mask("Observation.value, Observation.subject, Observation.effective")
@@ -526,7 +526,7 @@ permit (principal in Role::"visitor", action, resource) when { resource.type == 
 	})
 }
 
-// AUTHZ-13: who is named for a time is so for that time only, and a stay at a ward
+// Who is named for a time is so for that time only, and a stay at a ward
 // that is over, or yet to come, is none.
 func TestWhoIsNamedForATimeCountsForThatTime(t *testing.T) {
 	g := govern(t, newAPI(t), "policy-periods", `

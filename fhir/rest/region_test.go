@@ -17,7 +17,7 @@ func (u *unread) Read([]byte) (int, error) {
 	return 0, errors.New("read")
 }
 
-func TestATenantOfAnotherRegionIsRefusedBeforeItsBodyIsRead(t *testing.T) { // GOV-04 API-01
+func TestATenantOfAnotherRegionIsRefusedBeforeItsBodyIsRead(t *testing.T) { // GOV-04
 	here := newAPI(t, func(c *Config) { c.Region = "local" })
 	elsewhere := newAPI(t, func(c *Config) { c.Region = "eu-north" })
 	for _, slug := range []string{storetest.A1, storetest.S1, storetest.D1} {

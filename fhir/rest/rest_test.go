@@ -347,7 +347,7 @@ func TestARequestIsRefusedWithAnOutcome(t *testing.T) {
 	}
 }
 
-// Status contract of breakout.md, T001, T065, T066, T254
+// Status contract of breakout.md, AUTHZ-16, T001, T065, T066, T254
 func TestWhatIsHiddenLooksLikeWhatNeverWas(t *testing.T) {
 	a := newAPI(t)
 	admin := a.client(t, storetest.A1, all)
@@ -458,7 +458,7 @@ type brokenLog struct{}
 
 func (brokenLog) AppendPlatform(context.Context, []audit.Entry) error { return io.ErrClosedPipe }
 
-// AUD-02: without an audit entry there is no answer, not even to strangers.
+// Without an audit entry there is no answer, not even to strangers.
 func TestNothingIsAnsweredThatCannotBeAudited(t *testing.T) {
 	a := newAPI(t, func(c *Config) {
 		f := storetest.New(t)
@@ -515,7 +515,7 @@ func TestEveryRouteWantsAToken(t *testing.T) {
 	c.must(401, "GET", "/nowhere/at/all", "")
 }
 
-// H-52
+// H-52, INT-01
 func TestTheCapabilityStatementIsValidAndOfThisTenant(t *testing.T) {
 	a := newAPI(t)
 	c := &client{a, t, storetest.A1, ""}

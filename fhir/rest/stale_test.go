@@ -23,7 +23,7 @@ const (
 	stalePeriod = `"Practitioner/u"},"period":{"end":"2020-01-01"}`
 )
 
-// AUTHZ-21, T246: whatever ends an access, the next request on every server is
+// CP-11, T246: whatever ends an access, the next request on every server is
 // without it: the policy, a care team, who is named in it and for how long, an
 // encounter, a consent.
 func TestWhatEndsAnAccessCountsWithTheNextRequest(t *testing.T) {

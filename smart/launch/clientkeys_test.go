@@ -137,7 +137,7 @@ func TestAClientReplacesItsKeyByPublishingAnother(t *testing.T) {
 }
 
 // Keys are read where everyone can read them and nowhere else: not behind the
-// operator's walls, not by a redirection, not without end. TEN-11
+// operator's walls, not by a redirection, not without end.
 func TestKeysOfClientsAreReadWhereTheyMayBe(t *testing.T) {
 	s, p := newSite(t), newPublisher(t)
 	key, jwk := newClientKey("k")

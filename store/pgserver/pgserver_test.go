@@ -48,7 +48,6 @@ func start(t *testing.T, dir string) *Server {
 	return s
 }
 
-// INT-01
 func TestServer(t *testing.T) {
 	dir := serverDir(t)
 	s := start(t, dir)

@@ -8,7 +8,7 @@ import (
 
 func TestMain(m *testing.M) { storetest.Main(m) }
 
-// TEN-19: the tokens of the Fixture are of one tenant, as real ones are.
+// The tokens of the Fixture are of one tenant, as real ones are.
 func TestTokens(t *testing.T) {
 	f := storetest.New(t)
 	for _, slug := range storetest.Slugs {
