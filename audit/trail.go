@@ -15,13 +15,15 @@ type Trail struct {
 	Parent  int64 // of the Bundle's entry; 0 for a request
 	Written bool  // the entry is durable
 	Late    bool  // it waited in vain for as long as one may
+
+	Shown *Shown // collects what the request shows, if its answer is kept
 }
 
 // NewTrail begins the trail of a request.
 func NewTrail() *Trail { return &Trail{Seq: NextSeq()} }
 
 // Entry begins the trail of an entry of the Bundle that t follows.
-func (t *Trail) Entry() *Trail { return &Trail{Seq: NextSeq(), Parent: t.Seq} }
+func (t *Trail) Entry() *Trail { return &Trail{Seq: NextSeq(), Parent: t.Seq, Shown: t.Shown} }
 
 // lastSeq is the number that NextSeq gave last; node tells processes apart.
 var (

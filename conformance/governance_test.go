@@ -357,12 +357,14 @@ func testPolicies(t *testing.T) {
 		p.put(p.attacker, "Observation", c.note, members+`,"language":"en"`)
 		p.want(p.get("treating", "/Observation/"+c.note+"/_history/1"), 200)
 		next := p.bundle(p.get("treating", "/Observation?patient="+c.patient+"&_count=1&_sort=_id")).next()
+		kept := p.later("treating", "/Observation?patient="+c.patient)
 		p.put(p.attacker, "Observation", c.note, members+`,"meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-Confidentiality","code":"R"}]}`)
 		p.hidden("treating", "Observation", c.note, c.patient)
 		p.want(p.get("treating", "/Observation/"+c.note+"/_history/2"), 404)
 		if r := p.send(p.as("treating", "GET", next)); r.status == 200 && p.shows(r, "Observation", c.note) {
 			p.Errorf("a page from before shows it: %s", r)
 		}
+		p.want(p.get("treating", kept), 410)
 		p.seen("treating", "Observation/"+c.lab)
 		p.want(p.get("backend", "/Observation/"+c.note), 200)
 	})
@@ -476,6 +478,7 @@ func testConsents(t *testing.T) {
 		consent := p.fresh("consent")
 		deny := `{"type":"deny","actor":[{"role":{"text":"x"},"reference":{"reference":"Practitioner/dr1"}}]}`
 		next := p.bundle(p.get("treating", "/Observation?patient="+c.patient+"&_count=1")).next()
+		kept := p.later("treating", "/Observation?patient="+c.patient)
 		for range 12 {
 			p.put(p.attacker, "Consent", consent, privacy(c.patient, "active", deny))
 			p.want(p.get("treating", "/Observation/"+c.note), 404)
@@ -491,6 +494,7 @@ func testConsents(t *testing.T) {
 		if r := p.send(p.as("treating", "GET", next)); r.status == 200 && (p.shows(r, "Observation", c.note) || p.shows(r, "Observation", c.lab)) {
 			p.Errorf("a page from before shows it: %s", r)
 		}
+		p.want(p.get("treating", kept), 410)
 		p.seen("nurse", "Observation/"+c.note) // whom it does not name
 		// The neighbour's consent of the same id is its own.
 		p.want(p.send(p.of(p.victim, "reader", "GET", "/Consent/"+consent)), 404)

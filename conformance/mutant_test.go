@@ -167,6 +167,12 @@ var programFaults = []mutant{
 	{"", "an answer that comes later is anyone's", []edit{
 		{"store/deferred.go", `v.keys.Hash("q", v.grant.Holder())`, `v.keys.Hash("q", "")`},
 	}, "TestOperations/T156", ""},
+	{"", "an answer that is kept outlives what hides it", []edit{
+		{"store/kept.go", "if err == nil && !stands {", "if err == nil && !stands && d.Export {"},
+	}, "TestAnAnswerThatIsKept", "./fhir/rest"},
+	{"", "what a write or a batch shows is not kept with its answer", []edit{
+		{"audit/trail.go", ", Shown: t.Shown}", "}"},
+	}, "TestAnAnswerThatIsKept", "./fhir/rest"},
 	{"", "the files of an export are anyone's", []edit{
 		{"store/deferred.go", `v.keys.Hash("q", v.grant.Holder())`, `v.keys.Hash("q", "")`},
 		{"store/deferred.go", `v.grant.Tenant().PolicyVersion, v.grant.Holder(), id)`, `v.grant.Tenant().PolicyVersion, "", id)`}, // the second lock
@@ -181,6 +187,12 @@ var programFaults = []mutant{
 	{"", "a file outlives the consents of who is in it", []edit{
 		{"store/exporting.go", "\tif touched {\n", "\tif touched && f.Size < 0 {\n"},
 	}, "TestAConsentIsHeldInExports", "./fhir/rest"},
+	{"", "a file outlives the labels of what is in it", []edit{
+		{"store/exporting.go", "\tif labelled {\n", "\tif labelled && f.Size < 0 {\n"},
+	}, "TestAFileIsKept", "./fhir/rest"},
+	{"", "a reverse chain forgets what the index holds joined", []edit{
+		{"store/compile.go", "\t\tinner = and(inner, search.HasToken(e.Pair))\n", ""},
+	}, "TestAReverseChainByCode", "./store"},
 	{"", "a terminology server or a webhook may be anywhere", []edit{
 		{"outbound/outbound.go", "\tif !public(to) {", "\tif !to.IsValid() {"},
 	}, "", "./outbound"},

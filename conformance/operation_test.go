@@ -59,19 +59,7 @@ func TestOperations(t *testing.T) {
 	})
 
 	breakout(t, "T156, T157 an answer that comes later is of who asked alone", func(p *probe) {
-		r := p.want(p.send(p.as("backend", "GET", "/Observation?_count=1").with("Prefer", "respond-async")), 202)
-		where := r.header.Get("Content-Location")
-		path, ok := strings.CutPrefix(where, p.attacker.base)
-		if !ok {
-			p.Fatalf("Content-Location %s", where)
-		}
-		for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-			if r := p.get("backend", path); r.status == 200 {
-				break
-			} else if p.want(r, 202); time.Now().After(end) {
-				p.Fatal("there is no answer")
-			}
-		}
+		path := p.later("backend", "/Observation?_count=1")
 		for _, method := range []string{"GET", "DELETE"} {
 			never := p.want(p.send(p.as("pA", method, "/_async/00000000-0000-4000-8000-000000000000")), 404)
 			p.same(method+" by another client", never, p.send(p.as("pA", method, path)))
@@ -90,4 +78,21 @@ func TestOperations(t *testing.T) {
 			p.want(p.send(p.as(id, "POST", "/Patient/p1/$meta-delete", label)), 403, 200) // 200 takes away nothing
 		}
 	})
+}
+
+// later asks for an answer that comes later, waits for it, and returns where it is.
+func (p *probe) later(who, ask string) string {
+	p.Helper()
+	r := p.want(p.send(p.as(who, "GET", ask).with("Prefer", "respond-async")), 202)
+	path, ok := strings.CutPrefix(r.header.Get("Content-Location"), p.attacker.base)
+	if !ok {
+		p.Fatalf("Content-Location %s", r.header.Get("Content-Location"))
+	}
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		if r := p.get(who, path); r.status == 200 {
+			return path
+		} else if p.want(r, 202); time.Now().After(end) {
+			p.Fatal("there is no answer")
+		}
+	}
 }

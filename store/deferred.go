@@ -86,10 +86,10 @@ func (db *DB) Defer(ctx context.Context, g *smart.Grant, e audit.Entry, request 
 }
 
 // Answer keeps the answer to a deferred request that was taken up; g is of who
-// asked. kept is false if it was cancelled meanwhile or is no longer w's to answer.
+// asked, and what it showed is in the answer. kept is false if it was cancelled meanwhile or is no longer w's to answer.
 func (db *DB) Answer(ctx context.Context, g *smart.Grant, w Work, answer []byte) (kept bool, err error) {
 	err = db.ofPrincipal(ctx, g, audit.Entry{Interaction: fhir.Operation}, func(v *View, p smart.Permit, owner int64) error {
-		sealed, err := v.keys.Seal(nil, keys.Cursor, answer, v.answerOf(w.ID))
+		sealed, err := v.sealAnswer(w, answer)
 		if err != nil {
 			return fmt.Errorf("sealing an answer: %w", err)
 		}
@@ -108,7 +108,8 @@ func (db *DB) Answer(ctx context.Context, g *smart.Grant, w Work, answer []byte)
 }
 
 // Deferred returns a request of the principal of g, or a bulk export. The error
-// for any other is NotFound.
+// for any other is NotFound, and Deleted if the answer shows what g may see no
+// longer.
 func (db *DB) Deferred(ctx context.Context, g *smart.Grant, id string, export bool) (Deferred, error) {
 	d := Deferred{ID: id, Export: export}
 	err := db.ofPrincipal(ctx, g, audit.Entry{Interaction: fhir.Operation}, func(v *View, p smart.Permit, owner int64) error {
@@ -119,12 +120,13 @@ func (db *DB) Deferred(ctx context.Context, g *smart.Grant, id string, export bo
 		if err != nil || !d.Done {
 			return err
 		}
-		if d.Answer, err = v.keys.Open(keys.Cursor, sealed, v.answerOf(id)); err != nil {
-			return unknownAnswer()
-		}
-		return nil
+		d.Answer, err = v.openAnswer(ctx, p, d, sealed)
+		return err
 	})
-	return d, err
+	if err != nil {
+		return Deferred{}, err
+	}
+	return d, nil
 }
 
 // Cancel forgets a request of the principal of g, or a bulk export, and its

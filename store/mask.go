@@ -6,6 +6,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/search"
 	"github.com/cordon-fhir/cordon/smart"
@@ -16,8 +17,9 @@ import (
 const subsetted = `{"system":"http://terminology.hl7.org/CodeSystem/v3-ObservationValue","code":"SUBSETTED"}`
 
 // shown returns the resource as the Grant may see it: without what the policy
-// of the tenant hides.
+// of the tenant hides. Whatever leaves comes through here or Readable.
 func (v *View) shown(r fhir.Resource) (fhir.Resource, error) {
+	v.keeps().Add(audit.ShownVersion{RID: v.rid(r.Ref), Version: r.Version})
 	hidden := v.grant.Hidden(r.Ref.Type)
 	if hidden == nil || r.Deleted {
 		return r, nil

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/search"
 	"github.com/cordon-fhir/cordon/smart"
@@ -246,5 +247,9 @@ func (v *View) Readable(ctx context.Context, r fhir.Resource) (bool, error) {
 	if err != nil {
 		return false, nil
 	}
-	return v.covers(ctx, p, r)
+	ok, err := v.covers(ctx, p, r)
+	if ok {
+		v.keeps().Add(audit.ShownVersion{RID: v.rid(r.Ref), Version: r.Version})
+	}
+	return ok, err
 }

@@ -236,6 +236,9 @@ func (v *View) plans(ctx context.Context, do fhir.Interaction, q *search.Query) 
 	if err := v.mayAsk(q); err != nil {
 		return nil, err
 	}
+	if search.Follows(q.Where) {
+		v.keeps().AddBeyond()
+	}
 	types := []fhir.Type{q.Type}
 	if q.Type == "" {
 		types = v.grant.Types(do)
@@ -574,6 +577,7 @@ func (v *View) fetch(ctx context.Context, pl plan, o order, after position, n in
 // total counts what the plans match, without reading a resource where the
 // index alone answers.
 func (v *View) total(ctx context.Context, plans []plan) (*int, error) {
+	v.keeps().AddBeyond()
 	sum := 0
 	for _, pl := range plans {
 		if !pl.exact || pl.by != nil {

@@ -35,6 +35,10 @@ func tooDeep() error {
 	return fhir.Errorf(fhir.TooCostly, "a search follows at most %d references in a row", maxDepth)
 }
 
+// Follows reports whether e depends on other resources than those for which it
+// holds.
+func Follows(e Expr) bool { return links(e) > 0 }
+
 // links counts the chains and reverse chains in e: each is looked up by itself.
 func links(e Expr) (n int) {
 	switch e := e.(type) {

@@ -1,0 +1,54 @@
+package audit
+
+import "sync"
+
+// Shown collects what a request shows, for an answer that is kept until somebody
+// comes for it: then they must still be allowed to see all of it. Nil collects
+// nothing.
+type Shown struct {
+	mu       sync.Mutex
+	versions map[ShownVersion]bool
+	beyond   bool
+}
+
+// A ShownVersion is a version of a resource, which is named by the key that the
+// database knows.
+type ShownVersion struct{ RID, Version int64 }
+
+// Add notes that a version is shown.
+func (s *Shown) Add(v ShownVersion) {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.versions == nil {
+		s.versions = map[ShownVersion]bool{}
+	}
+	s.versions[v] = true
+}
+
+// AddBeyond notes that the answer tells of resources that it does not show, as a
+// number of matches does.
+func (s *Shown) AddBeyond() {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.beyond = true
+}
+
+// All returns the versions that were shown, and whether the answer tells of
+// more.
+func (s *Shown) All() (list []ShownVersion, beyond bool) {
+	if s == nil {
+		return nil, false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for v := range s.versions {
+		list = append(list, v)
+	}
+	return list, s.beyond
+}
