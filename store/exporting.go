@@ -378,7 +378,8 @@ func scanFile(rows pgx.CollectableRow) (f ExportFile, err error) {
 // OpenExportFile returns a file of an export of the principal of g, and a reader
 // of its bytes in gzip. The error for any other, and for those that are no longer
 // there, is NotFound; it is Forbidden if g may not search the type, and Deleted
-// if a consent of a patient whose record is in it has changed since.
+// if a consent of a patient whose record is in it has changed since, or if
+// a label hides something in it.
 func (db *DB) OpenExportFile(ctx context.Context, g *smart.Grant, job, id string) (f ExportFile, r io.ReadSeeker, err error) {
 	if db.files == nil {
 		return f, nil, unknownAnswer()
@@ -432,15 +433,37 @@ func (v *View) exportFile(ctx context.Context, job, id string) (f ExportFile, er
 	return f, v.stillMay(ctx, f)
 }
 
-// maxChanged bounds the consents whose change is looked at for one file.
-const maxChanged = 1000
-
-// stillMay returns nil if the Grant may still have the file.
+// stillMay returns nil if the Grant may still have the file: no consent of a
+// patient in it has changed, and no label hides something in it that did not.
 func (v *View) stillMay(ctx context.Context, f ExportFile) error {
 	p, err := v.gate.Permit(fhir.SearchType, f.Type)
 	if err != nil {
 		return err
 	}
+	touched, err := v.consentsChanged(ctx, p, f)
+	if err != nil {
+		return err
+	}
+	if touched {
+		return fhir.Errorf(fhir.Deleted, "consents of patients in this file have changed since it was written; export again")
+	}
+	labelled, err := v.labelledSince(ctx, p, f)
+	if err != nil {
+		return err
+	}
+	if labelled {
+		return fhir.Errorf(fhir.Deleted, "something in this file has been labelled since it was written; export again")
+	}
+	return nil
+}
+
+// maxChanged bounds the consents, and the versions of what was hidden, that are
+// looked at for one file.
+const maxChanged = 1000
+
+// consentsChanged reports whether a consent of a patient in the file has changed
+// since it was written, or so many that nobody looks.
+func (v *View) consentsChanged(ctx context.Context, p smart.Permit, f ExportFile) (bool, error) {
 	rows, err := v.query(ctx, p, gate.SQL(`
 		WITH changed AS (
 			SELECT rid, type, id, version, updated, deleted, body FROM ~resource
@@ -454,11 +477,11 @@ func (v *View) stillMay(ctx context.Context, f ExportFile) error {
 		JOIN   ~history h ON h.tenant_id = $1 AND h.rid = c.rid
 		LIMIT  ?`, fhir.Type("Consent").Number(), f.Made, maxChanged+1, maxChanged+1))
 	if err != nil {
-		return fmt.Errorf("looking for changed consents: %w", err)
+		return false, fmt.Errorf("looking for changed consents: %w", err)
 	}
 	changed, err := pgx.CollectRows(rows, scanVersion)
 	if err != nil {
-		return fmt.Errorf("looking for changed consents: %w", err)
+		return false, fmt.Errorf("looking for changed consents: %w", err)
 	}
 	touched := len(changed) > maxChanged
 	for _, r := range changed {
@@ -467,7 +490,7 @@ func (v *View) stillMay(ctx context.Context, f ExportFile) error {
 		}
 		res, err := v.open(r)
 		if err != nil {
-			return err
+			return false, err
 		}
 		err = fhir.Peek(res.Body, func(d *fhir.Document) error {
 			for _, id := range v.schema.About(d) {
@@ -476,11 +499,8 @@ func (v *View) stillMay(ctx context.Context, f ExportFile) error {
 			return nil
 		})
 		if err != nil {
-			return err
+			return false, err
 		}
 	}
-	if touched {
-		return fhir.Errorf(fhir.Deleted, "consents of patients in this file have changed since it was written; export again")
-	}
-	return nil
+	return touched, nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
@@ -503,4 +504,28 @@ func TestAnExportHidesWhatWasHiddenSince(t *testing.T) {
 	if !slices.Equal(mine, []string{"stays"}) || at(got["Observation/"+id+"stays"], "status") != "final" {
 		t.Errorf("exported %v", mine)
 	}
+}
+
+// T248: a label that comes later is held in files that were written before.
+func TestAFileIsKeptFromWhomALabelHidesSomethingInIt(t *testing.T) {
+	g := govern(t, newAPI(t), "export-label", shipped(t, "clinic"))
+	g.has(keptChart...)
+	g.has("Observation/hidden", labelPSY+","+keptChart[5])
+	gp := g.staff("Practitioner/gp", smart.Person{Roles: []string{"physician"}})
+	m := gp.manifest(gp.kickOff("/Patient/$export?_type=Observation,Patient"))
+	get := func(claim string, observations int) {
+		t.Helper()
+		for _, f := range m.Output {
+			want := map[bool]int{true: observations, false: http.StatusOK}[f.Type == "Observation"]
+			if w := gp.do("GET", strings.TrimPrefix(f.URL, baseOf(g.slug)), ""); w.Code != want {
+				t.Errorf("%s, %s: %d, want %d", claim, f.Type, w.Code, want)
+			}
+		}
+	}
+	g.has("Observation/of-q", keptChart[7], "Observation/hidden", labelPSY+","+keptChart[5])
+	get("nothing that is in it was hidden", http.StatusOK)
+	g.has("Observation/of-p", labelPSY+","+keptChart[5])
+	get("something was", http.StatusGone)
+	g.has("Observation/of-p", keptChart[5])
+	get("it shows again, as it would be exported", http.StatusOK)
 }
