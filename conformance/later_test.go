@@ -22,7 +22,7 @@ var later = []struct{ line, why string }{
 	{"T232", "conformance/fhir, store and T087 test granular scopes; there is no export or subscription yet"},
 	{"T238", "no header says a purpose, it is the token's; which attribute failed is told by cordon policy explain, not by the trail"},
 	{"T241", "there is no alert about it; that nobody lets themselves in is tested"},
-	{"T242, T244", "the glass cannot be broken yet"},
+	{"T242, T244", "fhir/rest tests it, with staff who have logged in"},
 	{"T245", "tested as T362"},
 	{"T252", "there are no administrators of tenants; clients are registered by operators"},
 	{"T158", "the alert after many misses is tested with T058 and by cmd/cordon; the misses are tested"},

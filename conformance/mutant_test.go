@@ -258,6 +258,12 @@ var programFaults = []mutant{
 	{"", "what is seen through a broken glass is not told", []edit{
 		{"store/internal/gate/audit.go", "\tthrough(g, &main)\n", ""},
 	}, "TestTheAuditTrailTellsWhat", "./fhir/rest"},
+	{"", "who asks in an emergency names any login", []edit{
+		{"smart/launch/emergency.go", "return a.ID == approval && a.User == b.session.User", "return true"},
+	}, "TestThePagesAboutEmergencies", "./smart/launch"},
+	{"", "one of several patients of a name is as good as another", []edit{
+		{"store/breakglass.go", "if !one.IsZero() && r.Ref != one {", "if false && r.Ref != one {"},
+	}, "TestThePagesAboutEmergencies", "./smart/launch"},
 	{"", "what is revoked is not looked up", []edit{
 		{"smart/verify.go", "; err != nil || void {\n", "; err != nil || false && void {\n"},
 	}, "TestARevokedToken", "./smart/launch"},

@@ -11,6 +11,7 @@ import (
 	"github.com/cordon-fhir/cordon/alert"
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/search"
 	"github.com/cordon-fhir/cordon/keys"
 	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/smart"
@@ -21,6 +22,8 @@ import (
 // the policy keeps from them, because it is an emergency.
 type GlassRequest struct {
 	Patient fhir.Ref
+	// Called is an identifier or the id of the patient, in place of Patient.
+	Called  string
 	Reason  string
 	Purpose string        // "" is the tenant's first
 	For     time.Duration // 0 is the longest
@@ -88,12 +91,19 @@ const MaxGlassText = 2000
 // BreakGlass asks for it. The Glass is in force when BreakGlass returns, or waits
 // for an approval, as the tenant has chosen. The error is a *fhir.Error: Forbidden
 // if who asks may not, whether or not there is such a patient; NotFound if there
-// is none; Conflict if it was asked for already.
+// is none; MultipleMatch if several are called so; Conflict if it was asked for
+// already.
 func (db *DB) BreakGlass(ctx context.Context, g *smart.Grant, ask GlassRequest) (glass Glass, err error) {
 	err = db.onGlass(ctx, g, smart.BreakGlass, func(x *glassAct) error {
 		x.about(ask.Patient, audit.Glass{Purpose: ask.Purpose, Reason: ask.Reason})
 		if err := x.mayAsk(&ask); err != nil {
 			return err
+		}
+		if ask.Called != "" {
+			if ask.Patient, err = x.called(ctx, ask.Called); err != nil {
+				return err
+			}
+			x.about(ask.Patient, audit.Glass{Purpose: ask.Purpose, Reason: ask.Reason})
 		}
 		if err := x.knows(ctx, ask.Patient); err != nil {
 			return err
@@ -173,8 +183,9 @@ type glassReview struct {
 	At       int64  `json:"iat"`
 }
 
-// Glasses returns requests and what became of them, newest first, 200 at most: of
-// all patients for whom g may approve or review, and one's own.
+// Glasses returns requests and what became of them, 200 at most: of all patients
+// for whom g may approve or review, and one's own. First are those that are in force
+// or wait for an approval, then those that wait for a review, each the newest first.
 func (db *DB) Glasses(ctx context.Context, g *smart.Grant) (list []Glass, err error) {
 	err = db.onGlass(ctx, g, 0, func(x *glassAct) error {
 		user := g.Agent().User
@@ -313,6 +324,40 @@ func (x *glassAct) knows(ctx context.Context, patient fhir.Ref) error {
 	return unknown(patient)
 }
 
+// called returns the one patient with the identifier or the id, among those for
+// whom some Permit is.
+func (x *glassAct) called(ctx context.Context, name string) (fhir.Ref, error) {
+	q, err := search.Parse("Patient", []search.Param{{Name: "identifier", Value: name}}, search.Options{})
+	if err != nil {
+		return fhir.Ref{}, fhir.Errorf(fhir.Invalid, "that is no identifier")
+	}
+	either := search.Or{q.On("Patient")}
+	if fhir.ValidID(name) {
+		either = append(either, search.HasID{name})
+	}
+	one := fhir.Ref{}
+	for _, p := range x.permits {
+		pl, err := x.plan(ctx, p, "Patient", either)
+		if err != nil {
+			return fhir.Ref{}, err
+		}
+		two := &sheet{size: 2}
+		if err := x.indexed(ctx, []plan{pl}, newest, position{}, two); err != nil {
+			return fhir.Ref{}, err
+		}
+		for _, r := range two.found {
+			if !one.IsZero() && r.Ref != one {
+				return fhir.Ref{}, fhir.Errorf(fhir.MultipleMatch, "several patients are called so: give the identifier with its system, as system|value")
+			}
+			one = r.Ref
+		}
+	}
+	if one.IsZero() {
+		return fhir.Ref{}, fhir.Errorf(fhir.NotFound, "there is no such patient")
+	}
+	return one, nil
+}
+
 // another returns nil if who asks is not who asked to break the glass.
 func (x *glassAct) another(row glassRow) error {
 	if _, subject := x.grant.Login(); row.user == x.grant.Agent().User || row.subject == subject {
@@ -374,7 +419,7 @@ func (x *glassAct) ask(ctx context.Context, ask GlassRequest) (Glass, error) {
 	b := t.Settings.BreakGlass
 	row := glassRow{
 		id: asked.ID, user: who.User, subject: subject, client: who.Client, session: session,
-		patient: x.rid(ask.Patient), alone: b.Mode == tenant.GlassImmediate, request: request,
+		patient: x.rid(ask.Patient), alone: b.Alone(), request: request,
 	}
 	within := time.Duration(b.ReviewWithin) * time.Minute
 	var d *decision

@@ -203,12 +203,14 @@ func scanGlass(row pgx.CollectableRow) (g glassRow, err error) {
 // maxGlasses bounds a list.
 const maxGlasses = 200
 
-// glasses returns those of the user, of all with "", the newest first.
+// glasses returns those of the user, of all with "": first those that are in force
+// or wait for an approval, then those that wait for a review, each the newest
+// first.
 func (r *Registry) glasses(ctx context.Context, t *tenant.Tenant, user string) (list []glassRow, err error) {
 	err = gate.Steadily(func() error {
 		rows, err := r.pool.Query(ctx, selectGlass+`
 			WHERE  tenant_id = $1 AND ($2 = '' OR fhir_user = $2)
-			ORDER  BY requested DESC, id
+			ORDER  BY `+openGlass+` DESC, begins IS NOT NULL AND reviewed IS NULL DESC, requested DESC, id
 			LIMIT  $3`, t.ID.Int(), user, maxGlasses)
 		if err == nil {
 			list, err = pgx.CollectRows(rows, scanGlass)

@@ -5,9 +5,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
-	"github.com/cordon-fhir/cordon/store/internal/gate"
 	"github.com/cordon-fhir/cordon/tenant"
 )
 
@@ -39,19 +36,9 @@ func (r glassRow) outline() GlassOutline {
 
 // GlassOutlines returns 200 at most: first those that are in force or wait for an
 // approval, then those that wait for a review, each the newest first.
-func (r *Registry) GlassOutlines(ctx context.Context, t *tenant.Tenant) (list []GlassOutline, err error) {
-	var rows []glassRow
-	err = gate.Steadily(func() error {
-		found, err := r.pool.Query(ctx, selectGlass+`
-			WHERE  tenant_id = $1
-			ORDER  BY `+openGlass+` DESC, begins IS NOT NULL AND reviewed IS NULL DESC, requested DESC, id
-			LIMIT  $2`, t.ID.Int(), maxGlasses)
-		if err == nil {
-			rows, err = pgx.CollectRows(found, scanGlass)
-		}
-		return err
-	})
-	list = make([]GlassOutline, len(rows))
+func (r *Registry) GlassOutlines(ctx context.Context, t *tenant.Tenant) ([]GlassOutline, error) {
+	rows, err := r.glasses(ctx, t, "")
+	list := make([]GlassOutline, len(rows))
 	for i, row := range rows {
 		list[i] = row.outline()
 	}

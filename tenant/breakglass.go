@@ -36,6 +36,9 @@ const (
 // On reports whether a glass can be broken.
 func (b BreakGlass) On() bool { return b.Mode == GlassApproved || b.Mode == GlassImmediate }
 
+// Alone reports whether nobody has to approve it.
+func (b BreakGlass) Alone() bool { return b.Mode == GlassImmediate }
+
 // The bounds of a BreakGlass.
 const (
 	defaultGlass    = 60

@@ -53,9 +53,14 @@ func TestAnAppThatItsUserOpensReadsThePatientRefreshesAndLogsOut(t *testing.T) {
 // connect opens the demo app and lets it ask for a patient.
 func (b *tab) connect() {
 	b.t.Helper()
+	b.connectTo(tenant)
+}
+
+func (b *tab) connectTo(slug string) {
+	b.t.Helper()
 	b.visit(sys.app.URL)
 	b.see("FHIR base URL")
-	b.fill("FHIR base URL", sys.base())
+	b.fill("FHIR base URL", sys.FHIR+"/"+slug)
 	b.push("Connect")
 }
 

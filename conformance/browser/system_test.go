@@ -17,8 +17,11 @@ import (
 	"time"
 )
 
-// tenant is where the tests happen.
-const tenant = "harbor"
+// tenant is where the tests happen, clinic that of the tests with an access policy.
+const (
+	tenant = "harbor"
+	clinic = "orchard"
+)
 
 // A system is `cordon dev --demo`, and the demo app at an address of its own.
 type system struct {
@@ -101,12 +104,14 @@ func (s *system) close() {
 
 // register makes the demo app known at its address here, and an EHR.
 func (s *system) register(ctx context.Context) error {
-	_, err := s.cordon(ctx, "client", "add", "--tenant", tenant, "demo-app", "--name", "Demo app", "--method", "none",
-		"--scopes", "openid fhirUser launch launch/patient offline_access patient/*.rs",
-		"--redirect-uri", s.app.URL+"/callback", "--launch-url", s.app.URL+"/launch")
-	if err != nil {
-		return err
+	for _, slug := range []string{tenant, clinic} {
+		if _, err := s.cordon(ctx, "client", "add", "--tenant", slug, "demo-app", "--name", "Demo app", "--method", "none",
+			"--scopes", "openid fhirUser launch launch/patient launch/encounter offline_access patient/*.rs",
+			"--redirect-uri", s.app.URL+"/callback", "--launch-url", s.app.URL+"/launch"); err != nil {
+			return err
+		}
 	}
+	var err error
 	s.ehr, err = s.cordon(ctx, "client", "add", "--tenant", tenant, "ehr", "--method", "client_secret", "--scopes", "__launch.open")
 	return err
 }
@@ -130,10 +135,12 @@ func (s *system) base() string { return s.FHIR + "/" + tenant }
 func (s *system) page(name string) string { return s.Auth + "/" + tenant + "/" + name }
 
 // password returns that of a user of the demo.
-func (s *system) password(login string) string {
+func (s *system) password(login string) string { return s.passwordAt(tenant, login) }
+
+func (s *system) passwordAt(slug, login string) string {
 	for _, t := range s.Tenants {
 		for _, u := range t.Users {
-			if t.Slug == tenant && u.Login == login {
+			if t.Slug == slug && u.Login == login {
 				return u.Password
 			}
 		}

@@ -17,6 +17,9 @@ type accountForm struct {
 	Apps   []allowedApp
 	// Record says that the user is a patient, who can see who saw their record.
 	Record bool
+	// Emergency says that they may ask for emergency access, Emergencies that they
+	// decide about that of others.
+	Emergency, Emergencies bool
 }
 
 // An allowedApp is what a user has let an app do.
@@ -46,11 +49,18 @@ func (s *Server) showAccount(ctx context.Context, c *call, b *browser) error {
 	if err != nil {
 		return err
 	}
-	sealed, err := request{Begun: s.cfg.Now(), Session: b.session.ID}.seal(b.keys, accountPage, b.secret)
+	sealed, err := s.sealOwn(b, accountPage)
 	if err != nil {
 		return err
 	}
 	f := accountForm{frame: s.frame(b, "Your account"), Sealed: sealed, Record: !b.patient(s.cfg.Base(c.slug)).IsZero()}
+	g, err := s.grantIn(ctx, c, b, smart.AccountClient, b.session.ID)
+	if err != nil {
+		return err
+	}
+	may := func(act smart.GlassAct) bool { _, err := g.PermitGlass(act); return err == nil }
+	f.Emergency = may(smart.BreakGlass) && b.tenant.Settings.BreakGlass.On()
+	f.Emergencies = may(smart.ApproveGlass) || may(smart.ReviewGlass)
 	for _, a := range approvals {
 		client, err := s.cfg.Clients.Client(ctx, b.tenant, a.Client)
 		if err != nil {
@@ -73,12 +83,9 @@ func (s *Server) showAccount(ctx context.Context, c *call, b *browser) error {
 // changeAccount takes the form of the account page: it takes back what an app
 // may do, or logs the user out.
 func (s *Server) changeAccount(ctx context.Context, c *call) error {
-	form, b, r, err := s.opened(ctx, c, accountPage)
+	form, b, err := s.openedOwn(ctx, c, accountPage)
 	if err != nil {
 		return err
-	}
-	if !b.loggedIn() || r.Session != b.session.ID {
-		return invalidRequest("the session has ended; log in again")
 	}
 	if form.Get("answer") == "logout" {
 		return s.logOut(ctx, c, b)

@@ -157,6 +157,11 @@ func (s *Server) grantOf(ctx context.Context, c *call, b *browser, l login) (*sm
 func (s *Server) grantFor(ctx context.Context, c *call, b *browser, l login, scopes string) (*smart.Grant, error) {
 	t := s.tokenOf(b.tenant.Slug.String(), b.session.Identity, l.client, s.cfg.Now(), time.Minute)
 	t.Scope = scopes
+	return s.grantOfToken(ctx, c, b, t)
+}
+
+// grantOfToken earns the Grant of a token that nobody else gets.
+func (s *Server) grantOfToken(ctx context.Context, c *call, b *browser, t smart.Token) (*smart.Grant, error) {
 	bearer, err := t.Sign(b.keys)
 	if err != nil {
 		return nil, err

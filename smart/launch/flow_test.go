@@ -71,7 +71,7 @@ func (s *site) again(t testing.TB) {
 		issuers := outside.New(outside.Config{Record: s.Registry, Private: loopback, Now: s.now})
 		v, err := smart.NewVerifier(smart.Config{
 			Tenants: s.Tenants, Keys: s.Keyring, Base: storetest.Base, Issuer: storetest.Issuer, Policies: s.Registry,
-			Clients: s.Registry, Revocations: s.Registry, Outside: issuers, Now: s.now,
+			Clients: s.Registry, Revocations: s.Registry, Glasses: s.Registry, Outside: issuers, Now: s.now,
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -19,6 +19,25 @@ type patient struct {
 	ID, Name, Born, Gender string
 }
 
+// born says when they were born, "" if that is not known.
+func (p patient) born() string {
+	if p.Born == "" {
+		return ""
+	}
+	return "born " + p.Born
+}
+
+// after goes on after a name with what of the rest is known.
+func after(known ...string) string {
+	text := ""
+	for _, k := range known {
+		if k != "" {
+			text += ", " + k
+		}
+	}
+	return text
+}
+
 // patientForm is what the page of patients shows.
 type patientForm struct {
 	frame

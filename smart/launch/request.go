@@ -49,7 +49,10 @@ const (
 	encounterPage page = "encounter"
 	consentPage   page = "consent"
 	accountPage   page = "account"
-	awayPage      page = "away" // at an identity provider
+	// The pages about emergency access.
+	emergencyPage   page = "emergency"
+	emergenciesPage page = "emergencies"
+	awayPage        page = "away" // at an identity provider
 )
 
 // maxParameter bounds the parameters that come back to the app.

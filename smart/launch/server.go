@@ -156,6 +156,10 @@ func New(cfg Config) (*Server, error) {
 		s.router.GET("/auth/:tenant/account", s.page("account", s.account))
 		s.router.POST("/auth/:tenant/account", s.page("account", s.account))
 		s.router.GET("/auth/:tenant/account/access", s.page("account/access", s.accesses))
+		s.router.GET("/auth/:tenant/emergency", s.page("emergency", s.emergency))
+		s.router.POST("/auth/:tenant/emergency", s.page("emergency", s.emergency))
+		s.router.GET("/auth/:tenant/emergencies", s.page("emergencies", s.emergencies))
+		s.router.POST("/auth/:tenant/emergencies", s.page("emergencies", s.emergencies))
 	}
 	return s, nil
 }
@@ -352,7 +356,7 @@ func wellFormedID(id string) bool {
 
 // names are those of our endpoints.
 var names = []string{
-	".well-known/openid-configuration", "account", "account/access", "authorize", "brands", "callback", "consent", "encounter", "federate", "introspect", "jwks",
+	".well-known/openid-configuration", "account", "account/access", "authorize", "brands", "callback", "consent", "emergencies", "emergency", "encounter", "federate", "introspect", "jwks",
 	"launch", "login", "patient", "register", "revoke", "token",
 }
 
