@@ -88,7 +88,7 @@ func (o told) signed(secret string) bool {
 // to no other tenant's. OBS-08, T058
 func TestAlerts(t *testing.T) {
 	all := newHook(t)
-	secret, err := sys.cordon(t.Context(), "alert", "sink", "set", all.URL)
+	secret, err := sys.Cordon(t.Context(), "alert", "sink", "set", all.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +150,7 @@ func TestAlerts(t *testing.T) {
 // command runs a command of the program that must work.
 func (s *system) command(t testing.TB, args ...string) string {
 	t.Helper()
-	out, err := s.cordon(context.WithoutCancel(t.Context()), args...) // also to clean up
+	out, err := s.Cordon(context.WithoutCancel(t.Context()), args...) // also to clean up
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/cordon-fhir/cordon/conformance/harness"
 )
 
 const module = "github.com/cordon-fhir/cordon"
@@ -24,7 +26,7 @@ type goPackage struct {
 
 func packages(t testing.TB) []goPackage {
 	t.Helper()
-	root, err := repository()
+	root, err := harness.Root()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,6 +104,8 @@ var mayImport = map[string][]string{
 	"smart/launch": {"audit", "fhir", "fhir/search", "keys", "limit", "oplog", "smart", "smart/federation", "smart/jwks", "smart/outside", "store", "tenant"},
 	"control":      {"alert", "audit", "evidence", "fhir", "fhir/canonical", "keys", "oplog", "smart", "store", "tenant"},
 	"conformance":  {},
+	// which runs the program as anybody
+	"conformance/harness": {},
 	// which puts all of it together
 	"cmd/...": {"..."},
 }
@@ -109,7 +113,7 @@ var mayImport = map[string][]string{
 // homes says which packages may import a driver, outside their tests.
 var homes = map[string][]string{
 	// cmd/cordonbench measures PostgreSQL without Cordon, to compare.
-	"github.com/jackc/pgx":            {"store", "store/internal/gate", "store/storetest", "cmd/cordonbench"},
+	"github.com/jackc/pgx":            {"store", "store/internal/gate", "store/storetest", "cmd/cordonbench", "conformance/harness"},
 	"github.com/minio/minio-go":       {"store/internal/blob"},
 	"github.com/coreos/go-oidc":       {"smart/federation", "smart/outside"},
 	"golang.org/x/oauth2":             {"smart/federation"},
@@ -207,7 +211,7 @@ func TestArchitecture(t *testing.T) {
 		}
 	})
 	t.Run("the folders are the table of contents", func(t *testing.T) {
-		root, err := repository()
+		root, err := harness.Root()
 		if err != nil {
 			t.Fatal(err)
 		}

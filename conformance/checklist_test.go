@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/cordon-fhir/cordon/conformance/harness"
 )
 
 // A checked line is one of the checklists of SMART App Launch 2.2 (A-…) and of
@@ -110,7 +112,7 @@ func sameWords(a, b string) bool {
 // proved fails unless there is the test of the package.
 func proved(t *testing.T, name string) {
 	t.Helper()
-	root, err := repository()
+	root, err := harness.Root()
 	if err != nil {
 		t.Fatal(err)
 	}

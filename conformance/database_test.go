@@ -498,7 +498,7 @@ func TestDatabase(t *testing.T) {
 			}
 		}()
 		slug := fmt.Sprintf("later-%d", requests.Add(1))
-		_, err = sys.cordon(t.Context(), "tenant", "create", "--mode", "schema", slug)
+		_, err = sys.Cordon(t.Context(), "tenant", "create", "--mode", "schema", slug)
 		close(stop)
 		if perr := <-done; err != nil || perr != nil {
 			t.Fatal(err, perr)

@@ -146,7 +146,7 @@ func TestErrors(t *testing.T) {
 				}
 				p.alertsOptional(otherInHeader)
 			}
-			log, err := os.ReadFile(sys.logFile())
+			log, err := os.ReadFile(sys.Log())
 			if err != nil {
 				p.Fatal(err)
 			}
@@ -207,7 +207,7 @@ func TestErrors(t *testing.T) {
 		p.want(p.get("reader", "/Patient?name"+secret+"=1"), 400)
 		p.want(p.get("reader", "/"+secret), 404)
 		p.want(p.get("reader", "/Patient/"+secret), 404)
-		log, err := os.ReadFile(sys.logFile())
+		log, err := os.ReadFile(sys.Log())
 		if err != nil {
 			p.Fatal(err)
 		}

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/cordon-fhir/cordon/conformance/harness"
 )
 
 // The policy of the tenants in group 11: that of a clinic, with the clients
@@ -62,7 +64,7 @@ func (at *party) employ(ctx context.Context) error {
 
 // govern brings a policy into force at the tenant, as two operators do.
 func (at *party) govern(ctx context.Context, source ...string) error {
-	proposed, err := at.sys.cordon(ctx, append([]string{"policy", "propose", "--tenant", at.slug}, source...)...)
+	proposed, err := at.sys.Cordon(ctx, append([]string{"policy", "propose", "--tenant", at.slug}, source...)...)
 	if err != nil {
 		return err
 	}
@@ -70,7 +72,7 @@ func (at *party) govern(ctx context.Context, source ...string) error {
 	if _, err := fmt.Sscanf(proposed, "change %s", &n); err != nil {
 		return fmt.Errorf("%q: %w", proposed, err)
 	}
-	if _, err := at.sys.cordon(ctx, "policy", "approve", "--tenant", at.slug, n); err != nil {
+	if _, err := at.sys.Cordon(ctx, "policy", "approve", "--tenant", at.slug, n); err != nil {
 		return err
 	}
 	// What the policy before refused may stay refused until all have heard.
@@ -81,7 +83,7 @@ func (at *party) govern(ctx context.Context, source ...string) error {
 // policyFile writes a policy: the profile of a clinic and more.
 func policyFile(t testing.TB, more string) string {
 	t.Helper()
-	root, err := repository()
+	root, err := harness.Root()
 	if err != nil {
 		t.Fatal(err)
 	}

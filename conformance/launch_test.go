@@ -573,7 +573,7 @@ func (p *probe) trap() (dialed func() int32, address string) {
 // cordon runs a command of the program.
 func (p *probe) cordon(args ...string) string {
 	p.Helper()
-	out, err := sys.cordon(p.Context(), args...)
+	out, err := sys.Cordon(p.Context(), args...)
 	if err != nil {
 		p.Fatal(err)
 	}

@@ -72,12 +72,12 @@ func (p *probe) home(at *party) *home {
 
 func (at *party) settle(ctx context.Context) (*home, error) {
 	h := &home{secrets: map[string]string{}, keys: map[string]*jose.JSONWebKey{}}
-	file := filepath.Join(at.sys.dir, "password")
+	file := filepath.Join(at.sys.Dir, "password")
 	if err := os.WriteFile(file, []byte(password), 0o600); err != nil {
 		return nil, err
 	}
 	for _, u := range users {
-		if _, err := at.sys.cordon(ctx, "user", "add", "--tenant", at.slug, u.login, "--user", u.user, "--role", u.roles, "--password-file", file); err != nil {
+		if _, err := at.sys.Cordon(ctx, "user", "add", "--tenant", at.slug, u.login, "--user", u.user, "--role", u.roles, "--password-file", file); err != nil {
 			return nil, err
 		}
 	}
@@ -86,7 +86,7 @@ func (at *party) settle(ctx context.Context) (*home, error) {
 		if !strings.HasPrefix(a.scopes, "__") {
 			args = append(args, "--redirect-uri", callback+" https://app.example/other?x=1", "--launch-url", "https://app.example/launch")
 		}
-		out, err := at.sys.cordon(ctx, args...)
+		out, err := at.sys.Cordon(ctx, args...)
 		if err != nil {
 			return nil, err
 		}

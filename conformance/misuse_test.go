@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/cordon-fhir/cordon/conformance/harness"
 )
 
 // A misuse is a mistake that must not compile: forgetting the tenant, the
@@ -88,7 +90,7 @@ var misuses = []misuse{
 // What must not happen does not compile, or the compiler says why.
 // TEN-09, TEN-10, AUTHZ-01
 func TestMisuse(t *testing.T) {
-	root, err := repository()
+	root, err := harness.Root()
 	if err != nil {
 		t.Fatal(err)
 	}

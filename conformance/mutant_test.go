@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/cordon-fhir/cordon/conformance/harness"
 )
 
 var mutants = flag.Bool("mutants", false, "put each seeded fault into the program, and require that the suite turns red")
@@ -340,7 +342,7 @@ var programFaults = []mutant{
 
 // A fault that cannot be put in any more would go unnoticed.
 func TestSeededFaultsStillFit(t *testing.T) {
-	root, err := repository()
+	root, err := harness.Root()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -387,7 +389,7 @@ func TestSeededProgramFaults(t *testing.T) {
 	if !*mutants {
 		t.Skip("takes minutes: run make breakout-mutants")
 	}
-	root, err := repository()
+	root, err := harness.Root()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -403,7 +405,7 @@ func TestSeededProgramFaults(t *testing.T) {
 				cmd = exec.CommandContext(t.Context(), "go", "test", "-overlay", overlay, "-run", m.run, m.pkg)
 				cmd.Dir = root
 			} else {
-				bin, err := build(t.Context(), t.TempDir(), "-overlay", overlay)
+				bin, err := harness.Build(t.Context(), t.TempDir(), withRace("-overlay", overlay)...)
 				if err != nil {
 					t.Fatal(err)
 				}

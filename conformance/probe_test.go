@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -112,7 +111,7 @@ type observation struct {
 func (s *system) observe(t testing.TB, x pair) observation {
 	t.Helper()
 	o := observation{alerts: s.alertCounts(t), digest: s.digest(t, x.victim), trails: map[*party]int64{}}
-	if info, err := os.Stat(s.logFile()); err == nil {
+	if info, err := os.Stat(s.Log()); err == nil {
 		o.log = info.Size()
 	}
 	for _, p := range []*party{x.attacker, x.victim, s.Z9} {
@@ -127,8 +126,6 @@ func (s *system) observe(t testing.TB, x pair) observation {
 	}
 	return o
 }
-
-func (s *system) logFile() string { return filepath.Join(s.dir, "cordon.log") }
 
 // clinical are the tables whose rows a line must not change.
 var clinical = []string{"resource", "history", "idx_token", "idx_ref", "idx_num", "idx_date", "change"}
@@ -398,7 +395,7 @@ func (p *probe) wellFormed(c *call, r *reply) {
 
 // logOf returns what the server's log says of a request.
 func (s *system) logOf(id string) (said string) {
-	log, _ := os.ReadFile(s.logFile())
+	log, _ := os.ReadFile(s.Log())
 	for line := range strings.Lines(string(log)) {
 		if strings.Contains(line, `"`+id+`"`) {
 			said += line
@@ -533,7 +530,7 @@ func (p *probe) check(before observation) {
 		p.Errorf("C2: the victim's rows changed\nfrom %s\nto   %s", before.digest, after)
 	}
 	p.checkTrails(before)
-	log, err := os.ReadFile(sys.logFile())
+	log, err := os.ReadFile(sys.Log())
 	if err != nil {
 		p.Fatal(err)
 	}
@@ -541,7 +538,7 @@ func (p *probe) check(before observation) {
 		line := log[int(before.log)+i:]
 		p.Errorf("C5: the log tells of a panic: %s", line[:min(len(line), 400)])
 	}
-	console, err := os.ReadFile(filepath.Join(sys.dir, "console.log"))
+	console, err := os.ReadFile(sys.Console())
 	if err != nil {
 		p.Fatal(err)
 	}

@@ -140,7 +140,7 @@ func TestRouting(t *testing.T) {
 			if strings.Contains(other, "\x00") {
 				continue // no program can be called with it
 			}
-			if out, err := sys.cordon(p.Context(), "tenant", "create", "--mode", "shared", other); err == nil {
+			if out, err := sys.Cordon(p.Context(), "tenant", "create", "--mode", "shared", other); err == nil {
 				p.Errorf("a tenant %q was made: %s", other, out)
 			}
 		}
@@ -307,7 +307,7 @@ func (p *probe) wire(id, method, path, rest string) []int {
 // earned while the tenant was served, and has not expired since.
 func (s *system) earnBeforeSuspension(t *testing.T) {
 	t.Helper()
-	if out, err := s.cordon(t.Context(), "tenant", "resume", s.Z9.slug); err != nil {
+	if out, err := s.Cordon(t.Context(), "tenant", "resume", s.Z9.slug); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	backend := s.Z9.actors["backend"]
@@ -321,7 +321,7 @@ func (s *system) earnBeforeSuspension(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if out, err := s.cordon(t.Context(), "tenant", "suspend", s.Z9.slug); err != nil {
+	if out, err := s.Cordon(t.Context(), "tenant", "suspend", s.Z9.slug); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 }

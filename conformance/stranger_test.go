@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/cordon-fhir/cordon/conformance/harness"
 	"github.com/cordon-fhir/cordon/control"
 )
 
@@ -25,7 +26,7 @@ var methods = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS
 // that a route that is added is covered from its first day.
 func routes(t testing.TB) []string {
 	t.Helper()
-	root, err := repository()
+	root, err := harness.Root()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -282,16 +283,16 @@ func TestProvisioning(t *testing.T) {
 	for _, mode := range []string{"shared", "schema", "database"} {
 		t.Run("TEN-33 a tenant of mode "+mode+" is there in seconds, and made once", func(t *testing.T) {
 			slug := fmt.Sprintf("made-%s-%d", mode, requests.Add(1))
-			first, err := sys.cordon(t.Context(), "tenant", "create", "--mode", mode, slug)
+			first, err := sys.Cordon(t.Context(), "tenant", "create", "--mode", mode, slug)
 			if err != nil {
 				t.Fatal(err)
 			}
-			again, err := sys.cordon(t.Context(), "tenant", "create", "--mode", mode, slug)
+			again, err := sys.Cordon(t.Context(), "tenant", "create", "--mode", mode, slug)
 			if err != nil || again != first {
 				t.Errorf("made again: %v\n%s\nwas\n%s", err, again, first)
 			}
 			other := map[string]string{"shared": "schema", "schema": "database", "database": "shared"}[mode]
-			if _, err := sys.cordon(t.Context(), "tenant", "create", "--mode", other, slug); err == nil {
+			if _, err := sys.Cordon(t.Context(), "tenant", "create", "--mode", other, slug); err == nil {
 				t.Errorf("made again in mode %s", other)
 			}
 			resp, err := sys.http.Get(sys.FHIR + "/" + slug + "/metadata")

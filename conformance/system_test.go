@@ -1,12 +1,9 @@
 package conformance
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"errors"
-	"flag"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -14,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -23,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/cordon-fhir/cordon/conformance/harness"
 	"github.com/cordon-fhir/cordon/smart/backend"
 )
 
@@ -31,46 +28,17 @@ import (
 var sys *system
 
 func TestMain(m *testing.M) {
-	flag.Parse()
-	os.Exit(runTests(m))
-}
-
-func runTests(m *testing.M) int {
-	if list := flag.Lookup("test.list"); list != nil && list.Value.String() != "" {
-		return m.Run()
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	defer cancel()
-	s, err := startSystem(ctx)
-	if s != nil {
-		defer s.close()
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "starting the system:", err)
-		if log, lerr := os.ReadFile(s.logFile()); lerr == nil {
-			fmt.Fprintf(os.Stderr, "its log ends with:\n%s\n", log[max(0, len(log)-4000):])
-		}
-		return 1
-	}
-	sys = s
-	return m.Run()
+	harness.Main(m, func(ctx context.Context) (func() error, error) {
+		s, err := startSystem(ctx)
+		sys = s
+		return s.close, err
+	})
 }
 
 // A system is a server with tenants, and all that an observer can see of it.
 type system struct {
-	dir    string // of `cordon dev`
-	bin    string
-	scrap  []string // directories to remove
-	server *exec.Cmd
-	ended  chan error
-
-	FHIR    string `json:"fhir"`
-	Auth    string `json:"auth"`
-	Control string `json:"control"`
-	Ops     string `json:"ops"`
-
-	OperatorKeyFile string `json:"operator_key_file"`
-	Operator        string `json:"operator"`
+	*harness.Dev
+	tmp string
 
 	http  *http.Client
 	super string // URL of database postgres for the superuser
@@ -84,58 +52,27 @@ type system struct {
 // X0 is the slug of a tenant that never existed.
 const X0 = "xray-zero"
 
-// repository returns the root of the module.
-func repository() (string, error) {
-	dir, err := os.Getwd()
-	for err == nil {
-		if _, serr := os.Stat(filepath.Join(dir, "go.mod")); serr == nil {
-			return dir, nil
-		}
-		if dir == filepath.Dir(dir) {
-			err = errors.New("no go.mod above the test's directory")
-		}
-		dir = filepath.Dir(dir)
-	}
-	return "", err
-}
-
-// build makes the program. CORDON_TEST_BINARY names one to use instead: that is
-// how the same tests run against a program with a fault in it.
-func build(ctx context.Context, dir string, args ...string) (string, error) {
-	if bin := os.Getenv("CORDON_TEST_BINARY"); bin != "" && len(args) == 0 {
-		return bin, nil
-	}
-	root, err := repository()
-	if err != nil {
-		return "", err
-	}
-	bin := filepath.Join(dir, "cordon")
-	args = append([]string{"build", "-o", bin}, args...)
+// withRace are the flags of go build that build the server as this test was built.
+func withRace(flags ...string) []string {
 	if underRace {
-		args = append(args, "-race")
+		flags = append(flags, "-race")
 	}
-	cmd := exec.CommandContext(ctx, "go", append(args, "./cmd/cordon")...)
-	cmd.Dir = root
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building the program: %w\n%s", err, out)
-	}
-	return bin, nil
+	return flags
 }
 
-func startSystem(ctx context.Context) (*system, error) {
-	tmp, err := os.MkdirTemp("", "cordon-conformance")
+func startSystem(ctx context.Context) (s *system, err error) {
+	s = &system{conns: map[string]*pgx.Conn{}}
+	if s.tmp, err = harness.Dir("cordon-conformance"); err != nil {
+		return s, err
+	}
+	bin, err := harness.Program(ctx, s.tmp, withRace()...)
 	if err != nil {
-		return nil, err
-	}
-	s := &system{scrap: []string{tmp}, dir: filepath.Join(tmp, "dev"), conns: map[string]*pgx.Conn{}, ended: make(chan error, 1)}
-	// PostgreSQL may run as another user, who has to pass through.
-	if err := os.Chmod(tmp, 0o755); err != nil {
 		return s, err
 	}
-	if s.bin, err = build(ctx, tmp); err != nil {
+	if s.Dev, err = harness.Start(ctx, bin, filepath.Join(s.tmp, "dev"), "--alert-networks", "127.0.0.1/32"); err != nil {
 		return s, err
 	}
-	if err := s.start(ctx); err != nil {
+	if err := s.openDatabase(); err != nil {
 		return s, err
 	}
 	s.http = &http.Client{
@@ -146,58 +83,14 @@ func startSystem(ctx context.Context) (*system, error) {
 	return s, s.makeTenants(ctx)
 }
 
-// start runs `cordon dev` and waits until it is ready.
-func (s *system) start(ctx context.Context) error {
-	if err := os.MkdirAll(s.dir, 0o711); err != nil {
-		return err
-	}
-	out, err := os.Create(filepath.Join(s.dir, "console.log"))
-	if err != nil {
-		return err
-	}
-	defer out.Close()
-	s.server = exec.Command(s.bin, "dev", "--dir", s.dir, "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--ops", "127.0.0.1:0",
-		"--alert-networks", "127.0.0.1/32")
-	s.server.Stdout, s.server.Stderr = out, out
-	if err := s.server.Start(); err != nil {
-		return err
-	}
-	go func() { s.ended <- s.server.Wait() }()
-	for {
-		text, err := os.ReadFile(filepath.Join(s.dir, "dev.json"))
-		if err == nil {
-			if err := json.Unmarshal(text, s); err != nil {
-				return fmt.Errorf("reading dev.json: %w", err)
-			}
-			return s.openDatabase()
-		}
-		select {
-		case err := <-s.ended:
-			s.server = nil
-			words, _ := os.ReadFile(out.Name())
-			return fmt.Errorf("the server ended: %w\n%s", err, words)
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-}
-
 // openDatabase finds out how to reach the database as its superuser, and as
 // the role that the server has.
 func (s *system) openDatabase() error {
-	var secrets struct {
-		App  string `json:"app"`
-		Port int    `json:"postgres_port"`
-	}
-	text, err := os.ReadFile(filepath.Join(s.dir, "secrets.json"))
+	secrets, err := s.Secrets()
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(text, &secrets); err != nil {
-		return fmt.Errorf("reading secrets.json: %w", err)
-	}
-	password, err := os.ReadFile(filepath.Join(s.dir, "pg", "superuser.password"))
+	password, err := os.ReadFile(filepath.Join(s.Dir, "pg", "superuser.password"))
 	if err != nil {
 		return fmt.Errorf("the database is not in the directory of the server: %w", err)
 	}
@@ -208,34 +101,15 @@ func (s *system) openDatabase() error {
 }
 
 // close stops the server and its database and removes what they left.
-func (s *system) close() {
+func (s *system) close() (err error) {
 	for _, c := range s.conns {
 		c.Close(context.Background())
 	}
-	if s.server != nil {
-		s.server.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-s.ended:
-		case <-time.After(time.Minute):
-			s.server.Process.Kill()
-			<-s.ended
-		}
+	if s.Dev != nil {
+		err = s.Stop()
 	}
-	for _, dir := range s.scrap {
-		os.RemoveAll(dir)
-	}
-}
-
-// cordon runs a command of the program against the server.
-func (s *system) cordon(ctx context.Context, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, s.bin, args...)
-	cmd.Env = append(os.Environ(), "CORDON_DIR="+s.dir)
-	var out, faults bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &faults
-	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("cordon %s: %w: %s", strings.Join(args[:2], " "), err, faults.String())
-	}
-	return strings.TrimSpace(out.String()), nil
+	os.RemoveAll(s.tmp)
+	return err
 }
 
 // A party is a tenant with its actors.
@@ -302,13 +176,13 @@ func (s *system) makeTenants(ctx context.Context) error {
 			return fmt.Errorf("seeding %s: %w", p.slug, err)
 		}
 	}
-	_, err := s.cordon(ctx, "tenant", "suspend", s.Z9.slug)
+	_, err := s.Cordon(ctx, "tenant", "suspend", s.Z9.slug)
 	return err
 }
 
 // provision makes the tenant and registers its clients, as an operator would.
 func (p *party) provision(ctx context.Context) error {
-	if _, err := p.sys.cordon(ctx, "tenant", "create", "--mode", p.mode, p.slug); err != nil {
+	if _, err := p.sys.Cordon(ctx, "tenant", "create", "--mode", p.mode, p.slug); err != nil {
 		return err
 	}
 	for _, a := range actors {
@@ -332,7 +206,7 @@ func (p *party) provision(ctx context.Context) error {
 // addClient registers a client that signs, with more of what is said of it on
 // the command line.
 func (p *party) addClient(ctx context.Context, id, scopes string, more ...string) error {
-	file, err := p.sys.cordon(ctx, append([]string{"client", "add", "--tenant", p.slug, id, "--scopes", scopes}, more...)...)
+	file, err := p.sys.Cordon(ctx, append([]string{"client", "add", "--tenant", p.slug, id, "--scopes", scopes}, more...)...)
 	if err != nil {
 		return err
 	}
@@ -354,14 +228,8 @@ func (p *party) place(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := conn.QueryRow(ctx, `SELECT id, schema FROM registry.tenant WHERE slug = $1`, p.slug).Scan(&p.number, &p.schema); err != nil {
-		return fmt.Errorf("looking up %s: %w", p.slug, err)
-	}
-	p.database = "cordon"
-	if p.mode == "database" {
-		p.database = fmt.Sprintf("cordon_t%d", p.number)
-	}
-	return nil
+	p.number, p.database, p.schema, err = harness.PlaceOf(ctx, conn, p.slug)
+	return err
 }
 
 // asSuperuser returns a connection that sees every row.
@@ -413,30 +281,18 @@ func (p *party) actor(id, scopes string, key *jose.JSONWebKey) *actor {
 // nil and stops it if it serves, else its last words.
 func (s *system) serveOnce(t testing.TB) (string, error) {
 	t.Helper()
-	var secrets struct{ App, Audit, Registry, Log string }
-	text, err := os.ReadFile(filepath.Join(s.dir, "secrets.json"))
-	if err == nil {
-		err = json.Unmarshal(text, &secrets)
-	}
+	u, err := url.Parse(s.super)
 	if err != nil {
 		t.Fatal(err)
 	}
-	login := func(role, password, database string) string {
-		u, err := url.Parse(s.super)
-		if err != nil {
-			t.Fatal(err)
-		}
-		u.User, u.Path = url.UserPassword(role, password), "/"+database
-		return u.String()
+	env, err := s.ServeEnv(u.Host)
+	if err != nil {
+		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, s.bin, "serve", "--public-url", "http://127.0.0.1", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0",
-		"--kek-dir", filepath.Join(s.dir, "kek"))
-	cmd.Env = append(os.Environ(),
-		"CORDON_DATABASE_URL="+login("cordon_app", secrets.App, "cordon"), "CORDON_AUDIT_URL="+login("cordon_audit", secrets.Audit, "cordon"),
-		"CORDON_LOG_URL="+login("cordon_log", secrets.Log, "cordon"),
-		"CORDON_REGISTRY_URL="+login("cordon_registry", secrets.Registry, "cordon_registry"))
+	cmd := exec.CommandContext(ctx, s.Bin, "serve", "--public-url", "http://127.0.0.1", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0")
+	cmd.Env = env
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	out, err := cmd.CombinedOutput()
 	if ctx.Err() != nil {

@@ -49,7 +49,7 @@ func TestTraces(t *testing.T) {
 
 	t.Run("no file of the server holds a canary", func(t *testing.T) {
 		files, size := 0, 0
-		err := filepath.WalkDir(sys.dir, func(path string, d fs.DirEntry, err error) error {
+		err := filepath.WalkDir(sys.Dir, func(path string, d fs.DirEntry, err error) error {
 			if err != nil || !d.Type().IsRegular() {
 				return nil // PostgreSQL removes files while we look
 			}
@@ -58,7 +58,7 @@ func TestTraces(t *testing.T) {
 				return nil
 			}
 			files, size = files+1, size+len(b)
-			report(t, strings.TrimPrefix(path, sys.dir), b)
+			report(t, strings.TrimPrefix(path, sys.Dir), b)
 			return nil
 		})
 		if err != nil || files < 100 || size < 16<<20 {

@@ -71,7 +71,7 @@ func TestAFormOfAnotherSiteIsRefused(t *testing.T) {
 func TestTheNameOfAnAppIsText(t *testing.T) {
 	b := open(t)
 	const name = `<img src=x onerror=alert(1)><script>alert(2)</script>`
-	_, err := sys.cordon(t.Context(), "client", "add", "--tenant", tenant, "hostile", "--name", name, "--method", "none",
+	_, err := sys.Cordon(t.Context(), "client", "add", "--tenant", tenant, "hostile", "--name", name, "--method", "none",
 		"--scopes", "openid patient/*.rs", "--redirect-uri", sys.app.URL+"/callback")
 	if err != nil {
 		t.Fatal(err)

@@ -5,15 +5,15 @@ package browser
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/chromedp/chromedp"
+
+	"github.com/cordon-fhir/cordon/conformance/harness"
 )
 
 // All tests share the browser, each with a profile of its own, and the system.
@@ -25,41 +25,25 @@ var (
 // modules are what npm has installed.
 const modules = "../../deploy/demo-app/node_modules"
 
-func TestMain(m *testing.M) {
-	flag.Parse()
-	os.Exit(runTests(m))
-}
+func TestMain(m *testing.M) { harness.Main(m, start) }
 
-func runTests(m *testing.M) int {
-	if list := flag.Lookup("test.list"); testing.Short() || list != nil && list.Value.String() != "" {
-		return m.Run()
+// start starts the system and the browser, if there is one; else each test is
+// skipped.
+func start(ctx context.Context) (stop func() error, err error) {
+	if testing.Short() {
+		return nil, nil
 	}
 	program, err := installed()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+	if err != nil || program == "" {
+		return nil, err
 	}
-	if program == "" {
-		return m.Run() // to say that each is skipped
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	defer cancel()
 	s, err := startSystem(ctx)
-	if s != nil {
-		defer s.close()
-	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "starting the system:", err)
-		return 1
+		return s.close, err
 	}
 	sys = s
-	stop, err := startChromium(program)
-	defer stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "starting Chromium:", err)
-		return 1
-	}
-	return m.Run()
+	stopChromium, err := startChromium(program)
+	return func() error { stopChromium(); return s.close() }, err
 }
 
 // installed returns where Chromium is. It installs what is missing. Without root

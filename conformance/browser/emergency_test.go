@@ -35,7 +35,7 @@ func clinicians(t *testing.T) {
 		{"policy", "approve", "--tenant", clinic, "1"},
 		{"tenant", "set", clinic, "breakGlass.mode=approved"},
 	} {
-		if _, err := sys.cordon(t.Context(), args...); err != nil {
+		if _, err := sys.Cordon(t.Context(), args...); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -30,13 +30,13 @@ func TestTheLoginPageWithSeveralProvidersSuitsEverybody(t *testing.T) {
 		if err := os.WriteFile(file, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := sys.cordon(t.Context(), "idp", "add", "--tenant", tenant, file); err != nil {
+		if _, err := sys.Cordon(t.Context(), "idp", "add", "--tenant", tenant, file); err != nil {
 			t.Fatal(err)
 		}
 	}
 	t.Cleanup(func() {
 		for name := range labels {
-			if _, err := sys.cordon(context.WithoutCancel(t.Context()), "idp", "remove", "--tenant", tenant, name); err != nil {
+			if _, err := sys.Cordon(context.WithoutCancel(t.Context()), "idp", "remove", "--tenant", tenant, name); err != nil {
 				t.Error(err)
 			}
 		}
@@ -56,7 +56,7 @@ func TestTheLoginPageWithSeveralProvidersSuitsEverybody(t *testing.T) {
 
 func TestAUserWhoMaySeeNobodyGoesBackToTheApp(t *testing.T) {
 	b := open(t)
-	password, err := sys.cordon(t.Context(), "user", "add", "--tenant", tenant, "stranger", "--user", "RelatedPerson/nobody")
+	password, err := sys.Cordon(t.Context(), "user", "add", "--tenant", tenant, "stranger", "--user", "RelatedPerson/nobody")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func TestAFormThatIsTooOldSaysSo(t *testing.T) {
 func TestLongNamesFitOnEveryPage(t *testing.T) {
 	b := open(t)
 	b.patient(t, "long-name", unbroken)
-	if _, err := sys.cordon(t.Context(), "client", "add", "--tenant", tenant, "long", "--name", unbroken, "--method", "none",
+	if _, err := sys.Cordon(t.Context(), "client", "add", "--tenant", tenant, "long", "--name", unbroken, "--method", "none",
 		"--scopes", "openid fhirUser offline_access launch/patient patient/*.rs patient/Observation.rs patient/Condition.rs", "--redirect-uri", sys.app.URL+"/callback"); err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +105,7 @@ func TestLongNamesFitOnEveryPage(t *testing.T) {
 // patient stores a patient with the family name.
 func (b *tab) patient(t *testing.T, id, family string) {
 	t.Helper()
-	token, err := sys.cordon(t.Context(), "token", "--tenant", tenant, "--scope", "system/*.cruds")
+	token, err := sys.Cordon(t.Context(), "token", "--tenant", tenant, "--scope", "system/*.cruds")
 	if err != nil {
 		t.Fatal(err)
 	}

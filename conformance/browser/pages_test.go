@@ -34,7 +34,7 @@ func TestTheLoginPageSuitsEverybodyAndSaysWhatIsWrong(t *testing.T) {
 // RFC 6238
 func TestAUserWithAnAuthenticatorAppLogsInWithItsCode(t *testing.T) {
 	b := open(t)
-	out, err := sys.cordon(t.Context(), "user", "add", "--tenant", tenant, "coded", "--user", "Practitioner/dr2", "--role", "doctor", "--codes")
+	out, err := sys.Cordon(t.Context(), "user", "add", "--tenant", tenant, "coded", "--user", "Practitioner/dr2", "--role", "doctor", "--codes")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,16 +2,17 @@ package faults
 
 import (
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cordon-fhir/cordon/conformance/harness"
 )
 
 // F002
 func TestCrashingAtTheWorstMomentsLosesNothing(t *testing.T) {
 	whole(t)
-	bin, err := buildServer(t.Context(), filepath.Join(sys.tmp, "cordon-crashpoints"), "crashpoints")
+	bin, err := harness.Build(t.Context(), t.TempDir(), buildFlags("-tags", "crashpoints")...)
 	if err != nil {
 		t.Fatal(err)
 	}

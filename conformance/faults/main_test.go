@@ -8,7 +8,8 @@ import (
 	"sync"
 	"testing"
 	"text/tabwriter"
-	"time"
+
+	"github.com/cordon-fhir/cordon/conformance/harness"
 )
 
 var (
@@ -21,32 +22,14 @@ var (
 var sys *system
 
 func TestMain(m *testing.M) {
-	flag.Parse()
-	os.Exit(runTests(m))
-}
-
-func runTests(m *testing.M) int {
-	if list := flag.Lookup("test.list"); testing.Short() || list != nil && list.Value.String() != "" {
-		return m.Run()
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	defer cancel()
-	s, err := startSystem(ctx)
-	if s != nil {
-		defer s.close()
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "starting the system:", err)
-		return 1
-	}
-	sys = s
-	code := m.Run()
-	printReport()
-	if races := s.races(); races != "" {
-		fmt.Fprintf(os.Stderr, "the server has a data race:\n%s\n", races)
-		return 1
-	}
-	return code
+	harness.Main(m, func(ctx context.Context) (func() error, error) {
+		if testing.Short() {
+			return nil, nil
+		}
+		s, err := startSystem(ctx)
+		sys = s
+		return s.close, err
+	})
 }
 
 // whole skips a test that needs the system when there is none.

@@ -14,6 +14,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/cordon-fhir/cordon/conformance/harness"
 	"github.com/cordon-fhir/cordon/smart/backend"
 )
 
@@ -28,17 +29,10 @@ type party struct {
 
 // place asks the registry where the rows of the tenant are.
 func (p *party) place(ctx context.Context) error {
-	err := p.sys.asSuperuser(ctx, "cordon_registry", func(c *pgx.Conn) error {
-		return c.QueryRow(ctx, `SELECT id, schema FROM registry.tenant WHERE slug = $1`, p.slug).Scan(&p.number, &p.schema)
+	return p.sys.asSuperuser(ctx, "cordon_registry", func(c *pgx.Conn) (err error) {
+		p.number, p.database, p.schema, err = harness.PlaceOf(ctx, c, p.slug)
+		return err
 	})
-	if err != nil {
-		return fmt.Errorf("looking up %s: %w", p.slug, err)
-	}
-	p.database = "cordon"
-	if p.mode == "database" {
-		p.database = fmt.Sprintf("cordon_t%d", p.number)
-	}
-	return nil
 }
 
 // web is how clients speak to the server. No request waits longer than this

@@ -3,7 +3,6 @@ package faults
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/cordon-fhir/cordon/conformance/harness"
 	"github.com/cordon-fhir/cordon/store/pgserver"
 )
 
@@ -39,20 +39,15 @@ type system struct {
 
 // startSystem makes the databases, a tenant in each mode and their clients, as
 // `cordon dev` does, and then serves them with `cordon serve`.
-func startSystem(ctx context.Context) (*system, error) {
-	tmp, err := os.MkdirTemp("", "cordon-faults")
-	if err != nil {
-		return nil, err
-	}
-	s := &system{tmp: tmp}
-	// PostgreSQL may run as another user, who has to pass through.
-	if err := os.Chmod(tmp, 0o755); err != nil {
+func startSystem(ctx context.Context) (s *system, err error) {
+	s = new(system)
+	if s.tmp, err = harness.Dir("cordon-faults"); err != nil {
 		return s, err
 	}
-	if s.bin, err = buildServer(ctx, filepath.Join(tmp, "cordon"), ""); err != nil {
+	if s.bin, err = harness.Program(ctx, s.tmp, buildFlags()...); err != nil {
 		return s, err
 	}
-	s.pgConf = pgserver.Config{Dir: filepath.Join(tmp, "pg"), Settings: map[string]string{"shared_buffers": "64MB"}}
+	s.pgConf = pgserver.Config{Dir: filepath.Join(s.tmp, "pg"), Settings: map[string]string{"shared_buffers": "64MB"}}
 	if s.pg, err = pgserver.Start(ctx, s.pgConf); err != nil {
 		return s, err
 	}
@@ -67,74 +62,30 @@ func startSystem(ctx context.Context) (*system, error) {
 	return s, err
 }
 
-// buildServer builds the program with the tags. CORDON_TEST_BINARY names one to
-// use instead: that is how the same tests run against a program with a fault
-// in it.
-func buildServer(ctx context.Context, bin, tags string) (string, error) {
-	if given := os.Getenv("CORDON_TEST_BINARY"); given != "" && tags == "" {
-		return given, nil
-	}
-	args := []string{"build", "-o", bin, "-tags", tags}
+// buildFlags are the flags of go build for the server.
+func buildFlags(more ...string) []string {
 	if *serverRace {
-		args = append(args, "-race")
+		more = append(more, "-race")
 	}
-	cmd := exec.CommandContext(ctx, "go", append(args, "../../cmd/cordon")...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building the program: %w\n%s", err, out)
-	}
-	return bin, nil
+	return more
 }
 
 // provision lets `cordon dev` make everything, and keeps what a server needs
 // to serve it.
 func (s *system) provision(ctx context.Context) error {
-	dir := filepath.Join(s.tmp, "dev")
 	owner, err := url.Parse(s.pg.OwnerURL())
 	if err != nil {
 		return err
 	}
 	owner.Host = s.wire.address()
-	cmd := exec.Command(s.bin, "dev", "--dir", dir, "--demo", "--patients", "1", "--database", owner.String(),
-		"--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--ops", "127.0.0.1:0")
-	var words bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &words, &words
-	if err := cmd.Start(); err != nil {
+	dev, err := harness.Start(ctx, s.bin, filepath.Join(s.tmp, "dev"), "--demo", "--patients", "1", "--database", owner.String())
+	if err != nil {
 		return err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	var dev struct {
-		Tenants []struct {
-			Slug, Mode string
-			Clients    []struct {
-				ID      string
-				KeyFile string `json:"key_file"`
-			}
-		}
-	}
-	for dev.Tenants == nil {
-		if text, err := os.ReadFile(filepath.Join(dir, "dev.json")); err == nil {
-			if err := json.Unmarshal(text, &dev); err != nil {
-				return fmt.Errorf("reading dev.json: %w", err)
-			}
-			break
-		}
-		select {
-		case err := <-ended:
-			return fmt.Errorf("cordon dev ended: %w\n%s", err, &words)
-		case <-ctx.Done():
-			cmd.Process.Kill()
-			return fmt.Errorf("cordon dev is not ready: %w\n%s", ctx.Err(), &words)
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := dev.Stop(); err != nil {
 		return err
 	}
-	if err := <-ended; err != nil {
-		return fmt.Errorf("cordon dev ended: %w\n%s", err, &words)
-	}
-	if err := s.configure(dir); err != nil {
+	if err := s.configure(dev); err != nil {
 		return err
 	}
 	modes := map[string]bool{}
@@ -167,19 +118,7 @@ func (s *system) provision(ctx context.Context) error {
 }
 
 // configure makes the environment of `cordon serve`.
-func (s *system) configure(dir string) error {
-	var secrets struct{ App, Audit, Registry, Log string }
-	text, err := os.ReadFile(filepath.Join(dir, "secrets.json"))
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(text, &secrets); err != nil {
-		return fmt.Errorf("reading secrets.json: %w", err)
-	}
-	at := func(role, secret, database string) string {
-		u := url.URL{Scheme: "postgres", User: url.UserPassword(role, secret), Host: s.wire.address(), Path: "/" + database, RawQuery: "sslmode=disable"}
-		return u.String()
-	}
+func (s *system) configure(dev *harness.Dev) (err error) {
 	for _, a := range []*string{&s.listen, &s.ops} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -188,12 +127,10 @@ func (s *system) configure(dir string) error {
 		*a = l.Addr().String()
 		l.Close()
 	}
-	s.env = append(os.Environ(),
-		"CORDON_REGISTRY_URL="+at("cordon_registry", secrets.Registry, "cordon_registry"),
-		"CORDON_DATABASE_URL="+at("cordon_app", secrets.App, "cordon"),
-		"CORDON_AUDIT_URL="+at("cordon_audit", secrets.Audit, "cordon"),
-		"CORDON_LOG_URL="+at("cordon_log", secrets.Log, "cordon"),
-		"CORDON_KEK_DIR="+filepath.Join(dir, "kek"),
+	if s.env, err = dev.ServeEnv(s.wire.address()); err != nil {
+		return err
+	}
+	s.env = append(s.env,
 		"CORDON_PUBLIC_URL=http://"+s.listen,
 		"CORDON_LISTEN="+s.listen,
 		"CORDON_OPS_LISTEN="+s.ops,
@@ -317,9 +254,13 @@ func (s *system) restart(t *testing.T) {
 	}
 }
 
-// close ends everything.
-func (s *system) close() {
+// close prints the report and ends everything.
+func (s *system) close() (err error) {
+	if races := s.races(); races != "" {
+		err = fmt.Errorf("the server has a data race:\n%s", races)
+	}
 	if s.server != nil {
+		printReport()
 		s.server.kill()
 	}
 	if s.wire != nil {
@@ -329,6 +270,7 @@ func (s *system) close() {
 		s.pg.Stop()
 	}
 	os.RemoveAll(s.tmp)
+	return err
 }
 
 // asSuperuser runs fn on a connection to the database that sees every row.
