@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"strings"
 
@@ -31,6 +32,15 @@ type listenFlags struct {
 	OpsListen string `env:"CORDON_OPS_LISTEN" default:"127.0.0.1:8082" placeholder:"ADDR" help:"Address of health and metrics."`
 	TLSCert   string `name:"tls-cert" env:"CORDON_TLS_CERT" placeholder:"FILE" help:"Certificate chain in PEM. Without it, TLS is for the proxy in front."`
 	TLSKey    string `name:"tls-key" env:"CORDON_TLS_KEY" placeholder:"FILE" help:"Private key in PEM."`
+}
+
+// networkFlags say which networks a server may go to, besides the public internet,
+// where tenants or their clients say so.
+type networkFlags struct {
+	TerminologyNetworks []netip.Prefix `env:"CORDON_TERMINOLOGY_NETWORKS" placeholder:"CIDR,..." help:"Networks, other than the public internet, in which tenants' terminology servers may be."`
+	IdentityNetworks    []netip.Prefix `env:"CORDON_IDENTITY_NETWORKS" placeholder:"CIDR,..." help:"Networks, other than the public internet, in which tenants' identity providers and issuers may be."`
+	ClientNetworks      []netip.Prefix `env:"CORDON_CLIENT_NETWORKS" placeholder:"CIDR,..." help:"Networks, other than the public internet, in which clients may publish their keys."`
+	AlertNetworks       []netip.Prefix `env:"CORDON_ALERT_NETWORKS" placeholder:"CIDR,..." help:"Networks, other than the public internet, in which webhooks for alerts may be."`
 }
 
 // ownerFlags let a command act as the owner of the databases.

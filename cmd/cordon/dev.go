@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -31,7 +30,7 @@ type devCommand struct {
 	Patients int    `default:"12" help:"Patients in each demo tenant."`
 	Pprof    bool   `help:"Also serve profiles of this process at the address of health and metrics, under /debug/pprof/."`
 
-	AlertNetworks []netip.Prefix `env:"CORDON_ALERT_NETWORKS" placeholder:"CIDR,..." help:"Networks, other than the public internet, in which webhooks for alerts may be."`
+	networkFlags
 }
 
 // operator is who a development server registers for the control API, and
@@ -93,7 +92,7 @@ func (d *devCommand) Run(ctx context.Context, c console) (err error) {
 	plane, err := openDataPlane(ctx, dataPlaneConfig{
 		registryURL: urls.Registry, databaseURL: urls.App, auditURL: urls.Audit,
 		logURL: urls.Log, logRegistryURL: urls.LogRegistry, checkpoints: d.Dir.path("checkpoints"),
-		kms: kms, public: publicURL("http://" + address(at.data)), alerts: d.AlertNetworks, files: store.FilesConfig{Dir: d.Dir.path("files")}, ops: ops, log: log,
+		kms: kms, public: publicURL("http://" + address(at.data)), networks: d.networkFlags, files: store.FilesConfig{Dir: d.Dir.path("files")}, ops: ops, log: log,
 	})
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,7 +20,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
+
 	"github.com/cordon-fhir/cordon/fhir/fhirtest"
+	"github.com/cordon-fhir/cordon/smart/backend"
 	"github.com/cordon-fhir/cordon/store/storetest"
 )
 
@@ -198,7 +202,7 @@ func TestDev(t *testing.T) {
 		t.Skip("starts PostgreSQL and a server")
 	}
 	dir := tempDir(t)
-	p := startDev(t, dir, "--demo", "--patients", "3")
+	p := startDev(t, dir, "--demo", "--patients", "3", "--client-networks", "127.0.0.0/8", "--identity-networks", "127.0.0.0/8")
 
 	t.Run("five tenants in three modes are ready", func(t *testing.T) {
 		modes := map[string]int{}
@@ -298,6 +302,38 @@ func TestDev(t *testing.T) {
 			if code, body := p.do(t, "GET", base+"/Patient/p1", token, ""); code != 401 {
 				t.Errorf("disabled %t: got %d %.300s, want 401", disabled, code, body)
 			}
+		}
+	})
+	t.Run("keys of clients and servers that tenants trust are found in the networks that it was told of", func(t *testing.T) {
+		key, err := newKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var elsewhere *httptest.Server
+		elsewhere = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			if r.URL.Path == "/keys" {
+				json.NewEncoder(w).Encode(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{key.Public()}})
+			} else {
+				json.NewEncoder(w).Encode(map[string]string{"issuer": elsewhere.URL, "jwks_uri": elsewhere.URL + "/keys",
+					"authorization_endpoint": elsewhere.URL + "/authorize", "token_endpoint": elsewhere.URL + "/token"})
+			}
+		}))
+		defer elsewhere.Close()
+		p.cordon(t, "client", "add", "--tenant", "harbor", "publisher", "--scopes", "system/*.rs", "--jwks-uri", elsewhere.URL+"/keys")
+		service := &backend.Service{TokenURL: p.Auth + "/harbor/token", Client: "publisher", Scope: "system/*.rs", Key: key}
+		if _, err := service.Token(t.Context()); err != nil {
+			t.Error(err)
+		}
+		issuer := filepath.Join(t.TempDir(), "issuer.json")
+		if err := os.WriteFile(issuer, fmt.Appendf(nil, `{"issuer": %q, "mapping": {"user": {"claim": "staff"}, "userType": "Practitioner"}}`, elsewhere.URL), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p.cordon(t, "issuer", "set", "--tenant", "lakeside", issuer)
+		defer p.cordon(t, "issuer", "remove", "--tenant", "lakeside")
+		code, body := p.do(t, "GET", p.FHIR+"/lakeside/.well-known/smart-configuration", "", "")
+		if code != 200 || !bytes.Contains(body, []byte(elsewhere.URL+"/token")) {
+			t.Errorf("got %d %s", code, body)
 		}
 	})
 	t.Run("a guide is installed, listed and removed, and settings are changed", func(t *testing.T) {

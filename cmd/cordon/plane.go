@@ -45,19 +45,12 @@ type dataPlaneConfig struct {
 	// checkpoints is the directory of their checkpoints; "" keeps none.
 	checkpoints string
 
-	kms     keys.KMS
-	public  publicURL
-	region  string         // "" serves tenants of every region
-	proxies []netip.Prefix // that may say for whom they speak
-	origins []string       // of pages that may call
-	// terminology are networks in which tenants' terminology servers may be.
-	terminology []netip.Prefix
-	// identity are networks in which tenants' identity providers may be.
-	identity []netip.Prefix
-	// clients are networks in which clients may publish their keys.
-	clients []netip.Prefix
-	// alerts are networks in which webhooks for alerts may be.
-	alerts []netip.Prefix
+	kms      keys.KMS
+	public   publicURL
+	region   string         // "" serves tenants of every region
+	proxies  []netip.Prefix // that may say for whom they speak
+	origins  []string       // of pages that may call
+	networks networkFlags
 	// keyAge is how old a key may be that signs tokens; 0 is keyAge.
 	keyAge time.Duration
 	files  store.FilesConfig
@@ -101,7 +94,7 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 		p.close()
 		return nil, err
 	}
-	issuers := outside.New(outside.Config{Record: registry, Private: cfg.identity})
+	issuers := outside.New(outside.Config{Record: registry, Private: cfg.networks.IdentityNetworks})
 	verifier, err := smart.NewVerifier(smart.Config{
 		Tenants: tenants, Keys: keyring, Base: cfg.public.fhir, Issuer: cfg.public.issuer,
 		Policies: registry, Clients: registry, Revocations: registry, Glasses: registry, Outside: issuers, IsAdmin: control.IsOperatorToken, Alert: watcher.Alert,
@@ -114,7 +107,7 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 	auth, err := launch.New(launch.Config{
 		Clients: registry, Tenants: tenants, Keys: keyring, Limit: limiter, Address: address, LoginFailed: watcher.LoginFailed,
 		Base: cfg.public.fhir, Issuer: cfg.public.issuer, Record: p.db.Record, Log: cfg.log, Alert: watcher.Alert,
-		Registry: registry, DB: p.db, Verifier: verifier, Outside: issuers, IdentityNetworks: cfg.identity, ClientNetworks: cfg.clients,
+		Registry: registry, DB: p.db, Verifier: verifier, Outside: issuers, IdentityNetworks: cfg.networks.IdentityNetworks, ClientNetworks: cfg.networks.ClientNetworks,
 	})
 	if err != nil {
 		p.close()
@@ -123,7 +116,7 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 	api := rest.New(rest.Config{
 		DB: p.db, Verifier: verifier, Tenants: tenants,
 		Base: cfg.public.fhir, SmartConfiguration: auth.Configuration,
-		Limit: limiter, Region: cfg.region, TrustedProxies: cfg.proxies, Origins: cfg.origins, AppOrigins: registry.AppOrigins, TerminologyNetworks: cfg.terminology,
+		Limit: limiter, Region: cfg.region, TrustedProxies: cfg.proxies, Origins: cfg.origins, AppOrigins: registry.AppOrigins, TerminologyNetworks: cfg.networks.TerminologyNetworks,
 		Version: version(), Log: cfg.log, Alert: watcher.Alert, Observe: cfg.ops.observe(tenants),
 	})
 	login := limitURL(p.db, limiter, address, auth)
@@ -139,7 +132,7 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 	indexer := &store.Indexer{DB: p.db, Tenants: lookedAfter(registry, tenants, cfg.region),
 		Requests: registry.IndexRequests, Report: registry.ReportIndex, Log: cfg.log}
 	inquirer := &store.Inquirer{DB: p.db, Registry: registry, Tenants: lookedAfter(registry, tenants, cfg.region), Log: cfg.log}
-	sender := &alert.Sender{Queue: registry, Private: cfg.alerts, Count: cfg.ops.told, Log: cfg.log}
+	sender := &alert.Sender{Queue: registry, Private: cfg.networks.AlertNetworks, Count: cfg.ops.told, Log: cfg.log}
 	ends := &store.GlassEnds{DB: p.db, Tenants: lookedAfter(registry, tenants, cfg.region), Log: cfg.log}
 	sequencer := &store.Sequencer{Ledger: p.ledger, Tenants: lookedAfter(registry, tenants, cfg.region), Tampered: watcher.Tampered}
 	keeper := &store.KeyKeeper{Registry: registry, Tenants: lookedAfter(registry, tenants, cfg.region), Age: cmp.Or(cfg.keyAge, keyAge), Log: cfg.log}

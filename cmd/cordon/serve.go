@@ -16,20 +16,17 @@ type serveCommand struct {
 	registryFlags
 	placementFlags
 	listenFlags
+	networkFlags
 	PublicURL string `required:"" env:"CORDON_PUBLIC_URL" placeholder:"URL" help:"Origin that clients use, https://HOST."`
 	Listen    string `env:"CORDON_LISTEN" default:"127.0.0.1:8080" placeholder:"ADDR" help:"Address of FHIR and tokens."`
 
 	Checkpoints string `env:"CORDON_CHECKPOINTS" placeholder:"DIR" help:"Directory, out of reach of who can change the databases, for the signed checkpoints of the audit logs. Without one, changes of the audit trail by them cannot be proven."`
 
-	Region              string         `env:"CORDON_REGION" help:"Region that this server runs in; tenants of others are refused. Default: none is."`
-	TrustedProxies      []netip.Prefix `env:"CORDON_TRUSTED_PROXIES" placeholder:"CIDR,..." help:"Proxies whose X-Forwarded-For is believed."`
-	TerminologyNetworks []netip.Prefix `env:"CORDON_TERMINOLOGY_NETWORKS" placeholder:"CIDR,..." help:"Networks, other than the public internet, in which tenants' terminology servers may be."`
-	IdentityNetworks    []netip.Prefix `env:"CORDON_IDENTITY_NETWORKS" placeholder:"CIDR,..." help:"Networks, other than the public internet, in which tenants' identity providers and issuers may be."`
-	ClientNetworks      []netip.Prefix `env:"CORDON_CLIENT_NETWORKS" placeholder:"CIDR,..." help:"Networks, other than the public internet, in which clients may publish their keys."`
-	AlertNetworks       []netip.Prefix `env:"CORDON_ALERT_NETWORKS" placeholder:"CIDR,..." help:"Networks, other than the public internet, in which webhooks for alerts may be."`
-	KeyAge              time.Duration  `env:"CORDON_KEY_AGE" placeholder:"DURATION" help:"How old the keys may be that sign tokens; then the next are made. Default: 2160h, 90 days."`
-	Files               string         `env:"CORDON_FILES" placeholder:"DIR" help:"Directory, the same for all servers, for the files of bulk exports. Default: there are no exports."`
-	Origins             []string       `env:"CORDON_ORIGINS" placeholder:"ORIGIN,..." help:"Origins of pages that may call from a browser."`
+	Region         string         `env:"CORDON_REGION" help:"Region that this server runs in; tenants of others are refused. Default: none is."`
+	TrustedProxies []netip.Prefix `env:"CORDON_TRUSTED_PROXIES" placeholder:"CIDR,..." help:"Proxies whose X-Forwarded-For is believed."`
+	KeyAge         time.Duration  `env:"CORDON_KEY_AGE" placeholder:"DURATION" help:"How old the keys may be that sign tokens; then the next are made. Default: 2160h, 90 days."`
+	Files          string         `env:"CORDON_FILES" placeholder:"DIR" help:"Directory, the same for all servers, for the files of bulk exports. Default: there are no exports."`
+	Origins        []string       `env:"CORDON_ORIGINS" placeholder:"ORIGIN,..." help:"Origins of pages that may call from a browser."`
 }
 
 // Run serves until ctx is done, lets running requests finish, and closes the
@@ -54,7 +51,7 @@ func (s *serveCommand) Run(ctx context.Context, c console) error {
 	plane, err := openDataPlane(ctx, dataPlaneConfig{
 		registryURL: s.RegistryURL, databaseURL: s.DatabaseURL, auditURL: s.AuditURL,
 		logURL: s.LogURL, logRegistryURL: logRegistry, checkpoints: s.Checkpoints,
-		kms: kms, public: front.public, region: s.Region, proxies: s.TrustedProxies, origins: s.Origins, terminology: s.TerminologyNetworks, identity: s.IdentityNetworks, clients: s.ClientNetworks, alerts: s.AlertNetworks, keyAge: s.KeyAge,
+		kms: kms, public: front.public, region: s.Region, proxies: s.TrustedProxies, origins: s.Origins, networks: s.networkFlags, keyAge: s.KeyAge,
 		files: store.FilesConfig{Dir: s.Files},
 		ops:   ops, log: log,
 	})
