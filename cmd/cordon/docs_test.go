@@ -53,6 +53,66 @@ func pages(t *testing.T) map[string][]step {
 	return all
 }
 
+// documented returns the text of the pages that match one of the names.
+func documented(t *testing.T, names ...string) string {
+	t.Helper()
+	var all strings.Builder
+	for _, name := range names {
+		files, err := filepath.Glob(filepath.Join("..", "..", name))
+		if err != nil || len(files) == 0 {
+			t.Fatal(name, err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all.Write(text)
+		}
+	}
+	return all.String()
+}
+
+// DOC-05
+func TestTheDocumentationHasEveryCommandAndEverySettingOfAServer(t *testing.T) {
+	all, operations := documented(t, "README.md", "docs/*.md"), documented(t, "docs/operations.md")
+	parser, err := kong.New(&commands{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range parser.Model.Leaves(true) {
+		said := command
+		if command.Parent.DefaultCmd == command { // then its name may be left out
+			said = command.Parent
+		}
+		name := strings.TrimPrefix(said.Path(), "cordon ")
+		mention := name
+		if !strings.Contains(name, " ") {
+			mention = "cordon " + name
+		}
+		if !strings.Contains(all, mention) {
+			t.Errorf("no page has a word about cordon %s", name)
+		}
+		if !slices.Contains([]string{"dev", "serve", "control", "migrate", "healthcheck"}, name) {
+			continue
+		}
+		for _, f := range command.Flags {
+			for _, what := range append([]string{"--" + f.Name}, f.Envs...) {
+				if f.Name != "help" && !strings.Contains(operations, "`"+what+"`") {
+					t.Errorf("operations.md does not tell of %s of cordon %s", what, name)
+				}
+			}
+		}
+		for _, a := range command.Positional {
+			for _, env := range a.Tag.Envs {
+				if !strings.Contains(operations, "`"+env+"`") {
+					t.Errorf("operations.md does not tell of %s of cordon %s", env, name)
+				}
+			}
+		}
+	}
+}
+
 // With everything on. API-02, AUTHZ-21, DOC-05
 func TestTheCommandsInTheDocumentationWorkAsPasted(t *testing.T) {
 	if testing.Short() {

@@ -35,7 +35,7 @@ type exportCommand struct {
 	To       string   `required:"" placeholder:"DIR" help:"Directory for the files. An export that was begun there goes on."`
 	Patients bool     `xor:"of" help:"Of all patients, not of the system."`
 	Group    string   `xor:"of" placeholder:"ID" help:"Of the patients in a group."`
-	Type     []string `placeholder:"TYPE,..." help:"Types of resources. Default: all that the client may see."`
+	Type     []string `placeholder:"TYPE" help:"Types of resources. Default: all that the client may see."`
 	Filter   []string `sep:"none" placeholder:"TYPE?QUERY" help:"A search that resources of its type must match; may be given again."`
 	Since    string   `placeholder:"INSTANT" help:"What was changed after it, as in 2026-01-31T00:00:00Z."`
 	Keep     bool     `help:"Leave the files on the server until they expire. Default: they are removed there."`

@@ -23,10 +23,10 @@ type serveCommand struct {
 	Checkpoints string `env:"CORDON_CHECKPOINTS" placeholder:"DIR" help:"Directory, out of reach of who can change the databases, for the signed checkpoints of the audit logs. Without one, changes of the audit trail by them cannot be proven."`
 
 	Region         string         `env:"CORDON_REGION" help:"Region that this server runs in; tenants of others are refused. Default: none is."`
-	TrustedProxies []netip.Prefix `env:"CORDON_TRUSTED_PROXIES" placeholder:"CIDR,..." help:"Proxies whose X-Forwarded-For is believed."`
+	TrustedProxies []netip.Prefix `env:"CORDON_TRUSTED_PROXIES" placeholder:"CIDR" help:"Proxies whose X-Forwarded-For is believed."`
 	KeyAge         time.Duration  `env:"CORDON_KEY_AGE" placeholder:"DURATION" help:"How old the keys may be that sign tokens; then the next are made. Default: 2160h, 90 days."`
 	Files          string         `env:"CORDON_FILES" placeholder:"DIR" help:"Directory, the same for all servers, for the files of bulk exports. Default: there are no exports."`
-	Origins        []string       `env:"CORDON_ORIGINS" placeholder:"ORIGIN,..." help:"Origins of pages that may call from a browser."`
+	Origins        []string       `env:"CORDON_ORIGINS" placeholder:"ORIGIN" help:"Origins of pages that may call from a browser."`
 }
 
 // Run serves until ctx is done, lets running requests finish, and closes the

@@ -78,9 +78,9 @@ type userAddCommand struct {
 	Login        string   `arg:"" help:"Login of the user."`
 	User         string   `placeholder:"REF" help:"fhirUser: 'Practitioner/dr1'."`
 	Role         []string `help:"Roles, in the tenant's own words: nurse,billing."`
-	Organization []string `placeholder:"ID,..." help:"Organizations that the user works for."`
-	Facility     []string `placeholder:"ID,..." help:"Locations that the user works at."`
-	Department   []string `placeholder:"ID,..." help:"Departments of the user."`
+	Organization []string `placeholder:"ID" help:"Organizations that the user works for."`
+	Facility     []string `placeholder:"ID" help:"Locations that the user works at."`
+	Department   []string `placeholder:"ID" help:"Departments of the user."`
 	At           string   `placeholder:"ID" help:"Location that the user is at."`
 	Codes        bool     `help:"Ask for one-time codes; prints what an authenticator app needs."`
 }
