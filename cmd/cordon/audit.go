@@ -22,6 +22,8 @@ type auditCommand struct {
 	Key    auditKeyCommand    `cmd:"" help:"Print the public key of an audit log, to be kept where it is verified."`
 	Verify auditVerifyCommand `cmd:"" help:"Hold an audit trail against its checkpoints, and name what was changed."`
 	Proof  auditProofCommand  `cmd:"" help:"Check a proof that the API gave, without any server."`
+
+	Witness auditWitnessCommand `cmd:"" help:"See that a log goes on from what was seen of it, as another party, and keep that."`
 }
 
 type auditKeyCommand struct {

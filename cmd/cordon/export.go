@@ -16,22 +16,17 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
-
-	"github.com/cordon-fhir/cordon/smart/backend"
 )
 
 // exportCommand writes the files of a bulk export to a directory.
 // https://hl7.org/fhir/uv/bulkdata/STU2/export.html
 type exportCommand struct {
-	Dir      devDir   `default:"dev" env:"CORDON_DIR" placeholder:"DIR" help:"Directory of the development server. Default: dev."`
-	Tenant   string   `required:"" help:"Slug of the tenant."`
-	Client   string   `default:"backend" help:"Client that asks. Default: backend."`
+	systemFlags
 	To       string   `required:"" placeholder:"DIR" help:"Directory for the files. An export that was begun there goes on."`
 	Patients bool     `xor:"of" help:"Of all patients, not of the system."`
 	Group    string   `xor:"of" placeholder:"ID" help:"Of the patients in a group."`
@@ -44,27 +39,15 @@ type exportCommand struct {
 // Run asks for the export, or goes on with one, and checks that each file is
 // whole.
 func (e *exportCommand) Run(ctx context.Context, c console) error {
-	server, err := e.Dir.server()
-	if err != nil {
-		return err
-	}
-	tenant, err := e.Dir.tenant(server, e.Tenant)
-	if err != nil {
-		return err
-	}
-	i := slices.IndexFunc(tenant.Clients, func(c devClient) bool { return c.ID == e.Client })
-	if i < 0 {
-		return fmt.Errorf("the key of a client named %s of tenant %s is not here", e.Client, tenant.Slug)
-	}
-	login, err := newLogin(tenant, tenant.Clients[i], "system/*.rs")
+	fhir, err := e.open(ctx, "backend", "system/*.rs")
 	if err != nil {
 		return err
 	}
 	if err := os.MkdirAll(e.To, 0o700); err != nil {
 		return err
 	}
-	x := &exporter{login: login, dir: e.To, err: c.err, http: &http.Client{Timeout: 10 * time.Minute}}
-	job, err := x.begun(ctx, tenant.FHIRBase+e.query())
+	x := &exporter{system: fhir, dir: e.To, err: c.err}
+	job, err := x.begun(ctx, fhir.base+e.query())
 	if err != nil {
 		return err
 	}
@@ -113,10 +96,9 @@ func (e *exportCommand) query() string {
 
 // An exporter gets the files of one export.
 type exporter struct {
-	login *backend.Service
-	http  *http.Client
-	dir   string
-	err   io.Writer
+	*system
+	dir string
+	err io.Writer
 }
 
 // An exportManifest is what the server says of the files.
@@ -133,64 +115,6 @@ type exportFile struct {
 func (m *exportManifest) files() []exportFile { return slices.Concat(m.Output, m.Deleted, m.Error) }
 
 func (x *exporter) path(name string) string { return filepath.Join(x.dir, name) }
-
-// A refusedError is an answer that says no.
-type refusedError struct {
-	status int
-	issues string
-}
-
-func (e *refusedError) Error() string { return fmt.Sprintf("%d %s", e.status, e.issues) }
-
-// ask sends a request, and again when the server asks for patience. Of an answer
-// with one of the statuses the caller closes the body.
-func (x *exporter) ask(ctx context.Context, method, at string, header http.Header, statuses ...int) (*http.Response, error) {
-	for try := 1; ; try++ {
-		resp, err := x.askOnce(ctx, method, at, header)
-		if err == nil && slices.Contains(statuses, resp.StatusCode) {
-			return resp, nil
-		}
-		wait := time.Second
-		if err == nil {
-			body, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-			resp.Body.Close()
-			err = &refusedError{resp.StatusCode, issues(body)}
-			if resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode != http.StatusServiceUnavailable {
-				return nil, err
-			}
-			wait = patience(resp)
-		}
-		if try == tries || ctx.Err() != nil {
-			return nil, err
-		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-}
-
-func patience(resp *http.Response) time.Duration {
-	seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
-	return min(max(time.Duration(seconds), 1)*time.Second, time.Minute)
-}
-
-func (x *exporter) askOnce(ctx context.Context, method, at string, header http.Header) (*http.Response, error) {
-	token, err := x.login.Token(ctx)
-	if err != nil {
-		return nil, err
-	}
-	req, err := http.NewRequestWithContext(ctx, method, at, nil)
-	if err != nil {
-		return nil, err
-	}
-	for name, values := range header {
-		req.Header[name] = values
-	}
-	req.Header.Set("Authorization", "Bearer "+token)
-	return x.http.Do(req)
-}
 
 // begun returns where the state of the export is: one that was begun in the
 // directory, or a new one.
