@@ -4,9 +4,14 @@
 //	cordon serve      the data plane: FHIR and tokens
 //	cordon control    the control plane: tenants and clients
 //	cordon migrate    the databases, as their owner
+//	cordon operator   who may use the control plane, as their owner
 //	cordon tenant     make, list, show, set, suspend and resume tenants
 //	cordon client     register, list, disable and enable clients of a tenant
 //	cordon user       let users of a tenant log in
+//	cordon idp        let users log in by identity providers
+//	cordon issuer     let a tenant trust an authorization server elsewhere
+//	cordon policy     who may see and do what, why, and what if
+//	cordon index      show the search index, and make it again
 //	cordon package    install, list and remove packages of definitions
 //	cordon alert      list, show, acknowledge and close alerts; set webhooks for them
 //	cordon break-glass list, show and end what staff see in an emergency
@@ -14,6 +19,7 @@
 //	cordon evidence   write and verify evidence of where data is and who can reach it
 //	cordon token      earn an access token
 //	cordon load       send Bundles and NDJSON
+//	cordon export     write the files of a bulk export
 //	cordon explain    tell how a search would be answered
 //	cordon healthcheck, version
 package main
