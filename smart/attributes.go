@@ -139,18 +139,14 @@ func hasEncounterStaff(on fhir.Type, user string, now time.Time) search.Expr {
 	return aboutPatient(on, namedBy("Encounter", names("Encounter", "participant", user, now), present(now)))
 }
 
-// encounterCodes are the parameters that say which Encounter a resource is of.
-var encounterCodes = []string{"encounter", "context"}
-
 // ofEncounter returns the condition that a resource is of an Encounter for
 // which e holds.
 func ofEncounter(on fhir.Type, e search.Expr) search.Expr {
-	for _, code := range encounterCodes {
-		if paths := search.Paths(on, code, "Encounter"); len(paths) > 0 {
-			return search.Chain{Paths: paths, ByPolicy: true, Type: "Encounter", X: e}
-		}
+	paths := search.EncounterPaths(on)
+	if len(paths) == 0 {
+		return search.Or{}
 	}
-	return search.Or{}
+	return search.Chain{Paths: paths, ByPolicy: true, Type: "Encounter", X: e}
 }
 
 func hasEncounter(on fhir.Type, id string, _ time.Time) search.Expr {
@@ -162,12 +158,7 @@ func hasEncounter(on fhir.Type, id string, _ time.Time) search.Expr {
 	case on == "Patient":
 		return namedBy("Encounter", search.HasID{id})
 	}
-	for _, code := range encounterCodes {
-		if e := refers(on, code, "Encounter/"+id); !nothing(e) {
-			return e
-		}
-	}
-	return search.Or{}
+	return search.Refers(search.EncounterPaths(on), fhir.Ref{Type: "Encounter", ID: id})
 }
 
 func hasLocation(on fhir.Type, id string, now time.Time) search.Expr {

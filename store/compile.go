@@ -249,7 +249,7 @@ func ranged(s scope, x gate.Row, in gate.Clause) gate.Clause {
 	if s.alone {
 		return s.anchor.Col("rid").With(gate.SQL(`= ANY (ARRAY(SELECT`), x.Col("rid"), gate.SQL(`FROM`), in, gate.SQL(`))`))
 	}
-	return gate.SQL(`EXISTS (SELECT 1 FROM`).With(in, gate.SQL(`AND`), x.Col("rid"), gate.SQL(`=`), s.anchor.Col("rid"), gate.SQL(`)`))
+	return gate.SQL(`EXISTS (SELECT 1 FROM`).With(in, gate.SQL(`AND`), x.Col("rid"), gate.SQL(`=`), s.anchor.Col("rid"), s.end())
 }
 
 // mainDate is date for the element that dates the type: ts is its beginning,
@@ -452,7 +452,7 @@ func (c *compiler) reverse(ctx context.Context, s scope, e search.ReverseChain) 
 	}
 	x, y := c.row(), c.row()
 	needs := false
-	cond, err := c.cond(ctx, scope{on: e.Type, anchor: x, res: y, needs: &needs}, inner)
+	cond, err := c.cond(ctx, scope{on: e.Type, anchor: x, res: y, needs: &needs, few: s.few}, inner)
 	if err != nil {
 		return gate.Clause{}, err
 	}
@@ -462,7 +462,7 @@ func (c *compiler) reverse(ctx context.Context, s scope, e search.ReverseChain) 
 			y.Col("rid"), gate.SQL(`=`), x.Col("rid"))
 	}
 	return out.With(gate.SQL(`WHERE`), x.Col("tenant_id"), gate.SQL(`= $1 AND`), oneOf(x.Col("key"), keys), gate.SQL(`AND`),
-		x.Col("target"), gate.SQL(`=`), s.anchor.Col("rid"), gate.SQL(`AND`), cond, gate.SQL(`)`)), nil
+		x.Col("target"), gate.SQL(`=`), s.anchor.Col("rid"), gate.SQL(`AND`), cond, s.end()), nil
 }
 
 // reverseOpened is reverse where bodies must be opened to know whether e.X

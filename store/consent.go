@@ -23,6 +23,7 @@ import (
 type consents struct {
 	asked, some bool
 	of          map[string][]*consent.Consent // by the id of the patient
+	read        map[int64]bool                // by the rid of the patient: those of whom all are in of
 	hint        *atomic.Bool
 }
 
@@ -39,7 +40,7 @@ func (c *consents) tell(some bool) {
 // changed forgets what a Tx has changed itself.
 func (c *consents) changed(on fhir.Type) {
 	if on == "Consent" {
-		c.asked, c.some, c.of = true, true, nil
+		c.asked, c.some, c.of, c.read = true, true, nil, nil
 	}
 }
 
@@ -172,15 +173,11 @@ const maxConsents = 5000
 // readConsents reads the consents of the patients that are not known yet, in one
 // statement.
 func (v *View) readConsents(ctx context.Context, p smart.Permit, patients [][]string) error {
-	if v.consents.of == nil {
-		v.consents.of = map[string][]*consent.Consent{}
-	}
 	var rids []int64
 	for _, ids := range patients {
 		for _, id := range ids {
-			if _, known := v.consents.of[id]; !known {
-				v.consents.of[id] = nil
-				rids = append(rids, v.rid(fhir.Ref{Type: "Patient", ID: id}))
+			if rid := v.rid(fhir.Ref{Type: "Patient", ID: id}); !v.consents.read[rid] && !slices.Contains(rids, rid) {
+				rids = append(rids, rid)
 			}
 		}
 	}
@@ -200,8 +197,19 @@ func (v *View) readConsents(ctx context.Context, p smart.Permit, patients [][]st
 	if err != nil {
 		return fmt.Errorf("reading consents: %w", err)
 	}
+	return v.keepConsents(list, rids)
+}
+
+// keepConsents keeps the consents that were read, which are all of the patients.
+func (v *View) keepConsents(list []row, patients []int64) error {
 	if len(list) > maxConsents {
 		return fhir.Errorf(fhir.TooCostly, "the request would have to ask more than %d consents; narrow it", maxConsents)
+	}
+	if v.consents.of == nil {
+		v.consents.of, v.consents.read = map[string][]*consent.Consent{}, map[int64]bool{}
+	}
+	for _, rid := range patients {
+		v.consents.read[rid] = true
 	}
 	for _, r := range list {
 		if err := v.readConsent(r); err != nil {

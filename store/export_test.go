@@ -23,6 +23,12 @@ func NewIndexer(db *DB, requests map[int32]IndexRequest, part int) *Indexer {
 // SetFew makes searches of more than n matches go along an index to sort them.
 func (db *DB) SetFew(n int) { db.few = n }
 
+// ReadOnce is Read, and fails if that takes more than one statement.
+func (db *DB) ReadOnce(ctx context.Context, g *smart.Grant, ref fhir.Ref) error {
+	_, err := db.readOnce(ctx, g, ref)
+	return err
+}
+
 // Purge removes what is of no more use, as servers do each minute.
 func (r *Registry) Purge(ctx context.Context) { r.purge(ctx) }
 

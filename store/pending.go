@@ -40,6 +40,8 @@ type resourceCols struct {
 	updated      []time.Time
 	ts, te       []pgtype.Timestamptz
 	deleted      []bool
+	about        []pgtype.Int8
+	encounter    []pgtype.Int8
 	body         [][]byte
 }
 
@@ -71,10 +73,11 @@ type dateCols struct {
 	lo, hi   []pgtype.Timestamptz
 }
 
-func (c *resourceCols) add(r row, present uint64, ts, te pgtype.Timestamptz) {
+func (c *resourceCols) add(r row, present uint64, is *indexRows) {
 	c.rid, c.present = append(c.rid, r.rid), append(c.present, int64(present))
 	c.version, c.types, c.id = append(c.version, int32(r.version)), append(c.types, r.ref.Type.Number()), append(c.id, r.ref.ID)
-	c.updated, c.ts, c.te = append(c.updated, r.updated), append(c.ts, ts), append(c.te, te)
+	c.updated, c.ts, c.te = append(c.updated, r.updated), append(c.ts, is.ts), append(c.te, is.te)
+	c.about, c.encounter = append(c.about, is.about), append(c.encounter, is.encounter)
 	c.deleted, c.body = append(c.deleted, r.deleted), append(c.body, r.body)
 }
 
@@ -92,10 +95,10 @@ func (tx *Tx) store(p smart.Permit, next row, old *row, present uint64, was, is 
 	}
 	w.rids[next.rid] = true
 	if old == nil {
-		w.inserted.add(next, present, is.ts, is.te)
+		w.inserted.add(next, present, is)
 	} else {
-		w.updated.add(next, present, is.ts, is.te)
-		w.history.add(*old, 0, is.ts, is.te)
+		w.updated.add(next, present, is)
+		w.history.add(*old, 0, is)
 	}
 	w.change.seq, w.change.rid = append(w.change.seq, audit.NextSeq()), append(w.change.rid, next.rid)
 	w.change.version, w.change.types = append(w.change.version, int32(next.version)), append(w.change.types, next.ref.Type.Number())
@@ -213,19 +216,20 @@ func (w *pending) statements() []gate.Clause {
 	}
 	if c := &w.inserted; len(c.rid) > 0 {
 		qs = append(qs, gate.SQL(`
-			INSERT INTO ~resource (tenant_id, rid, type, id, version, updated, ts, te, deleted, present, body)
+			INSERT INTO ~resource (tenant_id, rid, type, id, version, updated, ts, te, deleted, present, about, encounter, body)
 			SELECT $1, * FROM unnest(?::bigint[], ?::smallint[], ?::text[], ?::int[], ?::timestamptz[],
-			                         ?::timestamptz[], ?::timestamptz[], ?::bool[], ?::bigint[], ?::bytea[])`,
-			c.rid, c.types, c.id, c.version, c.updated, c.ts, c.te, c.deleted, c.present, c.body))
+			                         ?::timestamptz[], ?::timestamptz[], ?::bool[], ?::bigint[], ?::bigint[], ?::bigint[], ?::bytea[])`,
+			c.rid, c.types, c.id, c.version, c.updated, c.ts, c.te, c.deleted, c.present, c.about, c.encounter, c.body))
 	}
 	if c := &w.updated; len(c.rid) > 0 {
 		qs = append(qs, gate.SQL(`
 			UPDATE ~resource r
-			SET    version = d.version, updated = d.updated, ts = d.ts, te = d.te, deleted = d.deleted, present = d.present, body = d.body
-			FROM   unnest(?::bigint[], ?::int[], ?::timestamptz[], ?::timestamptz[], ?::timestamptz[], ?::bool[], ?::bigint[], ?::bytea[])
-			       AS d (rid, version, updated, ts, te, deleted, present, body)
+			SET    version = d.version, updated = d.updated, ts = d.ts, te = d.te, deleted = d.deleted, present = d.present,
+			       about = d.about, encounter = d.encounter, body = d.body
+			FROM   unnest(?::bigint[], ?::int[], ?::timestamptz[], ?::timestamptz[], ?::timestamptz[], ?::bool[], ?::bigint[], ?::bigint[], ?::bigint[], ?::bytea[])
+			       AS d (rid, version, updated, ts, te, deleted, present, about, encounter, body)
 			WHERE  r.tenant_id = $1 AND r.rid = d.rid`,
-			c.rid, c.version, c.updated, c.ts, c.te, c.deleted, c.present, c.body))
+			c.rid, c.version, c.updated, c.ts, c.te, c.deleted, c.present, c.about, c.encounter, c.body))
 	}
 	if c := &w.history; len(c.rid) > 0 {
 		qs = append(qs, gate.SQL(`

@@ -91,27 +91,23 @@ func (v *View) read(ctx context.Context, do fhir.Interaction, ref fhir.Ref, vers
 
 // current returns the newest version, deletion or not.
 func (v *View) current(ctx context.Context, p smart.Permit, ref fhir.Ref) (row, error) {
-	rows, err := v.query(ctx, p, gate.SQL(`
-		SELECT rid, version, updated, deleted, body,`).With(v.anyConsent(), gate.SQL(`
-		FROM   ~resource
-		WHERE  tenant_id = $1 AND rid = ? AND type = ? AND id = ?`, v.rid(ref), ref.Type.Number(), ref.ID)))
+	f := v.foresee(p, ref)
+	stmt, err := f.statement(ctx)
+	if err != nil {
+		return row{}, err
+	}
+	rows, err := v.query(ctx, p, stmt)
 	if err != nil {
 		return row{}, fmt.Errorf("reading %s: %w", ref.Type, err)
 	}
-	found := row{ref: ref}
-	r, err := pgx.CollectExactlyOneRow(rows, func(rows pgx.CollectableRow) (row, error) {
-		var consents bool
-		err := rows.Scan(&found.rid, &found.version, &found.updated, &found.deleted, &found.body, &consents)
-		v.consents.tell(consents)
-		return found, err
-	})
-	if errors.Is(err, pgx.ErrNoRows) {
+	r, err := f.learn(rows)
+	if err != nil {
+		return row{}, fmt.Errorf("reading %s: %w", ref.Type, err)
+	}
+	if r == nil {
 		return row{}, unknown(ref)
 	}
-	if err != nil {
-		return row{}, fmt.Errorf("reading %s: %w", ref.Type, err)
-	}
-	return r, nil
+	return *r, nil
 }
 
 // past returns an older version of what cur is the newest version of.

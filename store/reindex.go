@@ -180,7 +180,7 @@ func (x *Indexer) again(ctx context.Context, t *tenant.Tenant, j indexJob) (done
 // compare holds the index of the next resources against what they say.
 func (v *View) compare(ctx context.Context, p smart.Permit, r IndexRequest, from int64, size int) (*part, error) {
 	rows, err := v.query(ctx, p, gate.SQL(`
-		SELECT rid, type, id, version, updated, ts, te, present, deleted, body
+		SELECT rid, type, id, version, updated, ts, te, present, about, encounter, deleted, body
 		FROM   ~resource
 		WHERE  tenant_id = $1 AND rid >= ? AND type = ANY (?::smallint[])
 		ORDER  BY rid
@@ -243,19 +243,21 @@ func (v *View) compare(ctx context.Context, p smart.Permit, r IndexRequest, from
 // A storedRow is a resource with what its row says for the index.
 type storedRow struct {
 	row
-	ts, te  pgtype.Timestamptz
-	present int64
+	ts, te           pgtype.Timestamptz
+	about, encounter pgtype.Int8
+	present          int64
 }
 
 // agrees reports whether the row says what the resource does.
 func (s storedRow) agrees(is *indexRows, present uint64) bool {
-	return micros(s.ts) == micros(is.ts) && s.te.Valid == is.te.Valid && (!s.te.Valid || micros(s.te) == micros(is.te)) && s.present == int64(present)
+	return micros(s.ts) == micros(is.ts) && s.te.Valid == is.te.Valid && (!s.te.Valid || micros(s.te) == micros(is.te)) && s.present == int64(present) &&
+		s.about == is.about && s.encounter == is.encounter
 }
 
 func eachStored(rows pgx.Rows, fn func(storedRow) error) error {
 	var s storedRow
 	var number int16
-	_, err := pgx.ForEachRow(rows, []any{&s.rid, &number, &s.ref.ID, &s.version, &s.updated, &s.ts, &s.te, &s.present, &s.deleted, &s.body}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&s.rid, &number, &s.ref.ID, &s.version, &s.updated, &s.ts, &s.te, &s.present, &s.about, &s.encounter, &s.deleted, &s.body}, func() error {
 		s.ref.Type = fhir.TypeNumbered(number)
 		return fn(s)
 	})
@@ -319,7 +321,7 @@ func (v *View) eachEntry(ctx context.Context, p smart.Permit, from, to int64, fn
 // since it was found to differ.
 func (v *View) putRight(ctx context.Context, p smart.Permit, rids []int64, extra map[int64][]entry) error {
 	rows, err := v.query(ctx, p, gate.SQL(`
-		SELECT rid, type, id, version, updated, ts, te, present, deleted, body
+		SELECT rid, type, id, version, updated, ts, te, present, about, encounter, deleted, body
 		FROM   ~resource
 		WHERE  tenant_id = $1 AND rid = ANY (?::bigint[])
 		ORDER  BY rid
@@ -338,7 +340,7 @@ func (v *View) putRight(ctx context.Context, p smart.Permit, rids []int64, extra
 		want = is.entries(s.rid, want)
 		w.custom(lockedRow{s.row, is.ts}, is, false)
 		if !s.agrees(is, present) {
-			right.add(s.row, present, is.ts, is.te)
+			right.add(s.row, present, is)
 		}
 		return nil
 	})
@@ -357,9 +359,9 @@ func (v *View) putRight(ctx context.Context, p smart.Permit, rids []int64, extra
 	if len(right.rid) > 0 {
 		qs = append(qs, gate.SQL(`
 			UPDATE ~resource r
-			SET    ts = d.ts, te = d.te, present = d.present
-			FROM   unnest(?::bigint[], ?::timestamptz[], ?::timestamptz[], ?::bigint[]) AS d (rid, ts, te, present)
-			WHERE  r.tenant_id = $1 AND r.rid = d.rid`, right.rid, right.ts, right.te, right.present))
+			SET    ts = d.ts, te = d.te, present = d.present, about = d.about, encounter = d.encounter
+			FROM   unnest(?::bigint[], ?::timestamptz[], ?::timestamptz[], ?::bigint[], ?::bigint[], ?::bigint[]) AS d (rid, ts, te, present, about, encounter)
+			WHERE  r.tenant_id = $1 AND r.rid = d.rid`, right.rid, right.ts, right.te, right.present, right.about, right.encounter))
 	}
 	// As every write, this one is run again if a parameter has come meanwhile:
 	// it would take the rows of that for wrong.

@@ -25,7 +25,7 @@ func (d *door) rows(t testing.TB, slug string) string {
 		       UNION ALL SELECT concat_ws(' ', 'r', rid, key, target, ts) FROM `+s+`.idx_ref  WHERE tenant_id = $1
 		       UNION ALL SELECT concat_ws(' ', 'n', rid, key, lo, hi)     FROM `+s+`.idx_num  WHERE tenant_id = $1
 		       UNION ALL SELECT concat_ws(' ', 'd', rid, key, lo, hi)     FROM `+s+`.idx_date WHERE tenant_id = $1
-		       UNION ALL SELECT concat_ws(' ', 'x', rid, ts, te, present) FROM `+s+`.resource WHERE tenant_id = $1) all_of_it`, x.ID.Int())[0]
+		       UNION ALL SELECT concat_ws(' ', 'x', rid, ts, te, present, 'a', about, 'e', encounter) FROM `+s+`.resource WHERE tenant_id = $1) all_of_it`, x.ID.Int())[0]
 }
 
 // spoil makes the index of the tenant wrong in every way.
@@ -43,7 +43,7 @@ func (d *door) spoil(t testing.TB, slug string) {
 		`DELETE FROM %s.idx_date WHERE tenant_id = %d AND rid %% 2 = 1`,
 		`INSERT INTO %s.idx_date SELECT 79, '-infinity', 'infinity', rid, tenant_id FROM %[1]s.resource WHERE tenant_id = %[2]d`,
 		`UPDATE %s.resource SET present = present # 5, ts = '-infinity' WHERE tenant_id = %d AND rid %% 3 = 0`,
-		`UPDATE %s.resource SET te = NULL WHERE tenant_id = %d AND rid %% 3 = 1`,
+		`UPDATE %s.resource SET te = NULL, about = encounter, encounter = about WHERE tenant_id = %d AND rid %% 3 = 1`,
 	} {
 		if _, err := conn.Exec(t.Context(), fmt.Sprintf(sql, x.Placement.Schema, x.ID.Int())); err != nil {
 			t.Fatalf("%s: %v", sql, err)

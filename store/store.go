@@ -158,18 +158,7 @@ func (db *DB) View(ctx context.Context, g *smart.Grant, fn func(*View) error) er
 // Read is a View that reads one resource, in one round trip if that is enough to
 // decide.
 func (db *DB) Read(ctx context.Context, g *smart.Grant, ref fhir.Ref) (fhir.Resource, error) {
-	var r fhir.Resource
-	err := errTwoStatements
-	if p, _ := g.Permit(fhir.Read, ref.Type); len(search.Links(p.Where())) == 0 && !db.consents.of(g.Tenant().ID).Load() {
-		err = db.gate.Once(ctx, g, func(t *gate.Tx) error {
-			v, err := db.view(ctx, t)
-			if err != nil {
-				return err
-			}
-			r, err = v.Read(ctx, ref)
-			return err
-		})
-	}
+	r, err := db.readOnce(ctx, g, ref)
 	if errors.Is(err, errTwoStatements) {
 		err = db.View(ctx, g, func(v *View) error {
 			r, err = v.Read(ctx, ref)
@@ -180,6 +169,19 @@ func (db *DB) Read(ctx context.Context, g *smart.Grant, ref fhir.Ref) (fhir.Reso
 		return fhir.Resource{}, err
 	}
 	return r, nil
+}
+
+// readOnce is Read in one statement; errTwoStatements if it takes more.
+func (db *DB) readOnce(ctx context.Context, g *smart.Grant, ref fhir.Ref) (r fhir.Resource, err error) {
+	err = db.gate.Once(ctx, g, func(t *gate.Tx) error {
+		v, err := db.view(ctx, t)
+		if err != nil {
+			return err
+		}
+		r, err = v.Read(ctx, ref)
+		return err
+	})
+	return r, err
 }
 
 // Update runs fn on one transaction of the tenant of g and commits what it

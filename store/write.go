@@ -337,8 +337,12 @@ func (tx *Tx) Delete(ctx context.Context, ref fhir.Ref, ifMatch int64) (r fhir.R
 
 // indexRows are the rows of one resource in the index tables.
 type indexRows struct {
-	ts     pgtype.Timestamptz
-	te     pgtype.Timestamptz // null without the element that dates the type
+	ts pgtype.Timestamptz
+	te pgtype.Timestamptz // null without the element that dates the type
+	// about and encounter are rids that an access policy is likely to ask of; null
+	// if there are none.
+	about, encounter pgtype.Int8
+
 	tokens []int64
 	refs   []refRow
 	nums   []numRow
@@ -376,12 +380,28 @@ func (v *View) hash(on fhir.Type, t *search.Terms) *indexRows {
 		}
 		rows.dates = append(rows.dates, dateRow{v.dateKey(x.Path), stamp(x.Lo), stamp(x.Hi)})
 	}
+	rows.about = v.firstOf(t, "Patient", search.SubjectPaths(on))
+	rows.encounter = v.firstOf(t, "Encounter", search.EncounterPaths(on))
 	// Two terms can have one hash; a row is there once.
 	rows.tokens = unique(rows.tokens)
 	rows.refs = unique(rows.refs)
 	rows.nums = unique(rows.nums)
 	rows.dates = unique(rows.dates)
 	return rows
+}
+
+// firstOf returns the rid of the first resource of the type to which one of the
+// paths refers, null if there is none.
+func (v *View) firstOf(t *search.Terms, to fhir.Type, paths []search.Path) pgtype.Int8 {
+	for _, x := range t.Refs {
+		if x.Pair != (search.Token{}) || !slices.Contains(paths, x.Path) {
+			continue
+		}
+		if ref, err := fhir.ParseRef(x.Target); err == nil && ref.Type == to {
+			return pgtype.Int8{Int64: v.rid(ref), Valid: true}
+		}
+	}
+	return pgtype.Int8{}
 }
 
 func unique[T comparable](list []T) []T {

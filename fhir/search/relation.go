@@ -36,6 +36,20 @@ func SubjectPaths(on fhir.Type) []Path {
 	return patientPaths(on)
 }
 
+// encounterCodes are the parameters that say which Encounter a resource is of.
+var encounterCodes = []string{"encounter", "context"}
+
+// EncounterPaths returns the elements that say which Encounter a resource of the
+// type is of.
+func EncounterPaths(on fhir.Type) []Path {
+	for _, code := range encounterCodes {
+		if paths := Paths(on, code, "Encounter"); len(paths) > 0 {
+			return paths
+		}
+	}
+	return nil
+}
+
 // Refers returns the condition that a resource refers to one of the targets by
 // one of the paths.
 func Refers(paths []Path, target fhir.Ref) Expr {

@@ -1,0 +1,3 @@
+ALTER TABLE {{schema}}.resource
+    DROP COLUMN about,
+    DROP COLUMN encounter;
