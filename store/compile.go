@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/search"
 	"github.com/cordon-fhir/cordon/smart"
@@ -18,8 +20,8 @@ type compiler struct {
 	v      *View
 	permit smart.Permit // of what the statement is for
 	rows   gate.Row     // names given so far
-	// followed is a chain whose targets were looked up already.
-	followed *reached
+	// followed are chains whose targets were looked up already.
+	followed []*reached
 }
 
 // reached is the targets of a chain, as View.targets returns them.
@@ -64,7 +66,12 @@ func (c *compiler) cond(ctx context.Context, s scope, e search.Expr) (gate.Claus
 			return always, nil // what only an opened body can deny, nothing here may exclude
 		}
 		x, err := c.cond(ctx, s, e.X)
-		return gate.SQL(`NOT (`).With(x, gate.SQL(`)`)), err
+		x = gate.SQL(`NOT (`).With(x, gate.SQL(`)`))
+		if without, ok := search.Implied(s.on, e.X); ok { // most have no label: no index need be asked for each
+			*s.needs = true
+			x = gate.SQL(`(`).With(s.res.Col("present"), gate.SQL(`& ? = 0 OR`, int64(1)<<without.Bit), x, gate.SQL(`)`))
+		}
+		return x, err
 	case search.HasToken:
 		return c.tokens(s, []int64{c.v.tokenKey(search.Token(e))}), nil
 	case search.HasReference:
@@ -312,12 +319,9 @@ func (c *compiler) chain(ctx context.Context, s scope, e search.Chain) (gate.Cla
 		return c.citing(ctx, s, p, e, inner)
 	}
 	keys := c.v.linkKeys(e)
-	f := c.followed
-	if f == nil || !search.Equal(f.chain, e) {
-		f = &reached{chain: e}
-		if f.targets, f.complete, err = c.v.targets(ctx, p, e.Type, inner); err != nil {
-			return gate.Clause{}, err
-		}
+	f, err := c.follow(ctx, p, e, inner)
+	if err != nil {
+		return gate.Clause{}, err
 	}
 	if f.complete {
 		if len(f.targets) == 0 {
@@ -336,6 +340,68 @@ func (c *compiler) chain(ctx context.Context, s scope, e search.Chain) (gate.Cla
 		gate.SQL(`AND`), y.Col("type"), gate.SQL(`= ? AND NOT`, e.Type.Number()), y.Col("deleted"),
 		gate.SQL(`WHERE`), x.Col("tenant_id"), gate.SQL(`= $1 AND`), oneOf(x.Col("key"), keys), gate.SQL(`AND`), same(x, s),
 		gate.SQL(`AND`), cond, gate.SQL(`)`)), nil
+}
+
+// follow returns the targets of the chain, and looks them up if they are not
+// known.
+func (c *compiler) follow(ctx context.Context, p smart.Permit, e search.Chain, inner search.Expr) (*reached, error) {
+	for _, f := range c.followed {
+		if search.Equal(f.chain, e) {
+			return f, nil
+		}
+	}
+	f := &reached{chain: e}
+	var err error
+	if f.targets, f.complete, err = c.v.targets(ctx, p, e.Type, inner); err != nil {
+		return nil, err
+	}
+	c.followed = append(c.followed, f)
+	return f, nil
+}
+
+// followAll looks up the targets of the chains of a policy in where, in one
+// statement.
+func (c *compiler) followAll(ctx context.Context, where search.Expr) error {
+	var list []*reached
+	var stmt gate.Clause
+	for _, link := range search.Links(where) {
+		e, ok := link.(search.Chain)
+		if !ok || e.Canonical || !answered(e.X) || isFollowed(c.followed, e) {
+			continue
+		}
+		at := len(list)
+		list = append(list, &reached{chain: e})
+		from, cond, s, err := c.v.statement(ctx, plan{on: e.Type, permit: c.permit, where: e.X, exact: true}, false)
+		if err != nil {
+			return err
+		}
+		one := gate.SQL(`(SELECT ?::int,`, at).With(s.anchor.Col("rid"), gate.SQL(`FROM`), from, gate.SQL(`WHERE`), cond, gate.SQL(`LIMIT ?)`, maxTargets+1))
+		if at > 0 {
+			one = stmt.With(gate.SQL(`UNION ALL`), one)
+		}
+		stmt = one
+	}
+	if len(list) < 2 {
+		return nil // it is looked up where it is met
+	}
+	rows, err := c.v.query(ctx, c.permit, stmt)
+	if err != nil {
+		return fmt.Errorf("following the chains of a policy: %w", err)
+	}
+	var at int
+	var rid int64
+	_, err = pgx.ForEachRow(rows, []any{&at, &rid}, func() error {
+		list[at].targets = append(list[at].targets, rid)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("following the chains of a policy: %w", err)
+	}
+	for _, f := range list {
+		f.complete = len(f.targets) <= maxTargets
+	}
+	c.followed = append(c.followed, list...)
+	return nil
 }
 
 // along returns the permit to follow a chain with, and the condition at its end:
@@ -425,11 +491,10 @@ func (c *compiler) patients(ctx context.Context, e search.Expr) (key int64, targ
 	if err != nil {
 		return 0, nil, err
 	}
-	f := &reached{chain: chain}
-	if f.targets, f.complete, err = c.v.targets(ctx, p, chain.Type, inner); err != nil {
+	f, err := c.follow(ctx, p, chain, inner)
+	if err != nil {
 		return 0, nil, err
 	}
-	c.followed = f
 	return c.v.linkKeys(chain)[0], slices.Clone(f.targets), nil
 }
 

@@ -162,7 +162,18 @@ var trials = rapid.Custom(func(t *rapid.T) trial {
 func (d *door) agree(t *testing.T, slug string, w *world, one trial, on fhir.Type, all []fhir.Ref) {
 	t.Helper()
 	grant := func() *smart.Grant { return d.as(t, slug, one.token) }
-	found, total := d.finds(t, grant(), on)
+	found, total := d.finds(t, grant(), on, "")
+	byPatient := found
+	if on != "Patient" && on != "Organization" { // all are about one of the six
+		byPatient = nil
+		for i := range 6 {
+			some, n := d.finds(t, grant(), on, fmt.Sprintf("Patient/p%d", i))
+			if byPatient = append(byPatient, some...); n != len(some) {
+				t.Errorf("%s of p%d: %d counted, %v found", on, i, n, some)
+			}
+		}
+		slices.Sort(byPatient)
+	}
 	together := d.reads(t, grant(), all...)
 	var alone, past []string
 	for _, r := range all {
@@ -186,19 +197,24 @@ func (d *door) agree(t *testing.T, slug string, w *world, one trial, on fhir.Typ
 		want = append(want, h.Ref.ID)
 	}
 	slices.Sort(want)
-	if !slices.Equal(found, want) || !slices.Equal(found, alone) || !slices.Equal(together, alone) || !slices.Equal(past, alone) || total != len(alone) {
-		t.Errorf("%s, scope %s, policy\n%s: found %v of %d, read together %v, alone %v, past %v, the model has %v",
-			on, one.token.Scope, one.policy, found, total, together, alone, past, want)
+	if !slices.Equal(found, want) || !slices.Equal(found, alone) || !slices.Equal(together, alone) || !slices.Equal(past, alone) || !slices.Equal(byPatient, alone) || total != len(alone) {
+		t.Errorf("%s, scope %s, policy\n%s: found %v of %d, by patient %v, read together %v, alone %v, past %v, the model has %v",
+			on, one.token.Scope, one.policy, found, total, byPatient, together, alone, past, want)
 	}
 }
 
-// finds returns the ids that a search finds, and how many it counts.
-func (d *door) finds(t testing.TB, g *smart.Grant, on fhir.Type) (ids []string, total int) {
+// finds returns the ids that a search finds, of a patient if that is not "", and how
+// many it counts.
+func (d *door) finds(t testing.TB, g *smart.Grant, on fhir.Type, patient string) (ids []string, total int) {
 	t.Helper()
 	if _, err := g.Permit(fhir.SearchType, on); err != nil {
 		return nil, 0
 	}
-	q, err := search.Parse(on, []search.Param{{Name: "_count", Value: "100"}, {Name: "_total", Value: "accurate"}}, search.Options{})
+	params := []search.Param{{Name: "_count", Value: "100"}, {Name: "_total", Value: "accurate"}}
+	if patient != "" {
+		params = append(params, search.Param{Name: "patient", Value: patient})
+	}
+	q, err := search.Parse(on, params, search.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

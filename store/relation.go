@@ -179,21 +179,98 @@ func (v *View) settled(ctx context.Context, p smart.Permit, where search.Expr, r
 		return nil, err
 	}
 	for i := range resources {
-		out[i] = search.Settle(where, func(link search.Expr) bool {
-			for j, r := range relations {
-				if !search.Equal(r.link, link) {
-					continue
-				}
-				for _, rid := range ends[i][j] {
-					if r.end.holds[rid] {
-						return true
-					}
-				}
-			}
-			return false
+		out[i] = search.Settle(where, func(link search.Expr) (holds, known bool) {
+			j := slices.IndexFunc(relations, func(r relation) bool { return search.Equal(r.link, link) })
+			return j >= 0 && slices.ContainsFunc(ends[i][j], func(rid int64) bool { return relations[j].end.holds[rid] }), true
 		})
 	}
 	return out, nil
+}
+
+// maxNamed bounds the patients of whom is asked what else holds of them.
+const maxNamed = 200
+
+// namedBy returns which patients e lets a resource refer to, and by which element,
+// if it says that and they are few. A chain of a policy is looked up for that.
+func (v *View) namedBy(ctx context.Context, p smart.Permit, e search.Expr) (path search.Path, rids []int64, f *reached, err error) {
+	if ref, ok := e.(search.HasReference); ok {
+		to, err := fhir.ParseRef(ref.Target)
+		if err != nil || to.Type != "Patient" || to.String() != ref.Target || !search.IsSingle(ref.Path) {
+			return "", nil, nil, nil
+		}
+		return ref.Path, []int64{v.rid(to)}, nil, nil
+	}
+	chain, ok := e.(search.Chain)
+	if !ok || !chain.ByPolicy || !toPatients(chain) {
+		return "", nil, nil, nil
+	}
+	f = &reached{chain: chain}
+	if f.targets, f.complete, err = v.targets(ctx, p, chain.Type, chain.X); err != nil || !f.complete || len(f.targets) > maxNamed {
+		return "", nil, f, err
+	}
+	return chain.Paths[0], f.targets, f, nil
+}
+
+// settledFor returns the condition where of p as it is if it says which few
+// patients a resource is about: what else a policy asks about these is answered,
+// and need not be found out about everybody. What holds for some of them stays,
+// with the answer in followed.
+func (v *View) settledFor(ctx context.Context, p smart.Permit, where search.Expr) (settled search.Expr, followed []*reached, err error) {
+	if len(search.Links(where)) == 0 {
+		return where, nil, nil
+	}
+	var path search.Path
+	var rids []int64
+	members := conjunction(where)
+	at := max(slices.IndexFunc(members, toPatient), 0) // one patient is the fewest
+	for i := range members {
+		var f *reached
+		if path, rids, f, err = v.namedBy(ctx, p, members[(at+i)%len(members)]); err != nil {
+			return nil, nil, err
+		}
+		if f != nil {
+			followed = append(followed, f)
+		}
+		if path != "" || f != nil {
+			break
+		}
+	}
+	if path == "" {
+		return where, followed, nil
+	}
+	var list []asking
+	var chains []search.Chain
+	for _, r := range v.related(p.On(), where) {
+		chain, ok := r.link.(search.Chain)
+		if ok && chain.Type == "Patient" && len(chain.Paths) == 1 && chain.Paths[0] == path && !isFollowed(followed, chain) {
+			list, chains = append(list, asking{r.end, slices.Clone(rids)}), append(chains, chain)
+		}
+	}
+	if err := v.ask(ctx, p, list...); err != nil {
+		return nil, nil, err
+	}
+	for i, chain := range chains {
+		f := &reached{chain: chain, complete: true}
+		for _, rid := range rids {
+			if list[i].end.holds[rid] {
+				f.targets = append(f.targets, rid)
+			}
+		}
+		followed = append(followed, f)
+	}
+	settled = search.Simplify(search.Settle(where, func(link search.Expr) (holds, known bool) {
+		for _, f := range followed[len(followed)-len(chains):] {
+			if search.Equal(f.chain, link) {
+				return len(f.targets) > 0, len(f.targets) == 0 || len(f.targets) == len(rids)
+			}
+		}
+		return false, false
+	}))
+	return settled, followed, nil
+}
+
+func isFollowed(list []*reached, chain search.Chain) bool {
+	return slices.ContainsFunc(list, func(f *reached) bool { return search.Equal(f.chain, chain) })
 }
 
 // cover reports which of the opened resources p covers.

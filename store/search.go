@@ -217,6 +217,8 @@ type plan struct {
 	where  search.Expr   // what was asked, and what the permit allows
 	exact  bool          // the index alone answers it
 	by     *search.Asker // whom the consents of patients are asked about; nil: nobody
+	// followed are chains of a policy whose targets are known.
+	followed []*reached
 	// sql finds it in an order of the resource, walk along an element.
 	sql, walk *compiled
 }
@@ -277,9 +279,16 @@ func (v *View) plans(ctx context.Context, do fhir.Interaction, q *search.Query) 
 // plan returns the plan to search what p allows of the type.
 func (v *View) plan(ctx context.Context, p smart.Permit, on fhir.Type, where search.Expr) (plan, error) {
 	allowed, by, err := v.where(ctx, p)
-	pl := newPlan(on, p, search.Simplify(and(where, allowed)))
-	pl.by = by
-	return pl, err
+	if err != nil {
+		return plan{}, err
+	}
+	where, followed, err := v.settledFor(ctx, p, search.Simplify(and(where, allowed)))
+	if err != nil {
+		return plan{}, err
+	}
+	pl := newPlan(on, p, where)
+	pl.by, pl.followed = by, followed
+	return pl, nil
 }
 
 func newPlan(on fhir.Type, p smart.Permit, where search.Expr) plan {
@@ -416,7 +425,10 @@ func (c candidate) position(on fhir.Type) position {
 // that are one key each are joined, so that the planner may begin with any of
 // them; the rest are conditions.
 func (v *View) statement(ctx context.Context, pl plan, resource bool) (from, where gate.Clause, s scope, err error) {
-	c := &compiler{v: v, permit: pl.permit}
+	c := &compiler{v: v, permit: pl.permit, followed: slices.Clone(pl.followed)}
+	if err := c.followAll(ctx, pl.where); err != nil {
+		return from, where, s, err
+	}
 	b := pl.start()
 	s = scope{on: pl.on, needs: &resource, few: b.with == onePatient, custom: b.contested}
 	where = always

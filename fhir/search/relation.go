@@ -75,6 +75,33 @@ func Ongoing(on fhir.Type, code string, at time.Time) Expr {
 	return or
 }
 
+// Implied returns the presence of a parameter without which e cannot hold, if e
+// is of tokens of one element.
+func Implied(on fhir.Type, e Expr) (Present, bool) {
+	some, ok := e.(Or)
+	if !ok {
+		some = Or{e}
+	}
+	var path Path
+	for i, m := range some {
+		tok, ok := m.(HasToken)
+		if !ok || i > 0 && tok.Path != path {
+			return Present{}, false
+		}
+		path = tok.Path
+	}
+	tb := tableOf(on)
+	if tb == nil || path == "" {
+		return Present{}, false
+	}
+	for _, p := range tb.parameters {
+		if p.bit >= 0 && slices.ContainsFunc(p.elements, func(e element) bool { return e.path == path && e.only == "" }) {
+			return Present{on, p.bit}, true
+		}
+	}
+	return Present{}, false
+}
+
 // Links returns the chains of a policy in e, outermost, each once.
 func Links(e Expr) []Expr {
 	var list []Expr
@@ -92,10 +119,14 @@ func Links(e Expr) []Expr {
 }
 
 // Settle returns e for a resource of which it is known which chains of a policy
-// hold: it has everything or nothing in their place.
-func Settle(e Expr, holds func(link Expr) bool) Expr {
+// hold: it has everything or nothing in their place. A chain of which it is not
+// known stays.
+func Settle(e Expr, holds func(link Expr) (holds, known bool)) Expr {
 	if isByPolicy(e) {
-		if holds(e) {
+		switch yes, known := holds(e); {
+		case !known:
+			return e
+		case yes:
 			return And{}
 		}
 		return Or{}
