@@ -32,8 +32,9 @@ type Delivery struct {
 
 // A Queue holds the deliveries. store.Registry is one.
 type Queue interface {
-	// Claim takes up to max deliveries that are due, for the time of the lease.
-	Claim(ctx context.Context, max int, lease time.Duration) ([]Delivery, error)
+	// Claim takes up to max deliveries that are due, for the time of the lease:
+	// those of the region's tenants and of no tenant, or all if it is "".
+	Claim(ctx context.Context, region string, max int, lease time.Duration) ([]Delivery, error)
 	// Delivered notes that it is done, or that it is to be tried again after a
 	// time that is not 0.
 	Delivered(ctx context.Context, d Delivery, again time.Duration) error
@@ -43,6 +44,9 @@ type Queue interface {
 // when it dies another tells.
 type Sender struct {
 	Queue Queue // required
+	// Region is where this server runs. It tells of no alerts of tenants of other
+	// regions. Default: it tells of all.
+	Region string
 	// Private are networks, other than the public internet, in which webhooks may
 	// be. Default none.
 	Private []netip.Prefix
@@ -82,7 +86,7 @@ func (s *Sender) Run(ctx context.Context) {
 
 // turn sends what is due.
 func (s *Sender) turn(ctx context.Context) error {
-	list, err := s.Queue.Claim(ctx, sendAtOnce, sendLease)
+	list, err := s.Queue.Claim(ctx, s.Region, sendAtOnce, sendLease)
 	if err != nil {
 		return err
 	}

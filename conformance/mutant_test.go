@@ -311,6 +311,9 @@ var programFaults = []mutant{
 	{"", "an app that changed itself need not be let in", []edit{
 		{"smart/launch/manage.go", "next.Disabled = app.client.Disabled || rules.Policy != tenant.Statement", "next.Disabled = false"},
 	}, "TestAnAppThatIsShutOut", "./smart/launch"},
+	{"", "users log in at a server of another region", []edit{
+		{"smart/launch/server.go", `case s.cfg.Region != "" && t.Region != s.cfg.Region:`, "case false:"},
+	}, "TestATenantOfAnotherRegion", "./smart/launch"},
 	{"", "keys of access tokens are believed for ever", []edit{
 		{"store/registry.go", "WHERE  class <> 'signing' OR NOT EXISTS (", "WHERE  true OR NOT EXISTS ("},
 	}, "TestAKeyInTheWrongHands", "./smart/launch"},

@@ -99,19 +99,23 @@ func (r *Registry) AlertSinks(ctx context.Context) ([]AlertSink, error) {
 var _ alert.Queue = (*Registry)(nil)
 
 // Claim takes up to max deliveries that are due, for the time of the lease: after
-// that somebody else may take them.
-func (r *Registry) Claim(ctx context.Context, max int, lease time.Duration) ([]alert.Delivery, error) {
+// that somebody else may take them. They are of alerts of the region's tenants or
+// of no tenant; "" takes all.
+func (r *Registry) Claim(ctx context.Context, region string, max int, lease time.Duration) ([]alert.Delivery, error) {
 	rows, err := r.pool.Query(ctx, `
 		UPDATE registry.alert_delivery d
 		SET    due = now() + $2::interval, attempts = d.attempts + 1
 		FROM   (SELECT alert_id, sink_id
-		        FROM   registry.alert_delivery
+		        FROM   registry.alert_delivery waiting
 		        WHERE  delivered IS NULL AND due <= now()
+		        AND    ($3 = '' OR NOT EXISTS (
+		                   SELECT FROM registry.alert a JOIN registry.tenant t ON t.id = a.tenant_id
+		                   WHERE  a.id = waiting.alert_id AND t.region <> $3))
 		        ORDER  BY due, alert_id, sink_id
 		        LIMIT  $1
 		        FOR    UPDATE SKIP LOCKED) c, registry.alert_sink s
 		WHERE  d.alert_id = c.alert_id AND d.sink_id = c.sink_id AND s.id = c.sink_id
-		RETURNING d.alert_id, d.sink_id, d.attempts, coalesce(s.tenant_id, 0), s.url, s.kek, s.secret`, max, lease)
+		RETURNING d.alert_id, d.sink_id, d.attempts, coalesce(s.tenant_id, 0), s.url, s.kek, s.secret`, max, lease, region)
 	if err != nil {
 		return nil, fmt.Errorf("taking deliveries of alerts: %w", err)
 	}

@@ -118,13 +118,17 @@ func TestWebhooksAreToldOfAlertsUntilTheyHaveHeard(t *testing.T) {
 	sinkOf(t, f, store.AlertSink{Tenant: storetest.S1, URL: own.URL})
 	ofS1, ofA1 := sightOf(t, f, storetest.S1), sightOf(t, f, storetest.A1)
 
+	// A server of another region has no part in it. TEN-05
+	if elsewhere := claim(t, f, "eu-north", time.Minute); len(elsewhere) != 0 {
+		t.Errorf("a server of another region tells of %d alerts", len(elsewhere))
+	}
 	// A server that took it died before it was told.
-	for _, d := range claim(t, f, 500*time.Millisecond) {
+	for _, d := range claim(t, f, "local", 500*time.Millisecond) {
 		if d.Attempt != 1 || len(d.Secret) == 0 {
 			t.Errorf("claimed %+v", d.Alert)
 		}
 	}
-	if again := claim(t, f, time.Minute); len(again) != 0 {
+	if again := claim(t, f, "", time.Minute); len(again) != 0 {
 		t.Errorf("two servers have the same deliveries: %d", len(again))
 	}
 	send(t, f, loopback)
@@ -151,9 +155,9 @@ func TestWebhooksAreToldOfAlertsUntilTheyHaveHeard(t *testing.T) {
 	}
 }
 
-func claim(t *testing.T, f *storetest.Fixture, lease time.Duration) []alert.Delivery {
+func claim(t *testing.T, f *storetest.Fixture, region string, lease time.Duration) []alert.Delivery {
 	t.Helper()
-	list, err := f.Registry.Claim(t.Context(), 100, lease)
+	list, err := f.Registry.Claim(t.Context(), region, 100, lease)
 	if err != nil {
 		t.Fatal(err)
 	}

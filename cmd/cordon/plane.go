@@ -105,7 +105,7 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 	}
 	address := func(r *http.Request) string { return rest.Address(cfg.proxies, r) }
 	auth, err := launch.New(launch.Config{
-		Clients: registry, Tenants: tenants, Keys: keyring, Limit: limiter, Address: address, LoginFailed: watcher.LoginFailed,
+		Clients: registry, Tenants: tenants, Keys: keyring, Region: cfg.region, Limit: limiter, Address: address, LoginFailed: watcher.LoginFailed,
 		Base: cfg.public.fhir, Issuer: cfg.public.issuer, Record: p.db.Record, Log: cfg.log, Alert: watcher.Alert,
 		Registry: registry, DB: p.db, Verifier: verifier, Outside: issuers, IdentityNetworks: cfg.networks.IdentityNetworks, ClientNetworks: cfg.networks.ClientNetworks,
 	})
@@ -132,7 +132,7 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 	indexer := &store.Indexer{DB: p.db, Tenants: lookedAfter(registry, tenants, cfg.region),
 		Requests: registry.IndexRequests, Report: registry.ReportIndex, Log: cfg.log}
 	inquirer := &store.Inquirer{DB: p.db, Registry: registry, Tenants: lookedAfter(registry, tenants, cfg.region), Log: cfg.log}
-	sender := &alert.Sender{Queue: registry, Private: cfg.networks.AlertNetworks, Count: cfg.ops.told, Log: cfg.log}
+	sender := &alert.Sender{Queue: registry, Region: cfg.region, Private: cfg.networks.AlertNetworks, Count: cfg.ops.told, Log: cfg.log}
 	ends := &store.GlassEnds{DB: p.db, Tenants: lookedAfter(registry, tenants, cfg.region), Log: cfg.log}
 	sequencer := &store.Sequencer{Ledger: p.ledger, Tenants: lookedAfter(registry, tenants, cfg.region), Tampered: watcher.Tampered}
 	keeper := &store.KeyKeeper{Registry: registry, Tenants: lookedAfter(registry, tenants, cfg.region), Age: cmp.Or(cfg.keyAge, keyAge), Log: cfg.log}

@@ -13,7 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cordon-fhir/cordon/keys"
+	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/store/pgserver"
+	"github.com/cordon-fhir/cordon/tenant"
 )
 
 // A background is a command that runs until it is stopped.
@@ -99,6 +102,27 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
+// checkWhoIsLookedAfter requires that the work beside the requests is done for the
+// tenants of the server's region. TEN-05
+func checkWhoIsLookedAfter(t *testing.T, registryURL, kek string) {
+	t.Helper()
+	kms, err := keys.NewFileKMS(kek)
+	if err != nil {
+		t.Fatal(err)
+	}
+	registry, err := store.OpenRegistry(t.Context(), registryURL, kms)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer registry.Close()
+	for region, want := range map[string]int{"local": 2, "": 2, "eu-north": 0} { // the third tenant is suspended
+		list, err := lookedAfter(registry, tenant.NewRegistry(registry), region)(t.Context())
+		if err != nil || len(list) != want {
+			t.Errorf("a server of region %q works for %d tenants, want %d (%v)", region, len(list), want, err)
+		}
+	}
+}
+
 // CP-01: the planes as they are run in production: the database's owner, the
 // control plane and the data plane apart, each with no more than it needs.
 func TestTheDataPlaneServesWithoutTheControlPlane(t *testing.T) {
@@ -131,6 +155,8 @@ func TestTheDataPlaneServesWithoutTheControlPlane(t *testing.T) {
 	ok(t, command([]string{"operator", "put", "ops", "--key", operatorKey}, owner...)...)
 
 	admin, adminOps := freeAddress(t), freeAddress(t)
+	far, farOps := freeAddress(t), freeAddress(t)
+	farAway := start(t, command([]string{"serve", "--region", "eu-north", "--listen", far, "--ops-listen", farOps, "--public-url", "http://" + far}, databases...)...)
 	control := start(t, command([]string{"control", "--listen", admin, "--ops-listen", adminOps, "--control-url", "http://" + admin}, owner...)...)
 	control.await(t, adminOps)
 	data, dataOps := freeAddress(t), freeAddress(t)
@@ -163,6 +189,15 @@ func TestTheDataPlaneServesWithoutTheControlPlane(t *testing.T) {
 	control.stop(t)
 
 	p := &devProcess{}
+	// TEN-05: a server of another region refuses all that is theirs.
+	farAway.await(t, farOps)
+	for _, path := range []string{"/fhir/apart-shared/metadata", "/auth/apart-shared/jwks", "/auth/apart-database/account"} {
+		if code, body := p.do(t, "GET", "http://"+far+path, "", ""); code != 421 || !bytes.Contains(body, []byte("not served from this region")) {
+			t.Errorf("%s in another region: got %d %.300s", path, code, body)
+		}
+	}
+	farAway.stop(t)
+	checkWhoIsLookedAfter(t, database("cordon_registry", "cordon_registry"), kek)
 	for slug, want := range map[string]int{"apart-shared": 201, "apart-database": 201} {
 		base := "http://" + data + "/fhir/" + slug
 		l, err := newLogin(&devTenant{TokenURL: "http://" + data + "/auth/" + slug + "/token"},

@@ -71,6 +71,11 @@ func noSuchTenant() *fault {
 	return &fault{"invalid_request", why, http.StatusNotFound, why}
 }
 
+func elsewhere() *fault {
+	const why = "the tenant is not served from this region"
+	return &fault{"invalid_request", why, http.StatusMisdirectedRequest, why}
+}
+
 // noSuchEndpoint is the answer to what the router has no endpoint for.
 func noSuchEndpoint(err error) *fault {
 	f := noSuchTenant()

@@ -64,7 +64,7 @@ func (s *site) clock(t testing.TB) (forward func(time.Duration)) {
 var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
 
 // again makes the servers new, with nothing that they remember.
-func (s *site) again(t testing.TB) {
+func (s *site) again(t testing.TB, change ...func(*launch.Config)) {
 	t.Helper()
 	s.verifiers = nil
 	for range 2 {
@@ -78,15 +78,18 @@ func (s *site) again(t testing.TB) {
 		}
 		s.verifiers = append(s.verifiers, v)
 	}
-	var err error
-	s.server, err = launch.New(launch.Config{
+	cfg := launch.Config{
 		Clients: s.Registry, Tenants: s.Tenants, Keys: s.Keyring, Base: storetest.Base, Issuer: storetest.Issuer,
 		Record: s.DB.Record, Log: oplog.New(slog.NewTextHandler(io.Discard, nil)),
 		Registry: s.Registry, DB: s.DB, Verifier: s.verifiers[0], IdentityNetworks: loopback, ClientNetworks: loopback, Now: s.now,
 		Outside: outside.New(outside.Config{Record: s.Registry, Private: loopback, Now: s.now}),
 		Alert:   func(a smart.Alert) { s.alerts = append(s.alerts, a) },
-	})
-	if err != nil {
+	}
+	for _, do := range change {
+		do(&cfg)
+	}
+	var err error
+	if s.server, err = launch.New(cfg); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -78,6 +78,10 @@ type Config struct {
 	// ClientNetworks are the same for where clients publish their keys.
 	ClientNetworks []netip.Prefix
 
+	// Region is where this server runs. It answers 421 for tenants of other
+	// regions. Default: it serves every tenant.
+	Region string
+
 	// Alert is told of what looks like an attack. Default: nobody is.
 	Alert func(smart.Alert)
 	// Limit refuses those who ask too much. Default: one of its own.
@@ -173,6 +177,9 @@ type call struct {
 	slug   string
 	item   string // what the path names at the tenant
 	origin audit.Origin
+	// tenant is that of the path, nil if there is none that is served, or that
+	// has its authorization server elsewhere.
+	tenant *tenant.Tenant
 	// grant names who proved to be who, nil as long as nobody has.
 	grant *smart.Grant
 	// refused is set if too much was asked.
@@ -310,7 +317,28 @@ func (s *Server) do(ctx context.Context, c *call, do endpoint) (err error) {
 	if err := c.limit(s.cfg.Limit.Login(c.origin.Address)); err != nil {
 		return err
 	}
+	if c.tenant, err = s.served(ctx, c.slug); err != nil {
+		return err
+	}
 	return do(ctx, c)
+}
+
+// served returns the tenant with the slug, nil if it is none of ours. One of
+// another region is refused before anything of the request but its head is read.
+// https://www.rfc-editor.org/rfc/rfc9110#status.421
+func (s *Server) served(ctx context.Context, slug string) (*tenant.Tenant, error) {
+	t, err := s.cfg.Tenants.Tenant(ctx, slug)
+	switch {
+	case errors.Is(err, tenant.ErrUnknown), err == nil && t.Status != tenant.Active:
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("looking up the tenant: %w", err)
+	case s.cfg.Region != "" && t.Region != s.cfg.Region:
+		return nil, elsewhere()
+	case t.Issuer != 0:
+		return nil, nil
+	}
+	return t, nil
 }
 
 // record waits for the audit trail, also when the client does not.
@@ -390,19 +418,14 @@ func connection(r *http.Request) string {
 	return host
 }
 
-// tenant returns the tenant of the call and its keys, nil if there is none
-// that is served, or that has its authorization server elsewhere.
+// tenant returns the tenant of the call and its keys, nil if there is none.
 func (s *Server) tenant(ctx context.Context, c *call) (*tenant.Tenant, *keys.Set, error) {
-	t, err := s.cfg.Tenants.Tenant(ctx, c.slug)
-	if errors.Is(err, tenant.ErrUnknown) || err == nil && (t.Status != tenant.Active || t.Issuer != 0) {
+	if c.tenant == nil {
 		return nil, nil, nil
 	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("looking up the tenant: %w", err)
-	}
-	set, err := s.cfg.Keys.Of(ctx, t.ID)
+	set, err := s.cfg.Keys.Of(ctx, c.tenant.ID)
 	if err != nil {
 		return nil, nil, err
 	}
-	return t, set, nil
+	return c.tenant, set, nil
 }
