@@ -32,6 +32,9 @@ func (db *DB) ReadOnce(ctx context.Context, g *smart.Grant, ref fhir.Ref) error 
 // Purge removes what is of no more use, as servers do each minute.
 func (r *Registry) Purge(ctx context.Context) { r.purge(ctx) }
 
+// SetClock makes the clock of this server another one.
+func (r *Registry) SetClock(now func() time.Time) { r.clock.now = now }
+
 // Broken keeps a glass that was broken as it says.
 func (db *DB) Broken(ctx context.Context, t *tenant.Tenant, g smart.Glass) error {
 	set, err := db.keys.Of(ctx, t.ID)

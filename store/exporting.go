@@ -98,7 +98,7 @@ func exporting(ctx context.Context, tx *gate.Tx, p smart.Permit, job string) (x 
 
 // settleTime is by how much the clocks of servers may differ: so long after the
 // time of an export none writes a resource with an earlier one.
-const settleTime = time.Second
+const settleTime = 2 * maxClockOff
 
 // PlanExport cuts the export of the types into slices, of the resources that
 // were changed after since and not after until; zero is without a bound. It

@@ -37,6 +37,8 @@ type Registry struct {
 	origins      []string
 	originsUntil time.Time
 	purged       time.Time
+
+	clock clock
 }
 
 // opened is a placement whose secrets are open, and what it was opened from.
@@ -67,7 +69,7 @@ func OpenRegistry(ctx context.Context, dsn string, kms keys.KMS) (*Registry, err
 		pool.Close()
 		return nil, fmt.Errorf("opening the registry: %w", err)
 	}
-	return &Registry{pool: pool, kms: kms, Lifetime: time.Minute, open: map[int32]opened{}, signing: map[int32]openSigning{}}, nil
+	return &Registry{pool: pool, kms: kms, Lifetime: time.Minute, open: map[int32]opened{}, signing: map[int32]openSigning{}, clock: clock{now: time.Now}}, nil
 }
 
 // Close closes the connections.

@@ -248,7 +248,10 @@ func (db *DB) write(ctx context.Context, g *smart.Grant, trying audit.Entry, fn 
 		if err != nil {
 			return err
 		}
-		return fn(v)
+		if err := fn(v); err != nil || db.packages == nil {
+			return err
+		}
+		return db.packages.clock.check() // at the end, so that the trail tells what was tried
 	})
 }
 

@@ -138,6 +138,7 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 	keeper := &store.KeyKeeper{Registry: registry, Tenants: lookedAfter(registry, tenants, cfg.region), Age: cmp.Or(cfg.keyAge, keyAge), Log: cfg.log}
 	p.work(sequencer.Run, keeper.Run, indexer.Run, watcher.Run, sender.Run, inquirer.Run, ends.Run, api.TellRefusals, func(ctx context.Context) { api.Work(ctx, lookedAfter(registry, tenants, cfg.region)) })
 	cfg.ops.check("registry", registry.Ping)
+	cfg.ops.check("clock", registry.CheckClock)
 	cfg.ops.check("database", p.db.Ping)
 	return p, nil
 }
