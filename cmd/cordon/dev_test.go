@@ -16,12 +16,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/cordon-fhir/cordon/conformance/harness"
 	"github.com/cordon-fhir/cordon/fhir/fhirtest"
 	"github.com/cordon-fhir/cordon/smart/backend"
 	"github.com/cordon-fhir/cordon/store/storetest"
@@ -30,21 +30,12 @@ import (
 // binDir holds the binary under test, "" until one is needed.
 var binDir string
 
-var built = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "cordon-bin-")
-	if err != nil {
-		return "", err
-	}
-	binDir = dir
+var built = sync.OnceValues(func() (bin string, err error) {
 	// Others may run it: a test as root starts PostgreSQL as another user.
-	if err := os.Chmod(dir, 0o755); err != nil {
+	if binDir, err = harness.Dir("cordon-bin-"); err != nil {
 		return "", err
 	}
-	out, err := exec.Command("go", "build", "-o", dir, ".").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("building: %w: %s", err, out)
-	}
-	return filepath.Join(dir, "cordon"), nil
+	return harness.Build(context.Background(), binDir)
 })
 
 func TestMain(m *testing.M) {
@@ -78,77 +69,45 @@ func tempDir(t *testing.T) string {
 	return dir
 }
 
-// A devProcess is a running `cordon dev`.
+// A devProcess is a running `cordon dev`, and what its own commands know of it.
 type devProcess struct {
-	cmd  *exec.Cmd
-	out  *bytes.Buffer
-	done chan error
-	dir  devDir
+	running *harness.Dev
 	*devServer
 }
 
-// startDev starts `cordon dev` on free ports and waits for dev.json.
-func startDev(t *testing.T, dir string, args ...string) *devProcess {
+// startDev starts `cordon dev` and waits until it is ready.
+func startDev(t *testing.T, dir string, flags ...string) *devProcess {
 	t.Helper()
-	p := &devProcess{out: new(bytes.Buffer), done: make(chan error, 1), dir: devDir(dir)}
-	p.cmd = exec.Command(binary(t), append([]string{"dev", "--dir", dir,
-		"--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--ops", "127.0.0.1:0"}, args...)...)
-	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
-	if err := p.cmd.Start(); err != nil {
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	running, err := harness.Start(ctx, binary(t), dir, flags...)
+	if err != nil {
 		t.Fatal(err)
 	}
-	go func() { p.done <- p.cmd.Wait() }()
-	t.Cleanup(func() { p.cmd.Process.Kill() })
-	deadline := time.After(3 * time.Minute)
-	for {
-		if s, err := p.dir.server(); err == nil {
-			p.devServer = s
-			return p
-		}
-		select {
-		case err := <-p.done:
-			log, _ := os.ReadFile(p.dir.path("cordon.log"))
-			t.Fatalf("cordon dev ended before it was ready: %v\n%s\n%s", err, p.out, tail(log))
-		case <-deadline:
-			t.Fatalf("cordon dev is not ready\n%s", p.out)
-		case <-time.After(20 * time.Millisecond):
-		}
+	t.Cleanup(func() { _ = running.Stop() }) // it may have ended
+	s, err := devDir(dir).server()
+	if err != nil {
+		t.Fatal(err)
 	}
-}
-
-func tail(log []byte) []byte {
-	lines := bytes.SplitAfter(log, []byte("\n"))
-	return bytes.Join(lines[max(0, len(lines)-15):], nil)
+	return &devProcess{running, s}
 }
 
 // stop asks the process to end, and waits for it.
 func (p *devProcess) stop(t *testing.T) {
 	t.Helper()
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case err := <-p.done:
-		if err != nil {
-			t.Errorf("cordon dev ended with %v\n%s", err, p.out)
-		}
-	case <-time.After(time.Minute):
-		t.Fatal("cordon dev does not stop")
+	if err := p.running.Stop(); err != nil {
+		t.Error(err)
 	}
 }
 
 // cordon runs the binary and returns what it printed.
 func (p *devProcess) cordon(t *testing.T, args ...string) string {
 	t.Helper()
-	cmd := exec.Command(binary(t), args...)
-	cmd.Env = append(os.Environ(), "CORDON_DIR="+string(p.dir))
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
+	out, err := p.running.Cordon(t.Context(), args...)
 	if err != nil {
-		t.Fatalf("cordon %s: %v\n%s%s", strings.Join(args, " "), err, out, &stderr)
+		t.Fatal(err)
 	}
-	return strings.TrimSpace(string(out))
+	return out
 }
 
 // do sends a request with the token and returns the status and the body.

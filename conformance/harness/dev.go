@@ -121,6 +121,14 @@ func (d *Dev) Stop() error {
 	return nil
 }
 
+// Kill ends the server at once, if it has not ended, as a crash does.
+func (d *Dev) Kill() {
+	if d.process.Kill() == nil {
+		<-d.ended
+	}
+	os.Remove(filepath.Join(d.Dir, "dev.json")) // of the one that was killed
+}
+
 // Cordon runs a command of the program against the server, and returns what it
 // printed.
 func (d *Dev) Cordon(ctx context.Context, args ...string) (string, error) {
@@ -129,7 +137,7 @@ func (d *Dev) Cordon(ctx context.Context, args ...string) (string, error) {
 	var out, faults bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &faults
 	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("cordon %s: %w: %s", strings.Join(args[:2], " "), err, &faults)
+		return "", fmt.Errorf("cordon %s: %w: %s", strings.Join(args[:min(len(args), 2)], " "), err, &faults)
 	}
 	return strings.TrimSpace(out.String()), nil
 }
