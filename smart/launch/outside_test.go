@@ -48,6 +48,13 @@ func (s *site) trust(t testing.TB, slug string, is smart.Issuer) {
 	s.Tenants.Forget(slug)
 }
 
+// trusts makes the tenant trust z, whose tokens are for it then.
+func (s *site) trusts(t testing.TB, z *zitadel) {
+	t.Helper()
+	s.trust(t, s.slug, z.elsewhere())
+	z.set(func() { z.audience = []string{storetest.Base(s.slug)} })
+}
+
 // grant is what the bearer opens at the tenant, on the first server.
 func (s *site) grant(t testing.TB, slug, bearer string) (*smart.Grant, error) {
 	t.Helper()
@@ -74,9 +81,8 @@ func TestATenantTrustsAnAuthorizationServerElsewhere(t *testing.T) {
 	if !s.good(t, before) {
 		t.Fatal("the tenant's own token is not good")
 	}
-	s.trust(t, s.slug, z.elsewhere())
+	s.trusts(t, z)
 	z.set(func() {
-		z.audience = []string{storetest.Base(s.slug)}
 		z.claims = map[string]any{"staff": "dr1", "groups": []string{"EHR-Doctors"}, "patient": "p1", "sites": "loc1"}
 	})
 
@@ -254,8 +260,7 @@ func (z *zitadel) altered(t testing.TB, bearer string, changes map[string]any) s
 // Who has the public keys of an issuer has nothing to sign with.
 func TestATokenThatTheIssuerDidNotSignIsWorthNothing(t *testing.T) {
 	s, z := newSite(t), newZitadel(t)
-	s.trust(t, s.slug, z.elsewhere())
-	z.set(func() { z.audience = []string{storetest.Base(s.slug)} })
+	s.trusts(t, z)
 	bearer := z.service(t, "system/*.rs")
 	if !s.good(t, bearer) {
 		t.Fatal("the token is not good")
@@ -319,8 +324,7 @@ func TestEqualSubjectsOfTwoIssuersAreTwoPrincipals(t *testing.T) {
 	s, first, second := newSite(t), newZitadel(t), newZitadel(t)
 	var names []string
 	for _, z := range []*zitadel{first, second} {
-		z.set(func() { z.audience = []string{storetest.Base(s.slug)} })
-		s.trust(t, s.slug, z.elsewhere())
+		s.trusts(t, z)
 		g, err := s.grant(t, s.slug, z.service(t, "system/*.rs"))
 		if err != nil {
 			t.Fatal(err)
@@ -338,8 +342,8 @@ func TestEqualSubjectsOfTwoIssuersAreTwoPrincipals(t *testing.T) {
 func TestKeysOfAnIssuerRotate(t *testing.T) {
 	s, z := newSite(t), newZitadel(t)
 	clock := s.clock(t)
-	s.trust(t, s.slug, z.elsewhere())
-	z.set(func() { z.audience, z.life = []string{storetest.Base(s.slug)}, 50*time.Minute })
+	s.trusts(t, z)
+	z.set(func() { z.life = 50 * time.Minute })
 	first := z.service(t, "system/*.rs")
 	for range 2 {
 		if !s.good(t, first) {
@@ -438,8 +442,7 @@ func TestAnIssuerTakesTokensBack(t *testing.T) {
 // issuer that the tenant trusts, and the key. AUTHZ-03
 func TestWorkForAnotherIssuersTokenEndsWithTheIssuer(t *testing.T) {
 	s, z := newSite(t), newZitadel(t)
-	s.trust(t, s.slug, z.elsewhere())
-	z.set(func() { z.audience = []string{storetest.Base(s.slug)} })
+	s.trusts(t, z)
 	g, err := s.grant(t, s.slug, z.service(t, "system/*.rs"))
 	if err != nil {
 		t.Fatal(err)
@@ -518,8 +521,7 @@ func TestAUserLogsInByAProviderThatOthersWrote(t *testing.T) {
 // A token that was verified before costs microseconds, whoever signed it.
 func BenchmarkGrantOfAnotherIssuer(b *testing.B) {
 	s, z := newSite(b), newZitadel(b)
-	s.trust(b, s.slug, z.elsewhere())
-	z.set(func() { z.audience = []string{storetest.Base(s.slug)} })
+	s.trusts(b, z)
 	bearer, ctx := z.service(b, "system/*.rs"), b.Context()
 	for b.Loop() {
 		if _, err := s.verifiers[0].Grant(ctx, s.slug, bearer, audit.Origin{}); err != nil {
