@@ -4,7 +4,7 @@ import "sync"
 
 // Shown collects what a request shows, for an answer that is kept until somebody
 // comes for it: then they must still be allowed to see all of it. Nil collects
-// nothing.
+// nothing; so it is for requests whose answer leaves at once.
 type Shown struct {
 	mu       sync.Mutex
 	versions map[ShownVersion]bool
@@ -42,9 +42,6 @@ func (s *Shown) AddBeyond() {
 // All returns the versions that were shown, and whether the answer tells of
 // more.
 func (s *Shown) All() (list []ShownVersion, beyond bool) {
-	if s == nil {
-		return nil, false
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for v := range s.versions {

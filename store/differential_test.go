@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/consent"
@@ -37,6 +38,8 @@ type world struct {
 	types  []fhir.Type // that hold something, in order
 	schema search.Schema
 	gives  map[string][]*consent.Consent // by the id of the patient
+
+	through *brokenGlass // of who asks; nil if none
 }
 
 type held struct {
@@ -154,6 +157,9 @@ func (w *world) each(g *smart.Grant, list []search.Expr, enough bool) (test, err
 // met returns the resources of the type that g may search and that meet all of
 // the conditions.
 func (w *world) met(g *smart.Grant, on fhir.Type, conditions ...search.Expr) ([]*held, error) {
+	if w.through != nil {
+		return w.metThrough(g, on, conditions)
+	}
 	p, err := g.Permit(fhir.SearchType, on)
 	if err != nil {
 		return nil, err
@@ -194,7 +200,7 @@ func (w *world) meeting(g *smart.Grant, on fhir.Type, where search.Expr) ([]*hel
 // one has to permit where the tenant wants that.
 func (w *world) consented(by *search.Asker, h *held) bool {
 	for _, patient := range w.schema.About(h.doc) {
-		if patient == by.Self {
+		if patient == by.Self || w.through != nil && w.through.overrides && patient == w.through.patient {
 			continue
 		}
 		permitted := !consent.Needed(by)
@@ -371,16 +377,24 @@ func reread(t testing.TB, docs []*fhir.Document) []*fhir.Document {
 	return own
 }
 
+// unconscious is the patient of a synthetic record, whose glass is broken. Their
+// consent denies a part of it.
+const unconscious = "983561b3-02dd-4227-88a7-835827bd9566"
+
 // withConsents returns docs with random consents of the patients among them.
 func withConsents(t testing.TB, docs []*fhir.Document) []*fhir.Document {
 	t.Helper()
 	out := slices.Clone(docs)
 	for i, d := range docs {
-		if d.Type != "Patient" || i%3 == 0 {
+		provision := drawnConsents.Example(i + int(*seedFlag))
+		switch {
+		case d.ID == unconscious:
+			provision = `{"type":"deny","class":[{"system":"http://hl7.org/fhir/resource-types","code":"Observation"}]}`
+		case d.Type != "Patient" || i%3 == 0:
 			continue
 		}
 		out = append(out, document(t, `{"resourceType":"Consent","id":"random%d","status":"active","scope":{"coding":[{"code":"patient-privacy"}]},
-			"category":[{"text":"x"}],"policyRule":{"coding":[{"code":"OPTIN"}]},"patient":{"reference":"Patient/%s"},"provision":%s}`, i, d.ID, drawnConsents.Example(i+int(*seedFlag))))
+			"category":[{"text":"x"}],"policyRule":{"coding":[{"code":"OPTIN"}]},"patient":{"reference":"Patient/%s"},"provision":%s}`, i, d.ID, provision))
 	}
 	return out
 }
@@ -526,8 +540,8 @@ func difference(got []fhir.Resource, want []*held) string {
 	return b.String()
 }
 
-// S-01..S-21, S-40: the index and the matcher are two evaluations of one
-// condition, and give one answer, whatever consents say.
+// S-01..S-21, S-40: the index and the matcher are two evaluations of one condition,
+// and give one answer, whatever consents say and whoever has broken a glass.
 func TestSearchFindsWhatMatchesInMemory(t *testing.T) {
 	d := openDoor(t)
 	d.db.SetFew(10) // both ways to sort are taken
@@ -561,6 +575,7 @@ func TestSearchFindsWhatMatchesInMemory(t *testing.T) {
 					d.ask(t, w, n/40, as, newAsker(t, w, base(slug), seed)) // of what it may not see
 				})
 			}
+			t.Run("Glass", func(t *testing.T) { d.askThroughGlass(t, w, slug, n/4, seed, mode == tenant.Schema) })
 		})
 	}
 }
@@ -569,7 +584,7 @@ func TestSearchFindsWhatMatchesInMemory(t *testing.T) {
 // scope says, by both, and by type.
 var narrowTokens = []smart.Token{
 	{Client: "tester", Scope: "patient/*.rs", Patient: "example"},
-	{Client: "tester", Scope: "patient/*.rs", Patient: "68cd1181-6359-4047-a77f-a165d7912480"},
+	{Client: "tester", Scope: "patient/*.rs", Patient: unconscious},
 	{Client: "tester", Scope: "patient/Patient.rs patient/Observation.rs?category=http://terminology.hl7.org/CodeSystem/observation-category|vital-signs patient/Condition.rs", Patient: "example"},
 	{Client: "tester", Scope: "system/Observation.rs?category=laboratory system/Observation.rs?code=http://loinc.org|8302-2 system/Condition.rs?clinical-status=active system/Encounter.rs system/Patient.rs?gender=male"},
 	{Client: "tester", Scope: "system/Patient.rs?name=eve system/Practitioner.rs?family=careful system/Observation.rs?date=ge2016&status=final system/MedicationRequest.rs?intent=order,plan"},
@@ -736,7 +751,11 @@ func (d *door) sameForRead(t *testing.T, w *world, grant func() *smart.Grant) *w
 		seen := map[fhir.Ref]bool{}
 		err = d.db.View(t.Context(), grant(), func(v *store.View) error {
 			for _, h := range w.byType[on] {
-				switch _, err := v.Read(t.Context(), h.Ref); {
+				_, err := v.Read(t.Context(), h.Ref)
+				if _, vread := v.Vread(t.Context(), h.Ref, h.Version); (vread == nil) != (err == nil) {
+					t.Errorf("%s is read: %v, in its version: %v", h.Ref, err, vread)
+				}
+				switch {
 				case err == nil:
 					seen[h.Ref] = true
 				case !fhir.IsCode(err, fhir.NotFound):
@@ -759,6 +778,85 @@ func (d *door) sameForRead(t *testing.T, w *world, grant func() *smart.Grant) *w
 		}
 	}
 	return newWorld(t, w.schema, all)
+}
+
+// throughPolicy lets staff see some things of everybody, and a record through a
+// broken glass but for what is labelled with V.
+const throughPolicy = `
+@id("ask") permit (principal, action == Action::"breakGlass", resource);
+@id("see") permit (principal, action in Action::"view", resource) when { context.breakGlass };
+@id("some") permit (principal is User, action in Action::"view", resource) when {
+	["Organization", "Practitioner", "Device"].contains(resource.type) || resource.categories.contains("laboratory") || resource.organizations.contains("1") };
+@id("label") forbid (principal is User, action, resource) when { resource.labels.contains("V") };
+@id("service") permit (principal is Client, action, resource);`
+
+// A brokenGlass is what the model knows of one.
+type brokenGlass struct {
+	patient   string              // whose
+	overrides bool                // what the consents of the patient say
+	before    func() *smart.Grant // of who broke it, without it
+}
+
+// metThrough is met for who has broken a glass: what they saw before, of anybody,
+// and the record of the one patient.
+func (w *world) metThrough(g *smart.Grant, on fhir.Type, conditions []search.Expr) ([]*held, error) {
+	p, err := g.Permit(fhir.SearchType, on)
+	if err != nil {
+		return nil, err
+	}
+	_, by := search.Apart(p.Where())
+	before := func(*held) bool { return false }
+	was := w.through.before()
+	if p, err := was.Permit(fhir.SearchType, on); err == nil {
+		allowed, _ := search.Apart(p.Where())
+		if before, err = w.tester(was, allowed); err != nil {
+			return nil, err
+		}
+	}
+	list, err := w.meeting(g, on, search.And(conditions))
+	return slices.DeleteFunc(list, func(h *held) bool { return !before(h) && !w.through.shows(w, h) || by != nil && !w.consented(by, h) }), err
+}
+
+// shows reports whether h is of the record, and nothing forbids it.
+func (b *brokenGlass) shows(w *world, h *held) bool {
+	for _, c := range h.doc.Tree.GetArray("meta", "security") {
+		if string(c.GetStringBytes("code")) == "V" {
+			return false
+		}
+	}
+	of := w.schema.PatientsOf(h.doc)
+	if h.Ref.Type == "Device" { // in no compartment
+		of = w.schema.References(h.doc, []search.Path{"Device.patient"})
+	}
+	return slices.Contains(of, fhir.Ref{Type: "Patient", ID: b.patient})
+}
+
+// askThroughGlass breaks the glass of a patient: the asker sees the record, and
+// exactly as before what is of others, on every path.
+func (d *door) askThroughGlass(t *testing.T, w *world, slug string, n int, seed uint64, overrides bool) {
+	d.choose(t, slug, throughPolicy)
+	d.breakable(t, slug, overrides)
+	in := func(session string) func() *smart.Grant {
+		return func() *smart.Grant {
+			return d.as(t, slug, smart.Token{Scope: "user/*.rs", Client: "tester", User: "Practitioner/u", Subject: "u", Session: session})
+		}
+	}
+	before, through := in("other"), in("s-u")
+	had := d.sameForRead(t, w, before)
+	d.broken(t, slug, smart.Glass{User: "Practitioner/u", Client: "tester", Session: "s-u", Patient: unconscious})
+	for end := time.Now().Add(time.Minute); !through().HasBroken() && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	}
+	broken := *w
+	broken.through = &brokenGlass{unconscious, overrides, before}
+	has := d.sameForRead(t, &broken, through)
+	if len(has.all) < len(had.all)+20 || len(had.all) < 20 {
+		t.Errorf("%d are seen, and %d through the glass: that is no test", len(had.all), len(has.all))
+	}
+	if again := d.sameForRead(t, w, before); len(again.all) != len(had.all) {
+		t.Errorf("another session sees %d, and saw %d", len(again.all), len(had.all))
+	}
+	d.ask(t, &broken, n, through, newAsker(t, has, base(slug), seed))
+	d.ask(t, &broken, n/10, through, newAsker(t, w, base(slug), seed)) // of what it may not see
 }
 
 func TestAChainToManyTargetsFindsTheSame(t *testing.T) { // S-20

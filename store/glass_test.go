@@ -17,12 +17,13 @@ import (
 	"github.com/cordon-fhir/cordon/tenant"
 )
 
-// breakable lets glasses be broken at the tenant, each as soon as it is asked for.
-func (d *door) breakable(t testing.TB, slug string) {
+// breakable lets glasses be broken at the tenant, each as soon as it is asked for;
+// overrides says that consents keep nothing behind one.
+func (d *door) breakable(t testing.TB, slug string, overrides bool) {
 	t.Helper()
 	s, version, err := d.Migrator.Settings(t.Context(), slug)
 	if err == nil {
-		s.BreakGlass = tenant.BreakGlass{Mode: tenant.GlassImmediate, ReviewWithin: 60}
+		s.BreakGlass = tenant.BreakGlass{Mode: tenant.GlassImmediate, ReviewWithin: 60, OverridesConsent: overrides}
 		_, err = d.Migrator.PutSettings(t.Context(), slug, s, version)
 	}
 	if err != nil {
@@ -56,7 +57,7 @@ func (d *door) glassed(t testing.TB, slug string) {
 	t.Helper()
 	d.governed(t, slug)
 	d.choose(t, slug, mayBreak)
-	d.breakable(t, slug)
+	d.breakable(t, slug, false)
 	d.put(t, slug, "Patient/p", `{"resourceType":"Patient","id":"p"}`)
 }
 

@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -43,8 +44,12 @@ func (v *View) sealAnswer(w Work, answer []byte) ([]byte, error) {
 	if w.Export {
 		return v.keys.Seal(nil, keys.Cursor, answer, v.answerOf(w.ID))
 	}
+	shown := v.keeps()
+	if shown == nil {
+		return nil, errors.New("store: nobody knows what the answer shows")
+	}
 	b := basis{Consents: w.consents}
-	b.Shows, b.Beyond = v.keeps().All()
+	b.Shows, b.Beyond = shown.All()
 	plain, err := json.Marshal(b)
 	if err != nil {
 		return nil, err

@@ -548,7 +548,7 @@ func (c candidate) rung(o order) int64 {
 // finding them by the partial index of those that are not deleted, which it may
 // think as good as their key while it knows little of the tenant.
 func (v *View) walk(ctx context.Context, pl plan, o order) (from, where gate.Clause, s scope, err error) {
-	c := &compiler{v: v}
+	c := &compiler{v: v, permit: pl.permit}
 	x := c.row()
 	resource := true
 	s = scope{on: pl.on, along: x, few: true, custom: true, needs: &resource}

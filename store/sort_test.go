@@ -78,6 +78,31 @@ func TestSortingByDatesAndNumbersGoesAlongTheIndex(t *testing.T) {
 	})
 }
 
+// S-40, AUTHZ-11: so they are for whom the policy asks of other resources what they
+// may see.
+func TestSortingGoesAlongTheIndexUnderAPolicyThatAsksOfOthers(t *testing.T) {
+	d := openDoor(t)
+	d.db.SetFew(0)
+	const slug = "policy-sorts"
+	d.governed(t, slug)
+	d.choose(t, slug, `
+		@id("gp") permit (principal is User, action in Action::"view", resource) when { resource.generalPractitioner.contains(principal.user) };
+		@id("service") permit (principal is Client, action, resource);`)
+	for i := range 6 {
+		who := []string{"u", "v"}[i%2]
+		d.put(t, slug, "Patient/"+who, `{"resourceType":"Patient","id":%q,"generalPractitioner":[{"reference":"Practitioner/%s"}]}`, who, who)
+		d.put(t, slug, fmt.Sprintf("Observation/o%d", i), `{"resourceType":"Observation","id":"o%d","status":"final","code":{"text":"x"},"subject":{"reference":"Patient/%s"},"valueQuantity":{"value":%d}}`, i, who, i*5%7)
+	}
+	for query, want := range map[string]string{
+		"_sort=value-quantity": "Observation/o0 Observation/o2 Observation/o4", "_sort=-value-quantity": "Observation/o4 Observation/o2 Observation/o0",
+		"_sort=value-quantity&_id=o0,o1,o2": "Observation/o0 Observation/o2",
+	} {
+		if got := ids(d.search(t, d.user(t, slug, "u"), "Observation", query).Matches); got != want {
+			t.Errorf("%s: %s, want %s", query, got, want)
+		}
+	}
+}
+
 // S-40: what an index has the order of has no bound; of the rest the answer says
 // what the bound is.
 func TestManyMatchesAreSortedByTheIndexAlone(t *testing.T) {

@@ -124,11 +124,10 @@ func (s *server) reopen(ctx context.Context, t *tenant.Tenant, sealed []byte) (*
 	if err := json.Unmarshal(sealed, &l); err != nil {
 		return nil, err
 	}
-	shown := &audit.Shown{}
 	again := func(ctx context.Context) (*smart.Grant, error) {
 		return s.Verifier.Resume(ctx, t, l.Grant, audit.Origin{
 			RequestID: l.RequestID, Address: l.Address, Method: l.Place,
-			Trail: &audit.Trail{Seq: audit.NextSeq(), Parent: l.Seq, Shown: shown},
+			Trail: &audit.Trail{Seq: audit.NextSeq(), Parent: l.Seq},
 		})
 	}
 	g, err := again(ctx)

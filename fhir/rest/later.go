@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/store"
@@ -170,6 +171,7 @@ func (s *server) work(w store.Work, t *tenant.Tenant) error {
 		r.reads(s.later)
 		return c.export(work, w)
 	}
+	c.origin.Trail.Shown = &audit.Shown{} // for as long as the answer is kept
 	resp := c.attempt(work, func() error { return c.mayBegin(r, w, s.later) })
 	c.spend(resp)
 	switch context.Cause(work) {
