@@ -17,12 +17,12 @@ const indexing fhir.Interaction = "index"
 // IndexJob returns the Grant of the tenant's own work on its search index. It
 // opens PermitIndex and PermitRules, and no interaction of FHIR. No token makes
 // one: it comes from the tenant's row of the registry alone.
-func IndexJob(t *tenant.Tenant, server string) *Grant {
+func IndexJob(t *tenant.Tenant) *Grant {
 	a := (&access{indexes: true}).named(t.ID.String(), "index job")
 	return &Grant{
 		tenant: t, access: a,
 		agent:  audit.Agent{Client: "cordon-index"},
-		origin: audit.Origin{RequestID: rand.Text(), Method: "JOB", Server: server, Trail: audit.NewTrail()},
+		origin: audit.Origin{RequestID: rand.Text(), Method: "JOB", Trail: audit.NewTrail()},
 	}
 }
 

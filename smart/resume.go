@@ -114,11 +114,11 @@ func (v *Verifier) stillTrusted(ctx context.Context, t *tenant.Tenant, ref grant
 // TakingUp returns the Grant of the tenant's own work on requests that are
 // answered later: it finds them and hands them out, and sees nothing of what
 // they are about. What they ask is done under a Grant that Resume earns.
-func TakingUp(t *tenant.Tenant, server string) *Grant {
+func TakingUp(t *tenant.Tenant) *Grant {
 	a := (&access{takesUp: true}).named(t.ID.String(), "taking up")
 	return &Grant{
 		tenant: t, access: a,
 		agent:  audit.Agent{Client: "cordon-later"},
-		origin: audit.Origin{RequestID: rand.Text(), Method: "JOB", Server: server, Trail: audit.NewTrail()},
+		origin: audit.Origin{RequestID: rand.Text(), Method: "JOB", Trail: audit.NewTrail()},
 	}
 }

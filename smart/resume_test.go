@@ -78,16 +78,16 @@ func TestAKeptGrantIsEarnedAgainAndOnlyWhileItIsGood(t *testing.T) {
 
 	for name, g := range map[string]*smart.Grant{
 		"nobody's": {}, "none": nil, "a refused": smart.Denied(north, audit.Agent{}, audit.Origin{}),
-		"the tenant's own": smart.TakingUp(north, ""), "an index job's": smart.IndexJob(north, ""),
+		"the tenant's own": smart.TakingUp(north), "an index job's": smart.IndexJob(north),
 	} {
 		if kept, err := w.verifier.Keep(t.Context(), g); err == nil {
 			t.Errorf("%s Grant is kept as %d bytes", name, len(kept))
 		}
 	}
-	for name, g := range map[string]*smart.Grant{"a client's": was, "an index job's": smart.IndexJob(north, ""), "nobody's": {}} {
+	for name, g := range map[string]*smart.Grant{"a client's": was, "an index job's": smart.IndexJob(north), "nobody's": {}} {
 		if _, err := g.PermitTakingUp(); err == nil {
 			t.Errorf("%s Grant finds what others ask", name)
 		}
 	}
-	permitsNothing(t, smart.TakingUp(north, ""))
+	permitsNothing(t, smart.TakingUp(north))
 }

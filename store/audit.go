@@ -37,6 +37,9 @@ func (db *DB) sealEntry(ctx context.Context, t *tenant.Tenant, e *audit.Entry) (
 	if err != nil {
 		return gate.AuditRow{}, err
 	}
+	if e.Parent == 0 { // which says it for the others
+		e.Origin.Server = cmp.Or(e.Origin.Server, db.server)
+	}
 	r := gate.AuditRow{
 		Tenant:      t.ID.Int(),
 		Seq:         e.Seq,
@@ -100,6 +103,7 @@ func (db *DB) Record(ctx context.Context, g *smart.Grant, e audit.Entry) error {
 		if e.Seq == 0 {
 			e.Seq = audit.NextSeq()
 		}
+		e.Origin.Server = cmp.Or(e.Origin.Server, db.server)
 		if err := db.platform.AppendPlatform(context.WithoutCancel(ctx), []audit.Entry{e}); err != nil {
 			db.watch(nil, nil, err)
 			return fhir.Errorf(fhir.Transient, "the server cannot write its audit trail, try again")

@@ -106,7 +106,7 @@ func (db *DB) renewCustom(x *tenantCustom, t *tenant.Tenant) {
 	x.reading.Lock()
 	// If it fails the next who notices tries again; until then writes are held
 	// to the generation by the database.
-	_, _ = db.readCustom(ctx, x, smart.IndexJob(t, ""))
+	_, _ = db.readCustom(ctx, x, smart.IndexJob(t))
 	x.reading.Unlock()
 	x.mu.Lock()
 	x.renewing = false

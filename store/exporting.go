@@ -59,7 +59,7 @@ func (db *DB) Exporting(ctx context.Context, t *tenant.Tenant, job string) (x Ex
 // look runs fn without an entry in the audit trail: it sees what is known of
 // the work, and no resource.
 func (db *DB) look(ctx context.Context, t *tenant.Tenant, fn func(*gate.Tx, smart.Permit) error) error {
-	g := smart.TakingUp(t, "")
+	g := smart.TakingUp(t)
 	p, err := g.PermitRules("SearchParameter") // of any type
 	if err != nil {
 		return err

@@ -175,7 +175,7 @@ func (x *Indexer) Tend(ctx context.Context, t *tenant.Tenant) (more bool, err er
 // plan writes down what the tenant's definitions want of the index, and
 // returns the jobs.
 func (x *Indexer) plan(ctx context.Context, t *tenant.Tenant) ([]indexJob, int64, error) {
-	g := smart.IndexJob(t, "")
+	g := smart.IndexJob(t)
 	set, err := x.DB.Definitions(ctx, g)
 	if err != nil {
 		return nil, 0, err
@@ -224,7 +224,7 @@ func (x *Indexer) report(ctx context.Context, t *tenant.Tenant) error {
 	if x.Report == nil {
 		return nil
 	}
-	s, err := x.DB.IndexStatus(ctx, smart.IndexJob(t, ""))
+	s, err := x.DB.IndexStatus(ctx, smart.IndexJob(t))
 	if err != nil {
 		return err
 	}
@@ -244,7 +244,7 @@ func (x *Indexer) report(ctx context.Context, t *tenant.Tenant) error {
 
 // update runs fn in a transaction of the tenant's own work on its index.
 func (x *Indexer) update(ctx context.Context, t *tenant.Tenant, doing string, fn func(*View, smart.Permit) error) error {
-	g := smart.IndexJob(t, "")
+	g := smart.IndexJob(t)
 	return x.DB.job(ctx, g, g.PermitIndex, doing, fn)
 }
 
@@ -313,7 +313,7 @@ func (x *Indexer) settle(ctx context.Context, t *tenant.Tenant, step string) err
 	if err != nil {
 		return err
 	}
-	g := smart.IndexJob(t, "")
+	g := smart.IndexJob(t)
 	p, err := g.PermitRules("SearchParameter")
 	if err != nil {
 		return err

@@ -427,7 +427,7 @@ func TestOnlyTheIndexJobLooksIntoAllResources(t *testing.T) {
 	if _, err := d.grant(t, storetest.A1, everything).PermitIndex(); !fhir.IsCode(err, fhir.Forbidden) {
 		t.Errorf("a client has the Permit of the index job: %v", err)
 	}
-	job := smart.IndexJob(d.Tenant(t, storetest.A1), "")
+	job := smart.IndexJob(d.Tenant(t, storetest.A1))
 	for _, on := range fhir.Types {
 		for _, do := range []fhir.Interaction{fhir.Read, fhir.Vread, fhir.SearchType, fhir.SearchSystem, fhir.HistoryType, fhir.HistorySystem, fhir.Create, fhir.Update, fhir.Patch, fhir.Delete, fhir.Operation} {
 			if _, err := job.Permit(do, on); !fhir.IsCode(err, fhir.Forbidden) {
@@ -438,7 +438,7 @@ func TestOnlyTheIndexJobLooksIntoAllResources(t *testing.T) {
 	if _, err := d.db.Read(t.Context(), job, fhir.Ref{Type: "Patient", ID: "x"}); !fhir.IsCode(err, fhir.Forbidden) {
 		t.Errorf("the index job reads: %v", err)
 	}
-	if err := d.db.Update(t.Context(), smart.IndexJob(d.Tenant(t, storetest.A1), ""), func(tx *store.Tx) error {
+	if err := d.db.Update(t.Context(), smart.IndexJob(d.Tenant(t, storetest.A1)), func(tx *store.Tx) error {
 		_, err := tx.Create(t.Context(), "", document(t, `{"resourceType":"Patient"}`))
 		return err
 	}); !fhir.IsCode(err, fhir.Forbidden) {

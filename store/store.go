@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -50,6 +51,9 @@ type Config struct {
 
 	// Watch sees what is written to the audit trails. Default: nobody does.
 	Watch Watcher
+	// Server is the name of this process in the audit trails. Default: that of
+	// the machine.
+	Server string
 
 	// MaxConns bounds the connections to one database. Default 16.
 	MaxConns int
@@ -81,6 +85,12 @@ func (c *Config) watch(t *tenant.Tenant, entries []*audit.Entry, err error) {
 	}
 }
 
+// name is that of this process. A machine without one leaves it out.
+func (c *Config) name() string {
+	machine, _ := os.Hostname()
+	return cmp.Or(c.Server, machine)
+}
+
 // DB is the door to the data of every tenant. It opens for a Grant only.
 type DB struct {
 	// Lease is that of Config.
@@ -90,6 +100,7 @@ type DB struct {
 	keys     *keys.Keyring
 	platform PlatformLog
 	watch    func(*tenant.Tenant, []*audit.Entry, error)
+	server   string
 	codec    *codec
 	base     func(slug string) string
 	packages *Registry
@@ -114,7 +125,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{Lease: cmp.Or(cfg.Lease, 30*time.Second), keys: cfg.Keys, platform: cfg.Platform, watch: cfg.watch, codec: c, base: cfg.Base, packages: cfg.Packages, rules: newRules(), customs: &customs{}, few: fewMatches, trail: pageBounds, log: cfg.Log}
+	db := &DB{Lease: cmp.Or(cfg.Lease, 30*time.Second), keys: cfg.Keys, platform: cfg.Platform, watch: cfg.watch, server: cfg.name(), codec: c, base: cfg.Base, packages: cfg.Packages, rules: newRules(), customs: &customs{}, few: fewMatches, trail: pageBounds, log: cfg.Log}
 	if db.base == nil {
 		db.base = func(string) string { return "" }
 	}

@@ -39,7 +39,7 @@ func deferredPlace(t *tenant.Tenant, id string) []byte {
 // to take it up, and whether there are some to Sweep. It sees that and no more,
 // and leaves no entry in the audit trail.
 func (db *DB) Waiting(ctx context.Context, t *tenant.Tenant) (waiting, old bool, err error) {
-	g := smart.TakingUp(t, "")
+	g := smart.TakingUp(t)
 	p, err := g.PermitRules("SearchParameter") // of any type: no resource is read
 	if err != nil {
 		return false, false, err
@@ -162,6 +162,6 @@ func (db *DB) ofWork(ctx context.Context, w Work, doing string, q gate.Clause) (
 // takingUp runs fn in a transaction of the tenant's own work on deferred
 // requests.
 func (db *DB) takingUp(ctx context.Context, t *tenant.Tenant, doing string, fn func(*View, smart.Permit) error) error {
-	g := smart.TakingUp(t, "")
+	g := smart.TakingUp(t)
 	return db.job(ctx, g, g.PermitTakingUp, doing, fn)
 }

@@ -235,12 +235,12 @@ func (t *trailWalk) add(ctx context.Context, to *stretch, rows []trailRow) error
 
 // redact takes from an entry what tells of others to whoever may see but part
 // of the trail: what was asked may name other patients, and where the staff
-// were and with which token is theirs.
+// were, with which token and at which of our machines is not theirs to know.
 func (t *trailWalk) redact(e *audit.Entry) {
 	if !t.bound {
 		return
 	}
-	e.Query, e.Origin.Address, e.Agent.TokenID, e.Glass.Reason = "", "", "", ""
+	e.Query, e.Origin.Address, e.Origin.Server, e.Agent.TokenID, e.Glass.Reason = "", "", "", "", ""
 	if e.Entity.Type == "Patient" && e.Patient.Type == "Patient" && e.Entity != e.Patient {
 		e.Entity, e.Version = fhir.Ref{}, 0
 	}

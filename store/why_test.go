@@ -191,7 +191,7 @@ func TestAnInquiryIsADoorOfItsOwn(t *testing.T) {
 		t.Errorf("a read: %v", err)
 	}
 	for name, other := range map[string]*smart.Grant{
-		"a token's": d.grant(t, slug, everything), "an index job's": smart.IndexJob(d.Tenant(t, slug), "s"), "of taking up": smart.TakingUp(d.Tenant(t, slug), "s"), "nobody's": {},
+		"a token's": d.grant(t, slug, everything), "an index job's": smart.IndexJob(d.Tenant(t, slug)), "of taking up": smart.TakingUp(d.Tenant(t, slug)), "nobody's": {},
 	} {
 		if _, err := other.PermitInquiry("Patient"); !fhir.IsCode(err, fhir.Forbidden) {
 			t.Errorf("%s: %v", name, err)
