@@ -210,6 +210,9 @@ var programFaults = []mutant{
 	{"", "what a policy asks of others always holds", []edit{
 		{"store/relation.go", "\t\t\t\t\tif r.end.holds[rid] {\n", "\t\t\t\t\tif true || r.end.holds[rid] {\n"},
 	}, "TestWhatAPolicyLets", "./store"},
+	{"", "an operator asks for what a record holds by a scope", []edit{
+		{"store/inquiry.go", "\tnarrowed := who.Narrowed()\n", "\tnarrowed := who.Narrowed()[:0]\n"},
+	}, "TestAnInquiryIsAnswered", "./store"},
 	{"", "any token looks into records as an inquiry does", []edit{
 		{"smart/inquiry.go", " || !g.access.inquires {", " {"},
 	}, "TestAnInquiryIsADoor", "./store"},

@@ -198,6 +198,11 @@ func (p *Policy) parts(a *access, q question, at time.Time) []Part {
 	return list
 }
 
+// Narrowed returns the scopes of who that a search narrows.
+func (who Asker) Narrowed() []string {
+	return slices.DeleteFunc(strings.Fields(who.Scope), func(scope string) bool { return !strings.Contains(scope, "?") })
+}
+
 // Fill takes what is not said of who from the registration of the client.
 func (who *Asker) Fill(c Client) {
 	who.User = cmp.Or(who.User, c.User)

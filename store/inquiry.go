@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -204,9 +205,14 @@ func (db *DB) inquire(ctx context.Context, g *smart.Grant, q Inquiry, r *Registr
 }
 
 // registered takes what is not said of a client from its registration: one can
-// be asked about by its id alone.
+// be asked about by its id alone. A scope that is narrowed by a search is taken as
+// it is registered only: who chose the search would read records by what it finds.
 func (r *Registry) registered(ctx context.Context, t *tenant.Tenant, who *smart.Asker) error {
-	if who.Client == "" || who.Scope != "" {
+	narrowed := who.Narrowed()
+	if len(narrowed) > 0 && who.Client == "" {
+		return errNarrowed()
+	}
+	if who.Client == "" || who.Scope != "" && len(narrowed) == 0 {
 		return nil
 	}
 	c, err := r.Client(ctx, t, who.Client)
@@ -216,8 +222,18 @@ func (r *Registry) registered(ctx context.Context, t *tenant.Tenant, who *smart.
 	if err != nil {
 		return err
 	}
-	who.Fill(c)
+	if who.Scope == "" {
+		who.Fill(c)
+		return nil
+	}
+	if slices.ContainsFunc(narrowed, func(scope string) bool { return !slices.Contains(c.Scopes, scope) }) {
+		return errNarrowed()
+	}
 	return nil
+}
+
+func errNarrowed() error {
+	return fhir.Errorf(fhir.Forbidden, "a scope that is narrowed by a search is taken from the registration of a client, or from an entry of the audit trail")
 }
 
 // inquired returns the numbers of the tenants of which something is asked that

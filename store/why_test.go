@@ -324,6 +324,9 @@ func TestAnInquiryIsAnsweredByAServer(t *testing.T) {
 	d := openDoor(t)
 	const slug = "why-asked"
 	d.ward(t, slug)
+	if _, err := d.Registry.PutClient(t.Context(), d.Tenant(t, slug), smart.Client{ID: "narrow", Scopes: []string{"system/Observation.rs?status=final"}}); err != nil {
+		t.Fatal(err)
+	}
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	x := &store.Inquirer{DB: d.db, Registry: d.Registry, Every: 5 * time.Millisecond,
@@ -335,6 +338,24 @@ func TestAnInquiryIsAnsweredByAServer(t *testing.T) {
 	a, err := d.Migrator.Inquire(wait, slug, store.Inquiry{Operator: "olga", Request: "r1", Access: &store.AccessQuestion{Who: nurse, Type: "Observation", ID: "o-in"}})
 	if err != nil || a.Access == nil || a.Access.Decision != "allowed" {
 		t.Fatalf("%+v, %v", a, err)
+	}
+	// What a record holds is not to be found out by scopes that ask for it.
+	for _, who := range []smart.Asker{
+		{Patient: "in", Scope: "patient/Observation.rs?code=http://loinc.org|1-8"}, {Client: "narrow", Scope: "system/Observation.rs?code=http://loinc.org|1-8"},
+		{Client: "narrow", Scope: "system/Observation.rs?status=final system/Patient.rs?birthdate=1970-05-05"},
+	} {
+		for _, q := range []store.Inquiry{
+			{Operator: "olga", Access: &store.AccessQuestion{Who: who, Type: "Observation", ID: "o-in"}},
+			{Operator: "olga", DryRun: &store.DryRunQuestion{Who: who, Types: []fhir.Type{"Observation"}}},
+		} {
+			if _, err := d.Migrator.Inquire(wait, slug, q); !fhir.IsCode(err, fhir.Forbidden) {
+				t.Errorf("%s: %v", who.Scope, err)
+			}
+		}
+	}
+	registered := smart.Asker{Client: "narrow", Scope: "system/Observation.rs?status=final"}
+	if a, err = d.Migrator.Inquire(wait, slug, store.Inquiry{Operator: "olga", Access: &store.AccessQuestion{Who: registered, Type: "Observation", ID: "o-in"}}); err != nil || a.Access == nil {
+		t.Errorf("a scope that the client has: %+v, %v", a, err)
 	}
 	_, err = d.Migrator.Inquire(wait, slug, store.Inquiry{Operator: "olga", Access: &store.AccessQuestion{Audit: "none"}})
 	if !fhir.IsCode(err, fhir.NotFound) {
