@@ -111,7 +111,7 @@ func (d *Dev) Stop() error {
 	var err error
 	select {
 	case err = <-d.ended:
-	case <-time.After(time.Minute):
+	case <-time.After(3 * time.Minute): // the machine may be slow
 		d.process.Kill()
 		err = <-d.ended
 	}
