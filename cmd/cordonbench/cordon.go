@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -134,8 +135,9 @@ type endpoint struct {
 	slug       string
 	host, path string
 
-	token string
-	until time.Time
+	client, scope string // "" are those of the backend
+	token         string
+	until         time.Time
 }
 
 // tokenLife is how long we use a token. They last longer.
@@ -148,7 +150,7 @@ func (e *endpoint) authorize(ctx context.Context) error {
 		return nil
 	}
 	cmd := exec.CommandContext(ctx, e.server.binary, "token", "--dir", e.server.dir, "--tenant", e.slug,
-		"--client", "backend", "--scope", "system/*.cruds")
+		"--client", cmp.Or(e.client, "backend"), "--scope", cmp.Or(e.scope, "system/*.cruds"))
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	out, err := cmd.Output()

@@ -38,6 +38,7 @@ type config struct {
 	copies   int      // how often the Bundles are imported
 	posters  int      // clients that import
 	sizes    []int    // of a population in which searches are measured, ascending
+	policy   bool     // what policies cost
 	data     string
 	profile  string // directory
 	out      string // directory
@@ -52,12 +53,13 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	flags.SetOutput(stderr)
 	flags.StringVar(&c.cordon, "cordon", "", "`binary` of cordon; without it one is built")
 	flags.DurationVar(&c.duration, "duration", time.Second, "`time` that each shape is measured for, after a short warm-up")
-	flags.StringVar(&modes, "modes", "shared,schema,database", "partition `modes` to measure, separated by commas")
+	flags.StringVar(&modes, "modes", "shared,schema,database", "partition `modes` to measure, separated by commas; empty is none")
 	flags.StringVar(&clients, "clients", "1,8,32", "`numbers` of clients that read, update and create at once")
 	flags.StringVar(&shapes, "shapes", "", "measure only shapes whose names hold one of these `words`, separated by commas")
 	flags.IntVar(&c.copies, "copies", 3, "how `often` the Bundles are imported")
 	flags.IntVar(&c.posters, "posters", 4, "`number` of clients that import at once")
 	flags.StringVar(&sizes, "sizes", "1000,10000", "`numbers` of patients among which selective searches must cost the same, ascending; empty is none")
+	flags.BoolVar(&c.policy, "policy", true, "measure what an access policy and consents cost")
 	flags.BoolVar(&quick, "quick", false, "short figures, 8 clients, one import: to see that all runs, not to be quoted")
 	flags.StringVar(&c.data, "data", findData(), "`folder` with synthea/*.json to import; without them, records are invented")
 	flags.StringVar(&c.profile, "profile", "", "`folder` for profiles: CPU of the server, and plans and costs of its statements, for each shape measured")
@@ -72,7 +74,9 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	if quick {
 		c.duration, clients, c.copies, sizes = 300*time.Millisecond, strconv.Itoa(goalClients), 1, "100,1000"
 	}
-	c.modes = strings.Split(modes, ",")
+	if modes != "" {
+		c.modes = strings.Split(modes, ",")
+	}
 	for _, m := range c.modes {
 		if m != "shared" && m != "schema" && m != "database" {
 			return c, fmt.Errorf("-modes: unknown mode %q", m)
@@ -183,6 +187,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	}
 	printSizes(stdout, s.report.Sizes)
 	s.report.Goals = append(s.report.Goals, growthGoals(s.report.Sizes)...)
+	if err := s.policies(ctx); err != nil {
+		return fmt.Errorf("measuring what policies cost: %w", err)
+	}
+	printPolicies(stdout, s.report.Policies)
 	return s.finish(stdout)
 }
 

@@ -22,6 +22,7 @@ type Report struct {
 	RowBytes int          `json:"row_bytes"` // mean size of the rows of the ceilings
 	Modes    []ModeReport `json:"modes"`
 	Sizes    []Size       `json:"sizes,omitempty"` // of a population that grows
+	Policies []PolicyCost `json:"policies,omitempty"`
 	Goals    []Goal       `json:"goals"`
 }
 

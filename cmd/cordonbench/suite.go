@@ -112,6 +112,9 @@ func (s *suite) finish(w io.Writer) error {
 		n, empty := m.errors()
 		err = errors.Join(err, wrong("mode "+m.Mode, n, empty))
 	}
+	for _, c := range s.report.Policies {
+		err = errors.Join(err, wrong("policy "+c.Policy, c.Under.Errors+c.Scopes.Errors, nil))
+	}
 	for _, x := range s.report.Sizes {
 		n, empty := x.errors()
 		err = errors.Join(err, wrong(fmt.Sprintf("%d residents", x.Residents), n, empty))
