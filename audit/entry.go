@@ -28,6 +28,9 @@ type Entry struct {
 	// no patient.
 	Status int
 	Reason string
+	// Failed are codes of what a refusal failed by, separated by spaces, as smart
+	// spells them: care-team, shift. Sealed; for who may see all of the trail.
+	Failed string
 
 	Origin Origin
 	Agent  Agent

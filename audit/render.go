@@ -17,7 +17,7 @@ import (
 // Render returns e as an AuditEvent of the tenant whose FHIR base URL is base.
 // https://hl7.org/fhir/R4/auditevent.html
 func Render(e Entry, base string) []byte {
-	for _, s := range e.sealedTexts(glassEntry) {
+	for _, s := range e.sealedTexts(refusedEntry) {
 		if s != &e.Query { // which is never shown as text
 			*s = printable(*s)
 		}
@@ -101,12 +101,15 @@ func (e Entry) About() fhir.Ref {
 
 // outcomeDesc says why, if anything went wrong.
 func (e Entry) outcomeDesc() string {
-	if e.Outcome == Success || e.Status == 0 {
+	if e.Outcome == Success {
 		return e.Reason
 	}
-	desc := "HTTP " + strconv.Itoa(e.Status)
-	if e.Reason != "" {
-		desc += ": " + e.Reason
+	desc := e.Reason
+	if e.Status != 0 {
+		desc = strings.TrimSuffix("HTTP "+strconv.Itoa(e.Status)+": "+e.Reason, ": ")
+	}
+	if e.Failed != "" {
+		desc += "; failed: " + e.Failed
 	}
 	return desc
 }

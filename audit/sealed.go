@@ -9,12 +9,13 @@ import (
 
 // The first byte of what MarshalSealed makes says how many texts there are: in the
 // first version as many as firstTexts says, in the second all but those of a
-// Glass.
+// Glass and Failed, in the third all but Failed.
 const (
-	firstEntry = 1
-	plainEntry = 2
-	glassEntry = 3
-	firstTexts = 13
+	firstEntry   = 1
+	plainEntry   = 2
+	glassEntry   = 3
+	refusedEntry = 4
+	firstTexts   = 13
 )
 
 // MarshalSealed returns the part of e that is sealed in storage: all but Seq,
@@ -22,7 +23,10 @@ const (
 func (e *Entry) MarshalSealed() []byte {
 	b := make([]byte, 1, 256)
 	b[0] = plainEntry
-	if e.Glass != (Glass{}) {
+	switch {
+	case e.Failed != "":
+		b[0] = refusedEntry
+	case e.Glass != (Glass{}):
 		b[0] = glassEntry
 	}
 	texts := e.sealedTexts(b[0])
@@ -55,8 +59,11 @@ func (e *Entry) sealedTexts(version byte) []*string {
 	switch version {
 	case firstEntry:
 		return texts[:firstTexts]
-	case glassEntry:
-		return append(texts, &e.Glass.ID, &e.Glass.Purpose, &e.Glass.Reason)
+	case glassEntry, refusedEntry:
+		texts = append(texts, &e.Glass.ID, &e.Glass.Purpose, &e.Glass.Reason)
+	}
+	if version == refusedEntry {
+		texts = append(texts, &e.Failed)
 	}
 	return texts
 }
@@ -67,7 +74,7 @@ var errSealed = errors.New("audit: malformed entry")
 // UnmarshalSealed reads what MarshalSealed made into e and leaves the rest of
 // e as it is.
 func (e *Entry) UnmarshalSealed(data []byte) error {
-	if len(data) == 0 || data[0] < firstEntry || data[0] > glassEntry {
+	if len(data) == 0 || data[0] < firstEntry || data[0] > refusedEntry {
 		return errSealed
 	}
 	texts := e.sealedTexts(data[0])

@@ -243,7 +243,15 @@ func testPolicies(t *testing.T) {
 		c := p.chart(p.attacker)
 		all := []string{"Patient/" + c.patient, "Observation/" + c.note, "Observation/" + c.lab, "Encounter/" + c.encounter, "CareTeam/" + c.team}
 		p.seen("nurse", all...)
-		for _, who := range []string{"off-shift", "elsewhere", "visiting", "other-nurse"} {
+		for who, failed := range map[string]string{"off-shift": "shift", "elsewhere": "location", "visiting": "facility", "other-nurse": "care-team"} {
+			r := p.want(p.get(who, "/Patient/"+c.patient), 403, 404)
+			if bytes.Contains(r.body, []byte(failed)) {
+				p.Errorf("%s is told by what they are refused: %s", who, r)
+			}
+			event := p.bundle(p.get("auditor", "/AuditEvent?_count=1&patient=Patient/"+c.patient)).Entry[0].Resource
+			if !strings.Contains(string(event), "failed: "+failed+`"`) {
+				p.Errorf("the trail does not say that %s failed by %s: %s", who, failed, event)
+			}
 			p.hidden(who, "Observation", c.note, c.patient)
 			p.hidden(who, "Patient", c.patient, c.patient)
 			for _, ref := range all {

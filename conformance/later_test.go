@@ -20,7 +20,7 @@ var later = []struct{ line, why string }{
 	{"T217", "HTTP/2 is spoken under TLS only, by net/http and within its bounds; nothing here floods it"},
 	{"T226", "a slug cannot hold what these attacks are made of; tenant tests it"},
 	{"T232", "conformance/fhir, store and T087 test granular scopes; there is no export or subscription yet"},
-	{"T238", "no header says a purpose, it is the token's; which attribute failed is told by cordon policy explain, not by the trail"},
+	{"T238", "no header says a purpose, it is the token's; that shift, place, facility and care team count, and are named in the trail, is tested"},
 	{"T241", "there is no alert about it; that nobody lets themselves in is tested"},
 	{"T242, T244", "fhir/rest tests it, with staff who have logged in"},
 	{"T245", "tested as T362"},

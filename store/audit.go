@@ -118,6 +118,9 @@ func (db *DB) Record(ctx context.Context, g *smart.Grant, e audit.Entry) error {
 		return nil
 	}
 	e.Seq, e.Parent, e.Origin, e.Agent = trail.Seq, trail.Parent, g.Origin(), g.Agent()
+	if e.Outcome == audit.Serious {
+		e.Failed = g.Failed(e.Interaction, e.Type, nil)
+	}
 	if err := db.gate.Append(ctx, g.Tenant(), &e); err != nil {
 		return err
 	}

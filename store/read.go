@@ -180,9 +180,40 @@ func (v *View) visible(ctx context.Context, p smart.Permit, r row) error {
 		return err
 	}
 	if !ok {
+		v.failed(ctx, p, res)
 		return unknown(r.ref)
 	}
 	return nil
+}
+
+// failed says in the audit trail what of the scopes, the policy and the consents
+// kept the resource from who asked. It goes by what was found out for the decision.
+func (v *View) failed(ctx context.Context, p smart.Permit, res fhir.Resource) {
+	codes := v.grant.Failed(p.Interaction(), p.On(), func(where search.Expr) bool {
+		ok := false
+		err := fhir.Peek(res.Body, func(d *fhir.Document) (err error) {
+			where = search.Settle(where, func(link search.Expr) (holds, known bool) { return v.heldFor(ctx, p, link, res.Ref, d), true })
+			ok, err = search.Match(where, &res, v.schema.Index(d))
+			return err
+		})
+		return ok && err == nil
+	})
+	v.gate.Trail().Main.Failed = codes
+}
+
+// heldFor reports whether it was found out that the chain of a policy holds for the
+// document. A Tx, which remembers nothing of others, asks.
+func (v *View) heldFor(ctx context.Context, p smart.Permit, link search.Expr, ref fhir.Ref, d *fhir.Document) bool {
+	for _, r := range v.related(p.On(), link) {
+		rids := r.ends(v, ref, d)
+		if v.writes != nil && v.ask(ctx, p, asking{r.end, slices.Clone(rids)}) != nil {
+			return false
+		}
+		if slices.ContainsFunc(rids, func(rid int64) bool { return r.end.holds[rid] }) {
+			return true
+		}
+	}
+	return false
 }
 
 // all reports whether where is no condition at all.

@@ -240,7 +240,7 @@ func (t *trailWalk) redact(e *audit.Entry) {
 	if !t.bound {
 		return
 	}
-	e.Query, e.Origin.Address, e.Origin.Server, e.Agent.TokenID, e.Glass.Reason = "", "", "", "", ""
+	e.Query, e.Failed, e.Origin.Address, e.Origin.Server, e.Agent.TokenID, e.Glass.Reason = "", "", "", "", "", ""
 	if e.Entity.Type == "Patient" && e.Patient.Type == "Patient" && e.Entity != e.Patient {
 		e.Entity, e.Version = fhir.Ref{}, 0
 	}

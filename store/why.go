@@ -237,6 +237,9 @@ func (h *hearing) take(e audit.Entry) (done bool) {
 		}
 	}
 	h.Recorded = strings.TrimSpace(map[audit.Outcome]string{audit.Success: "done", audit.MinorFailure: "not done", audit.Serious: "refused", audit.MajorFailure: "failed"}[e.Outcome] + " " + e.Reason)
+	if e.Failed != "" {
+		h.Recorded += "; failed: " + e.Failed
+	}
 	who, ok := smart.AskerOf(e.Agent)
 	switch {
 	case !ok:

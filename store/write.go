@@ -259,6 +259,7 @@ func (tx *Tx) put(ctx context.Context, p smart.Permit, do fhir.Interaction, ref 
 			return fhir.Resource{}, err
 		}
 		if !ok {
+			tx.failed(ctx, p, r)
 			return fhir.Resource{}, fhir.Errorf(fhir.Forbidden, "the resource would be outside what the token allows")
 		}
 	}

@@ -229,7 +229,7 @@ func TestAConsentThatChangesCountsWithTheNextRequest(t *testing.T) {
 
 // elsewhere is c at another server of the same databases, by whose clock it is as
 // late as now says.
-func (c *client) elsewhere(now func() time.Time) *client {
+func (c *client) elsewhere(now func() time.Time, change ...func(*smart.Config)) *client {
 	c.t.Helper()
 	f := c.Fixture
 	db, err := store.Open(c.t.Context(), store.Config{
@@ -239,7 +239,11 @@ func (c *client) elsewhere(now func() time.Time) *client {
 		c.t.Fatal(err)
 	}
 	c.t.Cleanup(db.Close)
-	v, err := smart.NewVerifier(smart.Config{Tenants: f.Tenants, Keys: f.Keyring, Policies: f.Registry, Glasses: f.Registry, Base: baseOf, Issuer: baseOf, Now: now})
+	cfg := smart.Config{Tenants: f.Tenants, Keys: f.Keyring, Policies: f.Registry, Glasses: f.Registry, Base: baseOf, Issuer: baseOf, Now: now}
+	for _, change := range change {
+		change(&cfg)
+	}
+	v, err := smart.NewVerifier(cfg)
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -34,6 +34,12 @@ func (t *Trail) settle(g *smart.Grant, err error) []*audit.Entry {
 	main.Seq, main.Parent = origin.Trail.Seq, origin.Trail.Parent
 	main.Recorded, main.Origin, main.Agent = now, origin, g.Agent()
 	main.Outcome, main.Reason = OutcomeOf(err)
+	switch {
+	case err == nil:
+		main.Failed = "" // of what was tried on the way
+	case main.Failed == "" && main.Outcome == audit.Serious:
+		main.Failed = g.Failed(main.Interaction, main.Type, nil)
+	}
 	through(g, &main)
 	entries := make([]*audit.Entry, 1, 1+len(t.Linked))
 	entries[0] = &main
