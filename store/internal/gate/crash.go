@@ -10,4 +10,5 @@ const (
 	afterCommit  crashPoint = "after COMMIT"  // stored, and the client does not know
 	beforeAudit  crashPoint = "before audit"  // read, and the trail does not know
 	afterAudit   crashPoint = "after audit"   // in the trail, and the client has nothing
+	afterEntry   crashPoint = "after entry"   // the trail has what is then done elsewhere, or answered
 )

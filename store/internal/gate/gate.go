@@ -238,6 +238,7 @@ func (g *Gate) append(ctx context.Context, t *tenant.Tenant, again bool, entries
 		}
 		return g.unavailable("writing the audit trail", err)
 	}
+	crash(afterEntry)
 	return nil
 }
 
