@@ -80,6 +80,37 @@ func (v *View) LogConsistency(ctx context.Context, from, to int64) (ledger.Proof
 	return proof, nil
 }
 
+// LogLeaves returns which leaf of the log each of the entries is, by Seq, as far as
+// the newest checkpoint covers it.
+func (v *View) LogLeaves(ctx context.Context, entries []audit.Entry) (map[int64]int64, error) {
+	p, err := v.permitLog(fhir.SearchType)
+	if err != nil {
+		return nil, err
+	}
+	_, size, err := v.logHead(ctx, p)
+	if errors.Is(err, errUnsigned) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	seqs := make([]int64, len(entries))
+	for i, e := range entries {
+		seqs[i] = e.Seq
+	}
+	rows, err := v.query(ctx, p, gate.SQL(`SELECT l.seq, l.leaf FROM ~audit_leaf l WHERE l.tenant_id = $1 AND l.seq = ANY (?) AND l.leaf < ?`, seqs, size))
+	if err != nil {
+		return nil, fmt.Errorf("reading an audit log: %w", err)
+	}
+	leaves := map[int64]int64{}
+	var seq, leaf int64
+	_, err = pgx.ForEachRow(rows, []any{&seq, &leaf}, func() error { leaves[seq] = leaf; return nil })
+	if err != nil {
+		return nil, fmt.Errorf("reading an audit log: %w", err)
+	}
+	return leaves, nil
+}
+
 // errUnsigned says that what is asked for is not covered by a checkpoint.
 var errUnsigned = fhir.Errorf(fhir.Conflict, "no checkpoint has that yet; one is made every few seconds")
 

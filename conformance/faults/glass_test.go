@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cordon-fhir/cordon/conformance/harness"
 	"github.com/cordon-fhir/cordon/keys"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store"
@@ -135,7 +136,7 @@ func (e *emergencyRoom) told(patient string) int {
 // somebody was alerted; one that is not shows nothing.
 func TestAGlassIsNotBrokenUntoldWhenTheServerDies(t *testing.T) {
 	whole(t)
-	bin, err := buildServer(t.Context(), filepath.Join(sys.tmp, "cordon-crashpoints"), "crashpoints")
+	bin, err := harness.Build(t.Context(), t.TempDir(), buildFlags("-tags", "crashpoints")...)
 	if err != nil {
 		t.Fatal(err)
 	}

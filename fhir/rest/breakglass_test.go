@@ -1,16 +1,20 @@
 package rest
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/cordon-fhir/cordon/audit/ledger"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store"
+	"github.com/cordon-fhir/cordon/store/storetest"
 	"github.com/cordon-fhir/cordon/tenant"
 )
 
@@ -278,6 +282,82 @@ func TestTheAuditTrailTellsWhatWasSeenThroughABrokenGlass(t *testing.T) {
 	}
 }
 
+// BG-05: what was seen through a broken glass is listed, and each of it is proven to be
+// in the signed log of the trail.
+func TestWhatWasSeenThroughABrokenGlassIsProvenToBeInTheLog(t *testing.T) {
+	g := breakable(t, newAPI(t), "glass-proof", tenant.BreakGlass{Mode: tenant.GlassImmediate, ReviewWithin: 60})
+	doctor := g.person("Practitioner/doctor", "physician")
+	id, other := doctor.asks(200, "p")["id"], doctor.asks(200, "q")["id"]
+	doctor.must(200, "GET", "/Observation/of-p", "")
+	doctor.must(200, "GET", "/Observation/of-q", "")
+	doctor.must(200, "GET", "/Observation?patient=p", "")
+	doctor.does(200, "end", id)
+	path := "/AuditEvent/$break-glass-accesses?glass=" + id
+	got := shown(t, g.privacy.must(200, "GET", path, ""))
+	if text, _ := json.Marshal(got); !strings.Contains(string(text), `"name":"logged","valueBoolean":false`) || strings.Contains(string(text), `"leaf"`) {
+		t.Errorf("before the log has it: %s", text)
+	}
+	key := g.sign()
+	var found []string
+	for _, p := range shown(t, g.privacy.must(200, "GET", path, ""))["parameter"].([]any) {
+		if at(p, "name") == "logged" && at(p, "valueBoolean") != true {
+			t.Error("it is not logged")
+		}
+		part := map[string]string{}
+		if at(p, "name") == "access" {
+			for _, x := range at(p, "part").([]any) {
+				part[at(x, "name").(string)] = fmt.Sprint(cmp.Or(at(x, "valueString"), at(x, "valueDecimal")))
+			}
+			event := part["event"]
+			proof, err := ledger.ParseProof(g.privacy.must(200, "GET", "/"+event+"/$log-inclusion", "").Body.Bytes())
+			if err != nil {
+				t.Fatal(err)
+			}
+			said, err := proof.Check(key)
+			if want := fmt.Sprintf("entry %s is leaf %s ", strings.TrimPrefix(event, "AuditEvent/"), part["leaf"]); err != nil || !strings.HasPrefix(said, want) {
+				t.Errorf("the proof says %q, %v, and the list %q", said, err, want)
+			}
+			found = append(found, part["resource"])
+		}
+	}
+	if slices.Sort(found); !slices.Equal(found, []string{"", "Observation/of-p", "Observation/of-p", "Patient/p", "Patient/p", "Patient/p", "Patient/p"}) {
+		t.Errorf("found %q", found)
+	}
+	if got := g.privacy.must(200, "GET", "/AuditEvent/$break-glass-accesses?glass="+other, "").Body.String(); strings.Contains(got, "of-p") || !strings.Contains(got, "of-q") {
+		t.Errorf("of the other: %s", got)
+	}
+	doctor.must(403, "GET", path, "")
+}
+
+// sign makes a checkpoint of the tenant's log, and returns the key to check it with.
+func (g *governed) sign() ledger.Key {
+	g.t.Helper()
+	f := storetest.New(g.t)
+	x := f.Tenant(g.t, g.slug)
+	l, err := store.OpenLedger(store.LedgerConfig{DatabaseURL: f.URLs.Log, RegistryURL: f.URLs.LogRegistry, Registry: f.Registry, Keys: f.Keyring, Every: time.Nanosecond})
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	defer l.Close()
+	for more := true; more; {
+		if _, more, err = l.Sequence(g.t.Context(), x); err != nil {
+			g.t.Fatal(err)
+		}
+	}
+	if err := l.Checkpoint(g.t.Context(), x); err != nil {
+		g.t.Fatal(err)
+	}
+	text, err := f.Registry.LogVerifier(g.t.Context(), x)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	key, err := ledger.ParseKey(text)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return key
+}
+
 // T242: who may not ask learns nothing, not even whether there is the patient.
 func TestWhoMayNotBreakAGlassIsRefusedWhateverTheyAskFor(t *testing.T) {
 	a := newAPI(t)
@@ -383,6 +463,42 @@ func TestABrokenGlassEndsWithItsTime(t *testing.T) {
 	g.wantSeen("at another server", doctor.elsewhere(time.Now), namesOf(glassChart), ofP...)
 	g.set(tenant.Settings{})
 	g.wantSeen("once the tenant has turned it off", doctor, namesOf(glassChart))
+}
+
+// A user can have five open at a time, also if they ask for many at once, and others
+// as many.
+func TestAUserHasFiveGlassesOpenAtATime(t *testing.T) {
+	g := breakable(t, newAPI(t), "glass-many", tenant.BreakGlass{Mode: tenant.GlassImmediate, ReviewWithin: 60})
+	const patients = 8
+	for i := range patients {
+		g.has(fmt.Sprintf("Patient/m%d", i), `"active":true`)
+	}
+	doctor := g.person("Practitioner/doctor", "physician")
+	answers := make([]int, patients)
+	var all sync.WaitGroup
+	for i := range answers {
+		all.Go(func() {
+			answers[i] = doctor.do("POST", fmt.Sprintf("/Patient/m%d/$break-glass", i), inputs("reason", "an accident of a bus")).Code
+		})
+	}
+	all.Wait()
+	slices.Sort(answers)
+	if want := []int{200, 200, 200, 200, 200, 403, 403, 403}; !slices.Equal(answers, want) {
+		t.Errorf("got %v, want %v", answers, want)
+	}
+	open := 0
+	for i := range patients {
+		if doctor.do("GET", fmt.Sprintf("/Patient/m%d", i), "").Code == 200 {
+			open++
+		}
+	}
+	if open != 5 {
+		t.Errorf("the doctor sees %d", open)
+	}
+	g.person("Practitioner/other", "physician").asks(200, "p")
+	doctor.asks(403, "p")
+	doctor.does(200, "end", at(shown(t, doctor.must(200, "GET", "/$break-glass-list", "")), "parameter", 0, "part", 0, "valueString").(string))
+	doctor.asks(200, "p")
 }
 
 // BG-08: support sees nothing of a record but through a broken glass.

@@ -37,6 +37,10 @@ var trailOperations = []operation{
 			parameter{name: "token", typ: "string", max: 1},
 		), parse: parseAffected, look: affectedPatients,
 	},
+	{
+		name: "break-glass-accesses", url: ours("AuditEvent-break-glass-accesses"), level: onType, on: []fhir.Type{auditEvent},
+		in: inTime(parameter{name: "glass", typ: "string", min: 1, max: 1}), parse: parseGlassAccesses, look: glassAccesses,
+	},
 }
 
 // inTime are the parameters that say from when to when, and how much of it at a
@@ -118,6 +122,12 @@ func parseAffected(req *request) error {
 		return fhir.Errorf(fhir.Required, "parameter agent, address, token or start is missing").WithStatus(http.StatusBadRequest)
 	}
 	return parseTrail(req, req.limits.MaxPage, params...)
+}
+
+// parseGlassAccesses: what was done about a broken glass and seen through it, the
+// first first.
+func parseGlassAccesses(req *request) error {
+	return parseTrail(req, req.limits.MaxPage, search.Param{Name: "purpose", Value: strings.Join(audit.Emergencies, ",")}, search.Param{Name: "_sort", Value: "date"})
 }
 
 // plainValue keeps the signs of a search value plain.
@@ -247,6 +257,38 @@ func affectedPatients(ctx context.Context, v *store.View, req *request) (*respon
 			r.text("last", "instant", records[of].last.UTC().Format("2006-01-02T15:04:05.000Z"))
 		})
 	}
+	out.next(req, page.Next)
+	return out.response(), nil
+}
+
+// glassAccesses answers with the accesses of a broken glass, and of each which leaf of
+// the signed log of the audit trail it is: $log-inclusion proves that. Those of
+// the last seconds are none yet.
+func glassAccesses(ctx context.Context, v *store.View, req *request) (*response, error) {
+	page, err := v.AuditEvents(ctx, req.search, req.trailCursor())
+	if err != nil {
+		return nil, err
+	}
+	entries := slices.DeleteFunc(page.Entries, func(e audit.Entry) bool { return e.Glass.ID != req.in.text("glass") })
+	leaves, err := v.LogLeaves(ctx, entries)
+	if err != nil {
+		return nil, err
+	}
+	list, err := v.Accesses(ctx, entries)
+	if err != nil {
+		return nil, err
+	}
+	var out results
+	for _, a := range list {
+		leaf, signed := leaves[a.Seq]
+		out.parts("access", func(r *results) {
+			r.access(a)
+			if signed {
+				r.value("leaf", "decimal", strconv.AppendInt(nil, leaf, 10))
+			}
+		})
+	}
+	out.boolean("logged", len(leaves) == len(list))
 	out.next(req, page.Next)
 	return out.response(), nil
 }

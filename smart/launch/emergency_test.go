@@ -1,10 +1,13 @@
 package launch_test
 
 import (
+	"context"
 	"net/http"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
@@ -249,5 +252,60 @@ func TestThePagesAboutEmergenciesGiveNobodyMoreThanTheyMay(t *testing.T) {
 	officer.shows(t, 409, "That was not done")
 	if w := officer.send("POST", "emergencies", "approve="+id); w.Code != http.StatusBadRequest {
 		t.Errorf("a form of nobody's: %d", w.Code)
+	}
+}
+
+// BG-02: a glass is broken for a login, and ends with it: also in the app's next token,
+// and the trail says so.
+func TestABrokenGlassEndsWithTheLogin(t *testing.T) {
+	s := newSite(t)
+	s.put(t, "Patient/p3", `{"resourceType":"Patient","id":"p3"}`)
+	s.clinic(t, tenant.BreakGlass{Mode: tenant.GlassImmediate, ReviewWithin: 60})
+	ends := store.GlassEnds{DB: s.DB, Every: time.Millisecond, Tenants: func(context.Context) ([]*tenant.Tenant, error) {
+		return []*tenant.Tenant{s.Tenant(t, s.slug)}, nil
+	}}
+	ctx, stop := context.WithCancel(t.Context())
+	var done sync.WaitGroup
+	done.Go(func() { ends.Run(ctx) })
+	defer done.Wait()
+	defer stop()
+	for way, end := range map[string]func(p *person, approval string){
+		"logging out": func(p *person, _ string) {
+			p.send("GET", "account", "")
+			p.submit(t, "answer", "logout")
+		},
+		"taking it back from the app": func(p *person, approval string) {
+			p.send("GET", "account", "")
+			p.submit(t, "revoke", approval)
+		},
+	} {
+		t.Run(way, func(t *testing.T) {
+			doctor, bearer := s.working(t, "physician")
+			doctor.send("GET", "emergency", "")
+			app := doctor.app(t)
+			doctor.submit(t, "patient", "p3", "reason", "x", "minutes", "10", "purpose", "BTG", "app", app)
+			doctor.shows(t, 200, "you see it now")
+			id := pushes.FindStringSubmatch(doctor.page.Body.String())[2]
+			if !s.seesPatient(t, bearer, "p3") {
+				t.Fatal("it is not broken")
+			}
+			end(doctor, app)
+			if s.good(t, bearer) {
+				t.Error("the token is still good")
+			}
+			if _, next := s.working(t, "physician"); s.seesPatient(t, next, "p3") {
+				t.Error("the next login shows it")
+			}
+			g := store.GlassOutline{}
+			for limit := time.Now().Add(time.Minute); g.State != store.GlassEnded && time.Now().Before(limit); time.Sleep(10 * time.Millisecond) {
+				var err error
+				if g, err = s.Registry.GlassOutline(t.Context(), s.Tenant(t, s.slug), id); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if g.State != store.GlassEnded || g.EndedBy != "" {
+				t.Errorf("the record says %+v", g)
+			}
+		})
 	}
 }
