@@ -100,8 +100,14 @@ func (p *plane) send(t testing.TB, method, path, body string, headers ...string)
 	return w
 }
 
-// trail returns "status reason" of the platform's entries of a request.
+// trail returns "status client reason" of the platform's entries of a request.
 func (p *plane) trail(t testing.TB, requestID string) []string {
+	t.Helper()
+	return p.acts(t, "request_id = $1", requestID)
+}
+
+// acts is trail for the entries that meet the condition.
+func (p *plane) acts(t testing.TB, where string, args ...any) []string {
 	t.Helper()
 	conf, err := pgx.ParseConfig(p.URLs.Registry)
 	if err != nil {
@@ -118,7 +124,7 @@ func (p *plane) trail(t testing.TB, requestID string) []string {
 	}
 	defer conn.Close(t.Context())
 	rows, err := conn.Query(t.Context(), `
-		SELECT status || ' ' || client || ' ' || reason FROM registry.platform_audit WHERE request_id = $1 ORDER BY seq`, requestID)
+		SELECT status || ' ' || client || ' ' || reason FROM registry.platform_audit WHERE `+where+` ORDER BY seq`, args...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,6 +244,40 @@ func TestTenants(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Each act of an operator is in the platform's trail before it begins, and what it
+// did thereafter; so is it who becomes an operator. AUD-03
+func TestEachActOfAnOperatorIsAudited(t *testing.T) {
+	p := newPlane(t)
+	names := strings.NewReplacer("{slug}", storetest.A2, "{package}", "none@1.0.0", "{client}", "none", "{login}", "none", "{provider}", "none", "{glass}", strings.Repeat("A", 26), "{number}", "999999")
+	for i, act := range control.Acts() {
+		id := fmt.Sprintf("act-%d", i)
+		p.do(t, act[0], names.Replace(act[1]), "", "X-Request-Id", id, "Content-Type", "application/gzip")
+		got := p.trail(t, id)
+		if len(got) != 2 || !strings.HasPrefix(got[0], "102 ops begins: "+act[0]+" ") {
+			t.Errorf("%s %s: the trail has %q", act[0], act[1], got)
+		}
+	}
+	tenant := "/control/v1/tenants/acts"
+	for i, act := range [][4]string{
+		{"POST", "/control/v1/tenants", `{"slug":"acts","mode":"shared"}`, "201 ops made tenant acts"},
+		{"POST", tenant + "/policy/changes", `{"text":"@id(\"none\") forbid (principal, action, resource);"}`, "201 ops proposed "},
+		{"POST", tenant + "/signing-keys", "", "201 ops made the next keys for tokens of tenant acts"},
+		{"PUT", tenant + "/settings", `{"version":1,"settings":{"validation":{"level":"claimed"}}}`, "200 ops changed the settings of tenant acts "},
+		{"POST", tenant + "/suspend", "", "200 ops suspended tenant acts"},
+	} {
+		id := fmt.Sprintf("done-%d", i)
+		w := p.do(t, act[0], act[1], act[2], "X-Request-Id", id)
+		if got := p.trail(t, id); len(got) != 2 || !strings.HasPrefix(got[1], act[3]) {
+			t.Errorf("%s %s: %d %s, the trail has %q", act[0], act[1], w.Code, w.Body, got)
+		}
+	}
+	p.operator(t, "acts", newKey(t, elliptic.P384()), false)
+	p.operator(t, "acts", newKey(t, elliptic.P384()), true)
+	if got := p.acts(t, "reason LIKE '%operator acts'"); len(got) != 2 || !strings.HasSuffix(got[0], " stored operator acts") || !strings.HasSuffix(got[1], " disabled operator acts") {
+		t.Errorf("of operators the trail has %q", got)
+	}
 }
 
 func TestClients(t *testing.T) {

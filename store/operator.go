@@ -2,12 +2,15 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/cordon-fhir/cordon/fhir"
 )
 
 // An Operator is someone who may use the control API.
@@ -22,13 +25,22 @@ type Operator struct {
 // ErrUnknownOperator says that there is no operator with the id.
 var ErrUnknownOperator = errors.New("store: unknown operator")
 
-// PutOperator adds an operator, or replaces the one with the id. Only the
-// owner can: no API makes operators.
+// PutOperator adds an operator, or replaces the one with the id, and says so in
+// the platform's audit trail. Only the owner can: no API makes operators.
 func (m *Migrator) PutOperator(ctx context.Context, o Operator) error {
+	did := "stored operator " + o.ID
+	if o.Disabled {
+		did = "disabled operator " + o.ID
+	}
 	_, err := m.registry.ExecContext(ctx, `
-		INSERT INTO registry.operator (id, name, jwk, disabled) VALUES ($1, $2, $3, $4)
-		ON CONFLICT (id) DO UPDATE SET name = excluded.name, jwk = excluded.jwk, disabled = excluded.disabled`,
-		o.ID, o.Name, o.JWK, o.Disabled)
+		WITH put AS (
+		    INSERT INTO registry.operator (id, name, jwk, disabled) VALUES ($1, $2, $3, $4)
+		    ON CONFLICT (id) DO UPDATE SET name = excluded.name, jwk = excluded.jwk, disabled = excluded.disabled
+		)
+		INSERT INTO registry.platform_audit (recorded, interaction, outcome, status, reason,
+		       request_id, address, method, server, client, fhir_user, issuer, token_id)
+		VALUES (now(), $5, 0, 200, $6, $7, '', 'other', 'owner', session_user, '', '', '')`,
+		o.ID, o.Name, o.JWK, o.Disabled, string(fhir.Operation), did, rand.Text())
 	if err != nil {
 		return fmt.Errorf("storing operator %s: %w", o.ID, err)
 	}
