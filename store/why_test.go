@@ -155,6 +155,27 @@ func TestAnAccessIsExplainedFromTheAuditTrailByThePolicyOfThen(t *testing.T) {
 	}
 }
 
+// A request of the past is decided again at its own tenant, and what is told of it
+// has nothing of the record; next door there is no such request. AUD-15
+func TestARequestIsDecidedAgainAtItsOwnTenantAlone(t *testing.T) {
+	d := openDoor(t)
+	const own, next = "again-own", "again-next"
+	d.ward(t, own)
+	d.ward(t, next)
+	g := d.as(t, own, smart.Token{Scope: nurse.Scope, Client: nurse.Client, User: nurse.User, Person: smart.Person{Roles: []string{"nurse"}}})
+	if _, err := d.db.Read(t.Context(), g, fhir.Ref{Type: "Observation", ID: "o-in"}); err != nil {
+		t.Fatal(err)
+	}
+	asked := store.AccessQuestion{Audit: audit.Entry{Seq: g.Origin().Trail.Seq}.ID()}
+	e := d.why(t, own, asked)
+	if text := strings.Join(e.Lines(), "\n"); e.Decision != "allowed" || strings.Contains(text, "secretword") {
+		t.Errorf("got %s:\n%s", e.Decision, text)
+	}
+	if e, err := d.db.Why(t.Context(), smart.Inquiry(d.Tenant(t, next), "olga", "r9"), asked, d.Registry); !fhir.IsCode(err, fhir.NotFound) {
+		t.Errorf("next door it is explained: %v, %v", e, err)
+	}
+}
+
 // Who asked about what is in the tenant's own audit trail.
 func TestAnExplanationIsAudited(t *testing.T) {
 	d := openDoor(t)

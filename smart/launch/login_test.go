@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cordon-fhir/cordon/audit"
+	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/store/storetest"
@@ -216,5 +217,40 @@ func TestALoginIsAuditedFromTheFirstPageToTheToken(t *testing.T) {
 		if strings.Contains(e.Reason, "Ashgrove") || strings.Contains(e.Origin.Method, "?state") {
 			t.Errorf("the trail holds %+v", e)
 		}
+	}
+}
+
+// What somebody did is one story, first to last, from the login at the authorization
+// server to the record at the FHIR API. IR-08
+func TestWhatAnActorDidIsInOrderAcrossServices(t *testing.T) {
+	s := newSite(t)
+	token := s.redeem(t, s.code(t)).AccessToken
+	g, err := s.verifiers[1].Grant(t.Context(), s.slug, token, audit.Origin{Trail: audit.NewTrail()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.DB.Read(t.Context(), g, fhir.Ref{Type: "Patient", ID: "p1"}); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"login: logged in", "patient", "consent: allowed: ", "token", "read Patient/p1"}
+	at := 0
+	err = s.DB.View(t.Context(), s.Grant(t, s.slug, "system/AuditEvent.rs"), func(v *store.View) error {
+		page, err := v.AuditEvents(t.Context(), storetest.Query(t, "AuditEvent", "agent=Practitioner/dr1&_sort=date&_count=100"), store.Cursor{})
+		if err != nil {
+			return err
+		}
+		for _, e := range page.Entries {
+			did := e.Reason
+			if e.Interaction == fhir.Read {
+				did = "read " + e.Entity.String()
+			}
+			if at < len(want) && strings.HasPrefix(did, want[at]) {
+				at++
+			}
+		}
+		return nil
+	})
+	if err != nil || at < len(want) {
+		t.Errorf("from %q on it is not told: %v", want[min(at, len(want)-1)], err)
 	}
 }
