@@ -62,7 +62,7 @@ var programFaults = []mutant{
 		{"store/search.go", "\t\t\tcontinue\n\t\t}\n\t\tfrom, where, s, err :=", "\t\t\tcontinue\n\t\t}\n\t\tpl.where = search.And{}\n\t\tfrom, where, s, err :="},
 	}, "TestSearch/T090", ""},
 	{"20", "_id is searched without the permit", []edit{
-		{"store/search.go", "\tpl := newPlan(on, p, search.Simplify(and(where, allowed)))\n", "\tif fmt.Sprintf(\"%T\", search.Simplify(where)) == \"search.HasID\" {\n\t\tallowed = search.And{}\n\t}\n\tpl := newPlan(on, p, search.Simplify(and(where, allowed)))\n"},
+		{"store/search.go", "\twhere, followed, err := v.settledFor(", "\tif fmt.Sprintf(\"%T\", search.Simplify(where)) == \"search.HasID\" {\n\t\tallowed = search.And{}\n\t}\n\twhere, followed, err := v.settledFor("},
 	}, "TestAccess/T075", ""},
 	{"21", "a user who is nobody is staff", []edit{
 		{"smart/permit.go", "\t\treturn compartment(a.user.ID, q)\n\t}\n\treturn nil", "\t\treturn compartment(a.user.ID, q)\n\t}\n\treturn search.And{}"},
@@ -208,7 +208,7 @@ var programFaults = []mutant{
 		{"smart/decision.go", "\tif g.policy != nil && g.policy.open {\n", "\tif true {\n"},
 	}, "TestANurse", "./fhir/rest"},
 	{"", "what a policy asks of others always holds", []edit{
-		{"store/relation.go", "\t\t\t\t\tif r.end.holds[rid] {\n", "\t\t\t\t\tif true || r.end.holds[rid] {\n"},
+		{"store/relation.go", "return relations[j].end.holds[rid] }), true", "return true || relations[j].end.holds[rid] }), true"},
 	}, "TestWhatAPolicyLets", "./store"},
 	{"", "an operator asks for what a record holds by a scope", []edit{
 		{"store/inquiry.go", "\tnarrowed := who.Narrowed()\n", "\tnarrowed := who.Narrowed()[:0]\n"},
