@@ -40,3 +40,20 @@ func TestNoLabelIsIndexedWithoutItsPresence(t *testing.T) {
 		}
 	}
 }
+
+// S-12: an element can be a code or a reference, each with a parameter of its own:
+// that the one is missing does not say that the other is.
+func TestACodeIsNotImpliedByAReferenceInItsElement(t *testing.T) {
+	q, err := Parse("Medication", []Param{{Name: "ingredient-code", Value: "s|x"}}, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := fhir.Parse([]byte(`{"resourceType":"Medication","ingredient":[{"itemCodeableConcept":{"coding":[{"system":"s","code":"x"}]}}]}`), fhir.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	present, ok := Implied("Medication", q.Where)
+	if terms := (Schema{}).Index(d); ok && terms.Present&(1<<present.Bit) == 0 {
+		t.Error("the code is in the index, and what it implies is not present")
+	}
+}

@@ -95,7 +95,8 @@ func Implied(on fhir.Type, e Expr) (Present, bool) {
 		return Present{}, false
 	}
 	for _, p := range tb.parameters {
-		if p.bit >= 0 && slices.ContainsFunc(p.elements, func(e element) bool { return e.path == path && e.only == "" }) {
+		// What refers by the element, or measures in it, has bits of its own.
+		if p.bit >= 0 && p.Type == "token" && slices.ContainsFunc(p.elements, func(e element) bool { return e.path == path && e.only == "" }) {
 			return Present{on, p.bit}, true
 		}
 	}
