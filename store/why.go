@@ -20,7 +20,8 @@ import (
 // An AccessQuestion asks why an access is allowed or not: one that was, by its
 // entry in the audit trail, or one that might be.
 type AccessQuestion struct {
-	// Audit is the id of an AuditEvent, which then says all that is not said here.
+	// Audit is the id of an AuditEvent, or the X-Request-Id of the request that it
+	// is of. It then says all that is not said here.
 	Audit string `json:"audit,omitzero"`
 
 	Who         smart.Asker      `json:"who,omitzero"`
@@ -191,13 +192,15 @@ func (v *View) why(ctx context.Context, q AccessQuestion, policy func(int64) (*s
 // recall fills in what the audit trail says of the access. done says that there
 // is no more to explain.
 func (h *hearing) recall(ctx context.Context, id string) (done bool, err error) {
-	seq, err := audit.ParseID(id)
-	if err != nil {
-		return false, unknown(fhir.Ref{Type: "AuditEvent", ID: id})
-	}
 	p, err := h.grant.PermitInquiry("AuditEvent")
 	if err != nil {
 		return false, err
+	}
+	seq, err := audit.ParseID(id)
+	if err != nil {
+		if seq, err = h.entryOf(ctx, p, id); err != nil {
+			return false, err
+		}
 	}
 	rows, err := h.query(ctx, p, auditColumns.With(gate.SQL(`WHERE tenant_id = $1 AND seq = ?`, seq)))
 	if err != nil {
@@ -214,6 +217,43 @@ func (h *hearing) recall(ctx context.Context, id string) (done bool, err error) 
 		return false, err
 	}
 	return h.take(entries[0]), nil
+}
+
+// maxRecalled bounds the entries in which a request is looked for: its id is sealed
+// with the rest.
+const maxRecalled = 20_000
+
+// entryOf returns the entry of the latest request with the id, which is the
+// client's to choose.
+func (h *hearing) entryOf(ctx context.Context, p smart.Permit, request string) (int64, error) {
+	if len(request) > 64 {
+		return 0, fhir.Errorf(fhir.Invalid, "it takes the id of an AuditEvent or of a request")
+	}
+	rows, err := h.query(ctx, p, auditColumns.With(gate.SQL(`WHERE tenant_id = $1 AND parent IS NULL ORDER BY seq DESC LIMIT ?`, maxRecalled)))
+	if err != nil {
+		return 0, fmt.Errorf("looking for a request in the audit trail: %w", err)
+	}
+	defer rows.Close()
+	var found []int64
+	for rows.Next() {
+		e, err := h.scanEntry(rows)
+		if err != nil {
+			return 0, err
+		}
+		if e.Origin.RequestID == request {
+			found = append(found, e.Seq)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return 0, fmt.Errorf("looking for a request in the audit trail: %w", err)
+	}
+	switch {
+	case len(found) == 0:
+		return 0, fhir.Errorf(fhir.NotFound, "none of the latest %d requests has the id", maxRecalled)
+	case len(found) > 1:
+		h.remark("%d requests have the id, which clients may choose: this is the latest", len(found))
+	}
+	return found[0], nil
 }
 
 // take takes what the entry says for what was not asked otherwise.

@@ -150,6 +150,14 @@ func TestAnAccessIsExplainedFromTheAuditTrailByThePolicyOfThen(t *testing.T) {
 			t.Errorf("version %d decided", e.Version)
 		}
 	}
+	entry("Observation/none")
+	e := d.why(t, slug, store.AccessQuestion{Audit: "r1"}) // of every request here
+	if text := strings.Join(e.Lines(), "\n"); e.Resource != "Observation/none" || !strings.Contains(text, "requests have the id") {
+		t.Errorf("by the id of the request:\n%s", text)
+	}
+	if _, err := d.db.Why(t.Context(), smart.Inquiry(d.Tenant(t, slug), "olga", "r9"), store.AccessQuestion{Audit: "r2"}, d.Registry); !fhir.IsCode(err, fhir.NotFound) {
+		t.Errorf("a request that never was: %v", err)
+	}
 	if e := d.why(t, slug, store.AccessQuestion{Audit: entry("Observation/o-in")}); e.Decision != "denied" || e.By != "policy" || e.Policy != 3 || e.Status != 403 {
 		t.Errorf("under the next policy: %v", e.Lines())
 	}

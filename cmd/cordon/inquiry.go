@@ -38,7 +38,7 @@ func (a asker) who() smart.Asker {
 type policyExplainCommand struct {
 	tenantSlug
 	asker
-	Audit    string `placeholder:"ID" help:"id of an AuditEvent: why that was allowed or denied."`
+	Audit    string `placeholder:"ID" help:"id of an AuditEvent, or of a request: why that was allowed or denied."`
 	Resource string `placeholder:"REF" help:"A resource, 'Observation/o1': whether it would be shown, and why."`
 	Type     string `help:"Only a type of resource: what the policy says, rule by rule."`
 	Change   int64  `help:"With --type: a proposed change instead of what is in force."`
