@@ -353,6 +353,83 @@ var programFaults = []mutant{
 	{"", "a care team never ends", []edit{
 		{"smart/attributes.go", `, search.Ongoing("CareTeam", "date", now)`, ""},
 	}, "TestGovernance/policies/T237", ""},
+	{"", "a masked element is in what is found", []edit{
+		{"store/search.go", "if err := v.showAll(page.Matches); err != nil {", "if err := v.showAll(nil); err != nil {"},
+	}, "TestAHiddenElement", "./fhir/rest"},
+	{"", "a masked element is in what is included", []edit{
+		{"store/search.go", "return page, v.showAll(page.Included)", "return page, nil"},
+	}, "TestAHiddenElement", "./fhir/rest"},
+	{"", "a masked element is in a history", []edit{
+		{"store/history.go", "return page, v.showAll(page.Versions)", "return page, nil"},
+	}, "TestAHiddenElement", "./fhir/rest"},
+	{"", "a masked element is in all of a record", []edit{
+		{"store/compartment.go", "\tseen, err := r.shown(res)\n", "\tseen, err := res, error(nil)\n"},
+	}, "TestAHiddenElement", "./fhir/rest"},
+	{"", "a masked element is searched by", []edit{
+		{"store/search.go", "v.mayAsk(q)", "error(nil)"},
+	}, "TestAHiddenElement", "./fhir/rest"},
+	{"", "a masked element sorts", []edit{
+		{"store/mask.go", "len(q.Sort) == 0 && v.hidesDate(q.Type)", "false"},
+	}, "TestAHiddenElement", "./fhir/rest"},
+	{"", "a masked element is written", []edit{
+		{"store/mask.go", "\tif v.grant.Hidden(on) == nil {\n\t\treturn nil\n\t}\n", "\tif v.grant.Hidden(on) == nil || true {\n\t\treturn nil\n\t}\n"},
+	}, "TestAHiddenElement", "./fhir/rest"},
+	{"", "everybody is in the care team", []edit{
+		{"smart/attributes.go", `names("CareTeam", "participant", user, now), `, ""},
+	}, "TestANurse", "./fhir/rest"},
+	{"", "every patient is where the user is", []edit{
+		{"smart/attributes.go", `namedBy("Encounter", names("Encounter", "location", at, now), present(now))`, `namedBy("Encounter", present(now))`},
+	}, "TestANurse", "./fhir/rest"},
+	{"", "a patient never leaves", []edit{
+		{"smart/attributes.go", `names("Encounter", "location", at, now), present(now))`, `names("Encounter", "location", at, now))`},
+	}, "TestANurse", "./fhir/rest"},
+	{"32", "a code goes to what begins as an address that is registered", []edit{
+		{"smart/launch/request.go", "if !slices.Contains(l.client.RedirectURIs, r.RedirectURI) {", "if !slices.ContainsFunc(l.client.RedirectURIs, func(uri string) bool { return strings.HasPrefix(r.RedirectURI, uri) }) {"},
+	}, "TestLaunch/users/T041", ""},
+	{"", "PKCE may be plain", []edit{
+		{"smart/launch/request.go", `form.Get("code_challenge_method") != "S256" || `, ""},
+	}, "TestLaunch/users/T038", ""},
+	{"", "a code is good twice", []edit{
+		{"store/approval.go", "\tcase used:\n\t\treturn Approval{}, r.reused(ctx, t, a)\n\tcase revoked, late:", "\tcase revoked, late:"},
+		{"store/approval.go", "id = $2 AND code_used IS NULL AND revoked IS NULL", "id = $2 AND revoked IS NULL"},
+	}, "TestLaunch/users/T040", ""},
+	{"", "who fails to log in need not wait", []edit{
+		{"smart/launch/login.go", "if !allowed {", "if !allowed && !known {"},
+	}, "TestWhoFailsTooOften", "./smart/launch"},
+	{"", "a one-time code is good twice", []edit{
+		{"smart/launch/login.go", "if err == nil && !fresh {", "if err == nil && !fresh && !ok {"},
+	}, "TestAOneTimeCode", "./smart/launch"},
+	{"", "an ID token of another login logs in", []edit{
+		{"smart/federation/federation.go", `token.Nonce == "" || token.Nonce != r.Nonce`, `token.Nonce == ""`},
+	}, "TestAnAnswerThatIsNotAsItShouldBe", "./smart/launch"},
+	{"", "a login at a provider ends in any browser", []edit{
+		{"store/provider.go", "state = $2 AND browser = $3 AND expires > now()", "state = $2 AND $3::bytea IS NOT NULL AND expires > now()"},
+		{"smart/launch/federate.go", "formAD(awayPage, b.secret)", `formAD(awayPage, "")`},
+	}, "TestALoginAtAProvider", "./smart/launch"},
+	{"", "one provider passes for another", []edit{
+		{"smart/federation/federation.go", `if issuer != p.Issuer && (issuer != "" || known.namesIssuer) {`, `if false {`},
+		{"smart/launch/federate.go", `if !strings.HasSuffix(c.http.URL.Path, "/callback/"+a.Provider) {`, `if false {`},
+	}, "TestAnAnswerThatIsNotAsItShouldBe", "./smart/launch"},
+	{"", "what is asked is not counted", []edit{
+		{"limit/limit.go", "\t\tp.requests.take(1)\n\t\ts.requests.take(1)\n", ""},
+	}, "TestAClientThatAsksTooMuch", "./fhir/rest"},
+	{"", "what a client takes is not counted", []edit{
+		{"limit/limit.go", "\t\tp.cost.take(cost)\n\t\ts.cost.take(cost)\n", ""},
+	}, "TestWhatAClientTakes", "./fhir/rest"},
+	{"", "a webhook for alerts may be anywhere", []edit{
+		{"alert/sender.go", "Private: s.Private", `Private: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}`},
+	}, "TestAWebhookBehindTheWalls", "./store"},
+	{"", "what was asked before the client was disabled is answered", []edit{
+		{"smart/verify.go", "v.registered(ctx, tn, tok); err != nil || !ok {", "v.registered(ctx, tn, tok); err != nil || !ok && ok {"},
+	}, "TestWhatNobodyMayHaveIsNotDone", "./fhir/rest"},
+	{"", "a code never ends", []edit{
+		{"store/approval.go", "a.code_expires <= now()", "false"},
+		{"store/approval.go", " AND code_expires > now()", ""},
+	}, "TestLaunch/users/T040_T043", ""},
+	{"", "a refresh token never ends", []edit{
+		{"store/approval.go", "f.expires <= now()", "false"},
+		{"store/approval.go", " AND f.expires > now()", ""},
+	}, "TestLaunch/users/T040_T043", ""},
 }
 
 // A fault that cannot be put in any more would go unnoticed.

@@ -153,6 +153,9 @@ func TestWhoCanWriteToTheRegistryBreaksNoGlass(t *testing.T) {
 	if !d.user(t, slug, "a").HasBroken() || d.user(t, slug, "b").HasBroken() {
 		t.Fatal("it is not of who broke it alone")
 	}
+	if d.as(t, slug, smart.Token{Scope: "user/*.rs", Client: "tester", User: "Practitioner/b", Subject: "b", Session: "s-a"}).HasBroken() {
+		t.Error("another user in the same login has it")
+	}
 	conn := connect(t, d.URLs.Registry)
 	exec := func(sql string, args ...any) error {
 		_, err := conn.Exec(t.Context(), sql, args...)
