@@ -406,21 +406,27 @@ func (x *exporter) deletions(ctx context.Context, s ExportSlice) (ExportSlice, e
 	if s.from = bound; len(gone) == maxFetch {
 		s.from = gone[maxFetch-1].now.mark()
 	}
-	for _, m := range moved {
-		if at := m.then.mark(); at.after(from) && !at.after(s.from) {
-			seen, err := x.versionVisible(ctx, x.permit, m.now)
-			if err != nil {
-				return s, err
-			}
-			if !seen {
-				continue
-			}
-			before, err := x.past(ctx, x.permit, m.then, m.then.version-1)
-			if err != nil {
-				return s, err
-			}
-			gone = append(gone, movedRow{before, m.then})
+	moved = slices.DeleteFunc(moved, func(m movedRow) bool {
+		at := m.then.mark()
+		return !at.after(from) || at.after(s.from)
+	})
+	now := make([]row, len(moved))
+	for i, m := range moved {
+		now[i] = m.now
+	}
+	seen, err := x.seen(ctx, map[fhir.Type]smart.Permit{x.permit.On(): x.permit}, now)
+	if err != nil {
+		return s, err
+	}
+	for i, m := range moved {
+		if !seen[i] {
+			continue
 		}
+		before, err := x.past(ctx, x.permit, m.then, m.then.version-1)
+		if err != nil {
+			return s, err
+		}
+		gone = append(gone, movedRow{before, m.then})
 	}
 	return s, x.showGone(ctx, gone)
 }

@@ -91,14 +91,12 @@ func (v *View) HistoryFrom(ctx context.Context, q HistoryQuery, c Cursor) (*Hist
 		if err := shown.look(ctx, permits, rows); err != nil {
 			return nil, err
 		}
-		for _, r := range rows {
-			ok := shown.now[r.rid]
-			if ok {
-				if ok, err = v.versionVisible(ctx, permits[r.ref.Type], r); err != nil {
-					return nil, err
-				}
-			}
-			if !ok {
+		seen, err := v.seen(ctx, permits, rows)
+		if err != nil {
+			return nil, err
+		}
+		for i, r := range rows {
+			if !shown.now[r.rid] || !seen[i] {
 				after = afterVersion(r)
 				continue
 			}
@@ -177,22 +175,14 @@ func (s shown) look(ctx context.Context, permits map[fhir.Type]smart.Permit, ver
 	if err != nil {
 		return fmt.Errorf("reading history: %w", err)
 	}
-	for _, r := range list {
-		if s.now[r.rid], err = s.view.versionVisible(ctx, permits[r.ref.Type], r); err != nil {
-			return err
-		}
+	seen, err := s.view.seen(ctx, permits, list)
+	if err != nil {
+		return err
+	}
+	for i, r := range list {
+		s.now[r.rid] = seen[i]
 	}
 	return nil
-}
-
-// versionVisible reports whether the version may be seen; a deletion is seen by
-// who could see what it deleted.
-func (v *View) versionVisible(ctx context.Context, p smart.Permit, r row) (bool, error) {
-	err := v.visible(ctx, p, r)
-	if fhir.IsCode(err, fhir.NotFound) {
-		return false, nil
-	}
-	return err == nil, err
 }
 
 // versions returns up to n versions after the position, newest first: current

@@ -154,43 +154,19 @@ func (v *View) asShown(ctx context.Context, p smart.Permit, list []audit.ShownVe
 
 // seesAll reports whether the Grant may see all of the versions.
 func (v *View) seesAll(ctx context.Context, rows []row) (bool, error) {
-	byType := map[fhir.Type][]row{}
+	permits := map[fhir.Type]smart.Permit{}
 	for _, r := range rows {
-		byType[r.ref.Type] = append(byType[r.ref.Type], r)
-	}
-	for on, rows := range byType {
-		if ok, err := v.seesAllOf(ctx, on, rows); err != nil || !ok {
-			return false, err
-		}
-	}
-	return true, nil
-}
-
-// seesAllOf is seesAll for versions of resources of one type.
-func (v *View) seesAllOf(ctx context.Context, on fhir.Type, rows []row) (bool, error) {
-	p, err := v.anyPermit(on)
-	if err != nil || p.On() == "" {
-		return false, err
-	}
-	if free, err := v.free(ctx, p); err != nil || free {
-		return free, err
-	}
-	var opened []fhir.Resource
-	for _, r := range rows {
-		if r.deleted {
-			if ok, err := v.versionVisible(ctx, p, r); err != nil || !ok {
-				return false, err
-			}
+		if _, ok := permits[r.ref.Type]; ok {
 			continue
 		}
-		res, err := v.open(r)
-		if err != nil {
+		p, err := v.anyPermit(r.ref.Type)
+		if err != nil || p.On() == "" {
 			return false, err
 		}
-		opened = append(opened, res)
+		permits[r.ref.Type] = p
 	}
-	covered, err := v.cover(ctx, p, opened...)
-	return err == nil && !slices.Contains(covered, false), err
+	seen, err := v.seen(ctx, permits, rows)
+	return err == nil && !slices.Contains(seen, false), err
 }
 
 // anyPermit returns a permit to read resources of the type in some way, zero if

@@ -153,35 +153,94 @@ var errTwoStatements = gate.ErrTwoStatements
 type Waiting = gate.Waiting
 
 // visible returns nil if the permit covers the version, else the error for an
-// unknown resource. For a deletion the version before it decides.
+// unknown resource, and the trail says what kept it.
 func (v *View) visible(ctx context.Context, p smart.Permit, r row) error {
 	if free, err := v.free(ctx, p); free || err != nil {
 		return err
 	}
-	if r.deleted {
-		if r.version < 2 {
-			return unknown(r.ref)
-		}
-		before, err := v.past(ctx, p, r, r.version-1)
-		if err != nil {
-			return err
-		}
-		if before.deleted {
-			return unknown(r.ref)
-		}
-		r = before
-	}
-	res, err := v.open(r)
+	res, ok, err := v.deciding(ctx, p, r)
 	if err != nil {
 		return err
 	}
-	ok, err := v.covers(ctx, p, res)
-	if err != nil {
+	if !ok {
+		return unknown(r.ref)
+	}
+	if ok, err = v.covers(ctx, p, res); err != nil {
 		return err
 	}
 	if !ok {
 		v.failed(ctx, p, res)
 		return unknown(r.ref)
+	}
+	return nil
+}
+
+// deciding returns what decides who may see the version: its content, or that of
+// the version before a deletion. It is false if there is none.
+func (v *View) deciding(ctx context.Context, p smart.Permit, r row) (res fhir.Resource, ok bool, err error) {
+	if r.deleted {
+		if r.version < 2 {
+			return res, false, nil
+		}
+		r, err = v.past(ctx, p, r, r.version-1)
+		if fhir.IsCode(err, fhir.NotFound) || err == nil && r.deleted {
+			return res, false, nil
+		}
+		if err != nil {
+			return res, false, err
+		}
+	}
+	res, err = v.open(r)
+	return res, err == nil, err
+}
+
+// seen reports which of the versions the permits of their types cover.
+func (v *View) seen(ctx context.Context, permits map[fhir.Type]smart.Permit, versions []row) ([]bool, error) {
+	seen := make([]bool, len(versions))
+	at := map[fhir.Type][]int{}
+	for i, r := range versions {
+		at[r.ref.Type] = append(at[r.ref.Type], i)
+	}
+	for on, list := range at {
+		if err := v.seenOf(ctx, permits[on], versions, list, seen); err != nil {
+			return nil, err
+		}
+	}
+	return seen, nil
+}
+
+// seenOf is seen for the versions of one type, which are at these places. No more
+// of them than fit on a page are open at once.
+func (v *View) seenOf(ctx context.Context, p smart.Permit, versions []row, at []int, seen []bool) error {
+	free, err := v.free(ctx, p)
+	if err != nil {
+		return err
+	}
+	var opened []fhir.Resource
+	var of []int
+	bytes := 0
+	for n, i := range at {
+		if seen[i] = free; free {
+			continue
+		}
+		res, ok, err := v.deciding(ctx, p, versions[i])
+		if err != nil {
+			return err
+		}
+		if ok {
+			opened, of, bytes = append(opened, res), append(of, i), bytes+len(res.Body)
+		}
+		if len(opened) == 0 || bytes < maxPage && n < len(at)-1 {
+			continue
+		}
+		covered, err := v.cover(ctx, p, opened...)
+		if err != nil {
+			return err
+		}
+		for k, i := range of {
+			seen[i] = covered[k]
+		}
+		opened, of, bytes = nil, nil, 0
 	}
 	return nil
 }
