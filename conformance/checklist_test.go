@@ -67,7 +67,7 @@ var checklist = []checked{
 	{"g10 1", "standalone, full access", (*probe).fullAccess, "conformance/browser TestAnAppThatItsUserOpensReadsThePatientRefreshesAndLogsOut", ""},
 	{"g10 2", "standalone, limited access", (*probe).limited, "", ""},
 	{"g10 3", "an app for practitioners, opened by an EHR", (*probe).opensApp, "conformance/browser TestAnAppThatAnEHROpensReadsThePatientRefreshesAndLogsOut", ""},
-	{"g10 8", "many patients", nil, "", "Bulk Data"},
+	{"g10 8", "many patients", nil, "fhir/rest TestAnExportHasWhatASearchShows", ""},
 	{"g10 9.1", "a public app", (*probe).fullAccess, "smart/launch TestAPublicAppRefreshesWithItsTokenAlone", ""},
 	{"g10 9.2", "what is revoked is void", nil, "smart/launch TestARevokedTokenIsRefusedByTheTimeItIsAnswered", ""},
 	{"g10 9.4", "an app that means another server gets no code", nil, "conformance TestLaunch", ""},

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -122,6 +123,7 @@ func TestGovernance(t *testing.T) {
 	})
 	t.Run("scopes", testScopes)
 	t.Run("policies", testPolicies)
+	t.Run("matrix", testMatrix)
 	t.Run("consents", testConsents)
 }
 
@@ -161,7 +163,7 @@ func paths(on, id, patient string) []string {
 		"/" + on + "/" + id, "/" + on + "/" + id + "/_history", "/" + on + "/" + id + "/_history/1", "/" + on + "?_id=" + id, "/" + on + "?_id=" + id + "&_sort=-_lastUpdated&_elements=id",
 		"/" + on + "?_id=" + id + "&_total=accurate&_summary=count", "/" + on + "?_id=" + id + "&_count=0&_total=accurate", "/" + on + "?patient=" + patient + "&_count=200",
 		"/Patient/" + patient + "/" + on, "/Patient/" + patient + "/*?_count=200", "/Patient?_id=" + patient + "&_revinclude=" + on + ":patient", "/Patient?_id=" + patient + "&_has:" + on + ":patient:_id=" + id,
-		"/Provenance?target=" + on + "/" + id + "&_include=Provenance:target", "/" + on + "/_history?_count=300", "/_history?_count=300", "?_type=" + on + "&_id=" + id,
+		"/Provenance?target=" + on + "/" + id + "&_include=Provenance:target", "/" + on + "/_history?_count=50", "/_history?_count=50", "?_type=" + on + "&_id=" + id,
 		"/Patient/" + patient + "/$everything?_count=200", "/" + on + "/" + id + "/$meta", "/" + on + "/$lastn?patient=" + patient,
 		"/$graphql?query={" + on + "(id:%22" + id + "%22){id%20meta{versionId}}}", "/" + on + "?_filter=_id%20eq%20" + id,
 	}
@@ -411,13 +413,18 @@ func testPolicies(t *testing.T) {
 				p.Error(err)
 			}
 		}()
-		if err := p.attacker.govern(p.Context(), policyFile(p, moreRules+`@id("no") forbid (principal in Role::"physician", action, resource is Observation);`)); err != nil {
+		file := filepath.Join(p.TempDir(), "few.cedar")
+		few := `@id("yes") permit (principal in Role::"physician", action, resource); @id("no") forbid (principal in Role::"physician", action, resource is Observation);
+			@id("trail") permit (principal in Role::"auditor", action, resource is AuditEvent);`
+		if err := os.WriteFile(file, []byte(few), 0o600); err != nil {
+			p.Fatal(err)
+		}
+		if err := p.attacker.govern(p.Context(), file); err != nil {
 			p.Fatal(err)
 		}
 		p.want(p.get("treating", "/Patient/"+c.patient), 200)
 		p.want(p.get("treating", "/Observation/"+c.note), 403)
 		p.want(p.get("treating", "/Observation?patient="+c.patient), 403)
-		file := filepath.Join(p.TempDir(), "empty.cedar")
 		for text, taken := range map[string]bool{
 			`@id("x") permit (principal, action, resource) when { resource.ssn == "1" };`:                false,
 			`@id("x") permit (principal, action, resource) when { context.nonsense };`:                   false,
@@ -466,6 +473,93 @@ func testPolicies(t *testing.T) {
 		}
 		p.want(p.send(p.of(p.victim, "reader", "GET", "/Patient/p1")), 200)
 	})
+}
+
+// acts are interactions by their letter in SMART scopes, each as a request that finds
+// nothing, and what it answers whom it is allowed.
+var acts = []struct {
+	letter, method, path string
+	allowed              int
+}{
+	{"r", "GET", "/%s/nobody-made-it", 404},
+	{"d", "DELETE", "/%s/nobody-made-it", 404},
+	{"s", "GET", "/%s?_count=1", 200},
+}
+
+// bare are types of which a resource needs no element: those of others are refused
+// for their body before anybody is asked who may write them.
+var bare = []string{"HealthcareService", "Location", "Medication", "Patient", "Practitioner", "PractitionerRole", "Specimen"}
+
+// AUTHZ-22: what the control plane states of who may do what, type by interaction by
+// person, is what the server answers. Each mode asks a part of it, so that together
+// they have each person and type.
+func testMatrix(t *testing.T) {
+	turn := 0
+	once(t, "what evidence says of who may do what is what the server answers", func(p *probe) {
+		turn++
+		dir := filepath.Join(p.TempDir(), "evidence")
+		p.cordon("evidence", "--no-audit", "--tenant", p.attacker.slug, dir)
+		text, err := os.ReadFile(filepath.Join(dir, "facts.json"))
+		if err != nil {
+			p.Fatal(err)
+		}
+		var facts struct {
+			Principals []struct {
+				ID      string
+				Allowed map[string]string
+			}
+		}
+		if err := json.Unmarshal(text, &facts); err != nil {
+			p.Fatal(err)
+		}
+		allowed := map[string]map[string]string{}
+		var types []string // that anybody may do anything with
+		for _, who := range facts.Principals {
+			allowed[who.ID] = who.Allowed
+			types = slices.AppendSeq(types, maps.Keys(who.Allowed))
+		}
+		slices.Sort(types)
+		types = slices.Compact(types)
+		for i, who := range staff {
+			for j, on := range types {
+				if (i+j)%6 == turn {
+					p.asStated(who.id, on, (i+j/6)%len(acts), allowed[who.id][on])
+				}
+			}
+			for _, on := range bare {
+				p.want(p.send(p.as(who.id, "POST", "/"+on, `{"resourceType":"`+on+`"}`)), allowing(allowed[who.id][on], "c", 201)...)
+			}
+		}
+		if len(types) < 140 {
+			p.Errorf("%d types", len(types))
+		}
+	})
+}
+
+// asStated tries an interaction on the type, of which the letters are stated.
+func (p *probe) asStated(who, on string, n int, letters string) {
+	p.Helper()
+	act := acts[n]
+	want := allowing(letters, act.letter, act.allowed)
+	if strings.Contains(letters, act.letter) {
+		want = []int{act.allowed} // of what is not there nobody says more
+	}
+	if on == "AuditEvent" && act.letter == "d" {
+		want = append(want, 405)
+	}
+	p.want(p.send(p.as(who, act.method, fmt.Sprintf(act.path, on))), want...)
+}
+
+// allowing is what an interaction answers by what is stated: of every resource, of
+// some, or of none.
+func allowing(letters, letter string, allowed int) []int {
+	switch {
+	case strings.Contains(letters, strings.ToUpper(letter)):
+		return []int{allowed}
+	case strings.Contains(letters, letter):
+		return []int{allowed, 403}
+	}
+	return []int{403}
 }
 
 // broken reads from a tenant that may answer 500 and more.

@@ -201,6 +201,9 @@ var programFaults = []mutant{
 	{"", "an access policy takes nothing from the scopes", []edit{
 		{"smart/decision.go", "return search.And{scoped, allowed}", "return scoped"},
 	}, "", "./smart"},
+	{"", "a policy that is not there lets all in", []edit{
+		{"smart/policy.go", "\tif p == nil {\n\t\treturn verdict{where: no}\n", "\tif p == nil {\n\t\treturn verdict{where: yes}\n"},
+	}, "TestAForbidOverridesEveryPermit", "./smart"},
 	{"", "what is hidden is answered in other words", []edit{
 		{"fhir/rest/outcome.go", "if e.Code() == fhir.NotFound {", "if e.Code() == fhir.NotFound && e.Status != 0 {"},
 	}, "TestAccess/T058", ""},

@@ -92,7 +92,7 @@ func TestRouting(t *testing.T) {
 		several := sys.http
 		sys.http = one
 		defer func() { sys.http = several }()
-		for i := range 1000 {
+		for i := range often(1000) {
 			own := []*party{p.attacker, p.victim}[i%2]
 			r := p.want(p.send(p.of(own, "reader", "GET", "/Patient/p1")), 200)
 			if !bytes.Contains(r.body, []byte(own.canaries["name"])) {
@@ -161,7 +161,7 @@ func TestRouting(t *testing.T) {
 
 	breakout(t, "T017 many at once never meet", func(p *probe) {
 		p.writes = true
-		length := 2 * time.Second
+		length := time.Duration(often(2100)) * time.Millisecond
 		if testing.Short() {
 			length = 300 * time.Millisecond
 		}

@@ -133,7 +133,7 @@ func (a *api) clientPrincipals(ctx context.Context, t *tenant.Tenant, policy *sm
 	}
 	for _, cl := range clients {
 		p := evidence.Principal{Kind: "client", ID: cl.ID, User: cl.User, Roles: cl.Person.Roles, Scopes: cl.Scopes, Disabled: cl.Disabled}
-		who := smart.Asker{Client: cl.ID}
+		who := smart.Asker{Client: cl.ID, Person: cl.Person}
 		who.Fill(cl)
 		if p.Allowed, err = a.allowed(t, policy, who); err != nil {
 			return nil, err

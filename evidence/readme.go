@@ -169,7 +169,7 @@ func (f Facts) may(role string) string {
 func (r *readme) access(f Facts) {
 	r.head("Who can reach it")
 	r.line("Scopes and the access policy in force, version %d, together; consents can only take away from it. Letters are those of SMART, in capitals", f.Policy.Version)
-	r.line("for every resource of a type, small for those that the rules or the scopes speak of.\n")
+	r.line("for every resource of a type, small for those that the rules or the scopes speak of. It is so at the time above: who is off shift has nothing then.\n")
 	r.table("who", "kind", "acts as", "roles", "may ask for", "allowed")
 	for _, p := range f.Principals {
 		id := p.ID
