@@ -149,8 +149,8 @@ func TestWhoIsToldOfTooManyPatientsIsSeen(t *testing.T) {
 	}{
 		{"a user by default", `{}`, clinician, 1200, true},
 		{"a user in an ordinary hour", `{}`, clinician, 800, false},
-		{"a client by default", `{}`, backend, 27_000, true},
-		{"a client in an ordinary hour", `{}`, backend, 22_000, false},
+		{"a client by default", `{}`, backend, 30_000, true},
+		{"a client in an ordinary hour", `{}`, backend, 20_000, false},
 		{"a client whose tenant says so", `{"alerts":{"patients":50}}`, backend, 60, true},
 		{"a user whose tenant says so", `{"alerts":{"userPatients":50}}`, clinician, 60, true},
 		{"a user whose tenant allows it", `{"alerts":{"userPatients":5000}}`, clinician, 1200, false},
