@@ -433,6 +433,48 @@ var programFaults = []mutant{
 		{"store/approval.go", "f.expires <= now()", "false"},
 		{"store/approval.go", " AND f.expires > now()", ""},
 	}, "TestLaunch/users/T040_T043", ""},
+	{"", "a refresh token is good twice", []edit{
+		{"store/approval.go", "\tcase used:\n\t\treturn Approval{}, r.reused(ctx, t, a)\n\tcase dead:", "\tcase dead:"},
+		{"store/approval.go", "f.approval = $3 AND f.used IS NULL AND", "f.approval = $3 AND"},
+	}, "TestARefreshToken", "./smart/launch"},
+	{"", "a refresh token is any client's", []edit{
+		{"smart/launch/refresh.go", "if a.Client != l.client.ID {", "if false && a.Client != l.client.ID {"},
+	}, "TestARefreshToken", "./smart/launch"},
+	{"", "a token is made for any server that an app believes to speak to", []edit{
+		{"smart/launch/request.go", `strings.TrimSuffix(aud, "/") != s.cfg.Base(c.slug)`, `aud == ""`},
+	}, "TestABadAuthorizationRequest", "./smart/launch"},
+	{"", "a launch is taken up at any tenant", []edit{
+		{"store/launch.go", "tenant_id = $1 AND handle = $2", "$1::int > 0 AND handle = $2"},
+		{"store/approval.go", "tenant_id = $1 AND handle = $17", "handle = $17"},
+	}, "TestLaunch/users/T029_T043", ""},
+	{"", "a launch is any user's", []edit{
+		{"smart/launch/authorize.go", `case launched.Subject != "" && launched`, `case launched.Subject == "" && launched`},
+	}, "TestLaunch/users/T029_T043", ""},
+	{"", "a launch is any app's", []edit{
+		{"store/launch.go", "handle = $2 AND app = $3", "handle = $2 AND $3 <> ''"},
+		{"store/approval.go", "handle = $17 AND app = $3", "handle = $17"},
+	}, "TestLaunch/users/T029_T043", ""},
+	{"", "a launch is taken up twice", []edit{
+		{"store/launch.go", "AND used IS NULL AND expires", "AND expires"},
+		{"store/approval.go", "AND app = $3 AND used IS NULL", "AND app = $3"},
+	}, "TestLaunch/users/T029_T043", ""},
+	{"", "a launch never ends", []edit{
+		{"store/launch.go", " AND expires > now()", ""},
+		{"store/approval.go", "used IS NULL AND expires > now()", "used IS NULL"},
+	}, "TestLaunch/users/T040_T043", ""},
+	{"", "a user names a patient whom they may not see", []edit{
+		{"smart/launch/patient.go", "\t\t\treturn p, e, errNotVisible\n", "\t\t\tcontinue\n"},
+	}, "TestAUserChooses", "./smart/launch"},
+	{"", "a scope for a patient's record allows a user's, and the other way", []edit{
+		{"smart/scope.go", "sc.whose != other.whose || ", ""},
+	}, "TestWhatIsGrantedIsWhatBothAllow", "./smart"},
+	{"", "a refresh token for a patient's record gets a user's", []edit{
+		{"smart/scope.go", "return sc.whose == other.whose && ", "return "},
+	}, "TestARefreshToken", "./smart/launch"},
+	{"", "an app of users gets what is for services", []edit{
+		{"smart/launch/request.go", "slices.DeleteFunc(smart.Narrow(resources, may), smart.Scope.OfSystem)", "smart.Narrow(resources, may)"},
+		{"smart/client.go", "err == nil && !sc.OfSystem()", "err == nil"}, // the second lock
+	}, "TestABadAuthorizationRequest", "./smart/launch"},
 }
 
 // A fault that cannot be put in any more would go unnoticed.
