@@ -154,6 +154,9 @@ var programFaults = []mutant{
 	{"", "what an index finds in the audit trail is taken for found", []edit{
 		{"store/trail.go", "\tcase all(t.where):\n", "\tcase all(t.where) || !t.bound:\n"},
 	}, "TestASearchOfTheTrail", "./store"},
+	{"", "a patient is told of entries that may be of others", []edit{
+		{"store/trail.go", "\t\tcase !t.bound: // whose", "\t\tcase t.permit.On() == auditEvent: // whose"},
+	}, "TestAnEntryThatCannotBeOpened", "./store"},
 	{"", "definitions are remembered without their tenant", []edit{
 		{"store/definitions.go", "\tr := db.rules.of(t.ID)\n", "\tr := db.rules.of(tenant.ID{})\n"},
 	}, "TestDefinitions/T102", ""},

@@ -143,7 +143,13 @@ func (v *View) completeLinked(ctx context.Context, p smart.Permit, entries []aud
 	if err != nil {
 		return fmt.Errorf("reading the audit trail: %w", err)
 	}
-	parents, err := pgx.CollectRows(rows, v.scanEntry)
+	parents, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (audit.Entry, error) {
+		e, err := v.scanEntry(row)
+		if errors.Is(err, errUnreadable) {
+			return audit.Entry{}, nil // what the entry says of itself has to do
+		}
+		return e, err
+	})
 	if err != nil {
 		return fmt.Errorf("reading the audit trail: %w", err)
 	}
@@ -164,6 +170,10 @@ var auditColumns = gate.SQL(`
 
 func (v *View) scanEntry(rows pgx.CollectableRow) (audit.Entry, error) { return v.scanTrail(rows) }
 
+// errUnreadable says that an entry does not open under the tenant's key, or is
+// not of a form that a server writes. What is in clear of it is known.
+var errUnreadable = errors.New("an audit entry cannot be opened")
+
 // scanTrail is scanEntry for rows with further columns, and rows of which the
 // rest is not opened: sealed is NULL there.
 func (v *View) scanTrail(rows pgx.CollectableRow, further ...any) (audit.Entry, error) {
@@ -174,19 +184,19 @@ func (v *View) scanTrail(rows pgx.CollectableRow, further ...any) (audit.Entry, 
 	if err := rows.Scan(append(to, further...)...); err != nil || sealed == nil {
 		return e, err
 	}
-	plain, err := v.keys.Open(keys.Audit, sealed, entryPlace(v.grant.Tenant().ID.Int(), e.Seq))
-	if err != nil {
-		return e, fmt.Errorf("opening audit entry %d: %w", e.Seq, err)
-	}
-	if err := e.UnmarshalSealed(plain); err != nil {
-		return e, fmt.Errorf("opening audit entry %d: %w", e.Seq, err)
-	}
-	smart.Recall(&e.Agent)
 	e.Recorded = e.Recorded.UTC()
 	e.Outcome = audit.Outcome(outcome)
 	e.Type = fhir.TypeNumbered(number)
 	if interaction > 0 && int(interaction) <= len(interactions) {
 		e.Interaction = interactions[interaction-1]
 	}
+	plain, err := v.keys.Open(keys.Audit, sealed, entryPlace(v.grant.Tenant().ID.Int(), e.Seq))
+	if err == nil {
+		err = e.UnmarshalSealed(plain)
+	}
+	if err != nil {
+		return e, fmt.Errorf("entry %s: %w: %w", e.ID(), errUnreadable, err)
+	}
+	smart.Recall(&e.Agent)
 	return e, nil
 }

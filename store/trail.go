@@ -24,6 +24,9 @@ type AuditPage struct {
 	Entries []audit.Entry
 	Total   *int // nil if it was not asked for, or there are too many to count
 	Next    string
+	// Unreadable are the ids of entries that the search may have found, which do not
+	// open: no server wrote them so. Only who may see all of the trail is told.
+	Unreadable []string
 }
 
 // trailBounds bound one page of the trail: how many entries are looked at by
@@ -47,7 +50,10 @@ func (v *View) AuditEvent(ctx context.Context, id string) (audit.Entry, error) {
 	if err != nil {
 		return audit.Entry{}, err
 	}
-	if len(page.found) == 0 {
+	switch {
+	case len(page.unreadable) > 0:
+		return audit.Entry{}, fhir.Errorf(fhir.Exception, "the entry cannot be opened: it is not as a server wrote it")
+	case len(page.found) == 0:
 		return audit.Entry{}, unknown(ref)
 	}
 	v.note(e)
@@ -105,6 +111,9 @@ func (t *trailWalk) fill(ctx context.Context, page *AuditPage, c Cursor, size in
 		return err
 	}
 	page.Entries = part.found
+	for _, seq := range part.unreadable {
+		page.Unreadable = append(page.Unreadable, audit.Entry{Seq: seq}.ID())
+	}
 	if part.after == nil {
 		if c.Page <= 1 && page.Total == nil {
 			n := len(page.Entries)
@@ -154,8 +163,17 @@ func (v *View) trail(do fhir.Interaction, where search.Expr) (*trailWalk, error)
 
 // A stretch is what a walk found: after is where it goes on, nil at the end.
 type stretch struct {
-	found []audit.Entry
-	after *position
+	found      []audit.Entry
+	after      *position
+	unreadable []int64 // where an entry may be meant that does not open
+}
+
+// cut ends the stretch after the first n that were found.
+func (s *stretch) cut(n int, rising bool) {
+	s.found = s.found[:n]
+	last := s.found[n-1].Seq
+	s.after = &position{Seq: last}
+	s.unreadable = slices.DeleteFunc(s.unreadable, func(seq int64) bool { return (seq > last) == rising })
 }
 
 // page walks from the position until it has found size entries, is at the end,
@@ -175,8 +193,7 @@ func (t *trailWalk) page(ctx context.Context, from position, size int) (*stretch
 				return nil, err
 			}
 			if len(out.found) > size { // one more than asked: there is a next page
-				out.found = out.found[:size]
-				out.after = &position{Seq: out.found[size-1].Seq}
+				out.cut(size, t.rising)
 				return out, nil
 			}
 		}
@@ -205,17 +222,23 @@ func (t *trailWalk) total(ctx context.Context) (*int, error) {
 }
 
 // A trailRow is an entry as far as it was read: met says that what is in clear
-// of it meets the search, and that the rest was opened.
+// of it meets the search, and that the rest was opened, unreadable that it could
+// not be.
 type trailRow struct {
 	audit.Entry
-	met bool
+	met, unreadable bool
 }
 
 // add adds those of rows that meet the search, as who asks may see them.
 func (t *trailWalk) add(ctx context.Context, to *stretch, rows []trailRow) error {
-	list := make([]audit.Entry, len(rows))
-	for i, r := range rows {
-		list[i] = r.Entry
+	list := make([]audit.Entry, 0, len(rows))
+	for _, r := range rows {
+		switch {
+		case !r.unreadable:
+			list = append(list, r.Entry)
+		case !t.bound: // whose else it is nobody can tell
+			to.unreadable = append(to.unreadable, r.Seq)
+		}
 	}
 	if err := t.completeLinked(ctx, t.permit, list); err != nil {
 		return err
@@ -280,7 +303,10 @@ func (t *trailWalk) fetch(ctx context.Context, from int64, n int) ([]trailRow, e
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (trailRow, error) {
 		var met bool
 		e, err := t.scanTrail(row, &met)
-		return trailRow{e, met}, err
+		if errors.Is(err, errUnreadable) {
+			return trailRow{e, met, true}, nil
+		}
+		return trailRow{e, met, false}, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reading the audit trail: %w", err)

@@ -230,6 +230,78 @@ func TestEachSearchOfTheTrailGoesAlongAnIndexOfIts(t *testing.T) {
 	}
 }
 
+// AUD-04: an entry that does not open hides none of the others. Who may see all of
+// the trail is told of it; a patient, whose it need not be, is not.
+func TestAnEntryThatCannotBeOpenedIsNamedAndTheSearchGoesOn(t *testing.T) {
+	d := openDoor(t)
+	d.db.SetTrail(60, 40, 25)
+	eachMode(t, func(t *testing.T, like string) {
+		slug := "unreadable-" + like
+		if _, _, err := d.Migrator.Provision(t.Context(), store.NewTenant{Slug: slug, Mode: storetest.Modes[like]}); err != nil {
+			t.Fatal(err)
+		}
+		d.happenings(t, slug, "unread", 40)
+		tn := d.Tenant(t, slug)
+		conn := database(t, d.Fixture, tn)
+		must(t, conn, `SET session_replication_role = replica`)
+		table := tn.Placement.Schema + ".audit"
+		bad := query[int64](t, conn, `UPDATE `+table+` SET sealed = CASE WHEN seq % 2048 < 1024 THEN '' ELSE set_byte(sealed, 9, get_byte(sealed, 9) # 1) END
+			WHERE tenant_id = $1 AND seq IN (SELECT seq FROM `+table+` WHERE tenant_id = $1 ORDER BY seq LIMIT 11 OFFSET 5) RETURNING seq`, tn.ID.Int())
+		var want []string
+		for _, seq := range slices.Backward(slices.Sorted(slices.Values(bad))) {
+			want = append(want, audit.Entry{Seq: seq}.ID())
+		}
+		for _, text := range []string{"_count=7", "_count=100", "_count=3&_sort=date"} {
+			var found, unreadable []string
+			err := d.db.View(t.Context(), d.grant(t, slug, auditor), func(v *store.View) error {
+				for c := (store.Cursor{Page: 1}); ; {
+					page, err := v.AuditEvents(t.Context(), storetest.Query(t, "AuditEvent", text), c)
+					if err != nil {
+						return err
+					}
+					found, unreadable = append(found, idsOf(page.Entries)...), append(unreadable, page.Unreadable...)
+					if page.Next == "" {
+						return nil
+					}
+					if c, err = v.OpenCursor(t.Context(), page.Next); err != nil {
+						return err
+					}
+				}
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.Contains(text, "_sort=date") {
+				slices.Reverse(unreadable)
+			}
+			if diff := cmp.Diff(want, unreadable); diff != "" {
+				t.Errorf("%s: (-want +got)\n%s", text, diff)
+			}
+			if len(found) < 29 {
+				t.Errorf("%s: %d of the others are found", text, len(found))
+			}
+		}
+		err := d.db.View(t.Context(), d.grant(t, slug, auditor), func(v *store.View) error {
+			_, err := v.AuditEvent(t.Context(), want[0])
+			return err
+		})
+		if !fhir.IsCode(err, fhir.Exception) {
+			t.Errorf("it is read: %v", err)
+		}
+		patient := d.as(t, slug, smart.Token{Scope: "patient/*.rs", Client: "app", User: "Patient/unread", Patient: "unread"})
+		err = d.db.View(t.Context(), patient, func(v *store.View) error {
+			page, err := v.AuditEvents(t.Context(), storetest.Query(t, "AuditEvent", "_count=100"), store.Cursor{Page: 1})
+			if err == nil && (len(page.Entries) == 0 || len(page.Unreadable) > 0) {
+				t.Errorf("a patient finds %d entries and is told of %v", len(page.Entries), page.Unreadable)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 // AUD-12: what is of two records is in the trail of both, with its name.
 func TestAnAccessIsInTheTrailOfEachPatientWhoseRecordItWas(t *testing.T) {
 	d := openDoor(t)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -207,6 +208,9 @@ func (h *hearing) recall(ctx context.Context, id string) (done bool, err error) 
 		return false, fmt.Errorf("reading the audit trail: %w", err)
 	}
 	entries, err := pgx.CollectRows(rows, h.scanEntry)
+	if errors.Is(err, errUnreadable) {
+		return false, fhir.Errorf(fhir.NotSupported, "the entry cannot be opened: it is not as a server wrote it")
+	}
 	if err != nil {
 		return false, fmt.Errorf("reading the audit trail: %w", err)
 	}
@@ -237,6 +241,9 @@ func (h *hearing) entryOf(ctx context.Context, p smart.Permit, request string) (
 	var found []int64
 	for rows.Next() {
 		e, err := h.scanEntry(rows)
+		if errors.Is(err, errUnreadable) {
+			continue // which request it is of it does not say
+		}
 		if err != nil {
 			return 0, err
 		}

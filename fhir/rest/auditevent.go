@@ -2,6 +2,7 @@ package rest
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -55,8 +56,27 @@ func searchAuditEvents(ctx context.Context, v *store.View, req *request) (*respo
 	if len(req.search.Ignored) > 0 {
 		b.entry().resource(ignored(req.search.Ignored)).mode("outcome").end()
 	}
+	if len(page.Unreadable) > 0 {
+		b.entry().resource(outcome(unreadable(page.Unreadable))).mode("outcome").end()
+	}
 	return &response{status: http.StatusOK, body: b.bytes()}, nil
 }
+
+// unreadable says which entries could not be opened, so that nobody takes what
+// was found for all that there is.
+func unreadable(ids []string) []fhir.Issue {
+	var issues []fhir.Issue
+	for _, id := range ids[:min(len(ids), maxUnreadable)] {
+		issues = append(issues, fhir.Issue{Severity: "warning", Code: fhir.Exception, Diagnostics: "AuditEvent/" + id + " cannot be opened: it is not as a server wrote it, and may be one that was asked for"})
+	}
+	if more := len(ids) - maxUnreadable; more > 0 {
+		issues = append(issues, fhir.Issue{Severity: "warning", Code: fhir.Exception, Diagnostics: fmt.Sprintf("%d more cannot be opened", more)})
+	}
+	return issues
+}
+
+// maxUnreadable bounds the entries that an answer names as unreadable.
+const maxUnreadable = 100
 
 // parseAuditSearch reads the parameters of a search of the audit trail: those of
 // AuditEvent. What leads to other resources is not supported.

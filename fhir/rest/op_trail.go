@@ -153,7 +153,7 @@ func accessLog(ctx context.Context, v *store.View, req *request) (*response, err
 	for _, a := range list {
 		out.parts("access", func(r *results) { r.access(a) })
 	}
-	out.next(req, page.Next)
+	out.rest(req, page)
 	return out.response(), nil
 }
 
@@ -188,10 +188,14 @@ func (r *results) some(name, value string) {
 	}
 }
 
-// next adds where the next page is, if there is one.
-func (r *results) next(req *request, sealed string) {
-	if sealed != "" {
-		r.text("next", "uri", req.pages(nil, sealed)[2].url)
+// rest adds which entries could not be opened, and where the next page is, if
+// there is one.
+func (r *results) rest(req *request, page *store.AuditPage) {
+	for _, id := range page.Unreadable[:min(len(page.Unreadable), maxUnreadable)] {
+		r.some("unreadable", "AuditEvent/"+id)
+	}
+	if page.Next != "" {
+		r.text("next", "uri", req.pages(nil, page.Next)[2].url)
 	}
 }
 
@@ -257,7 +261,7 @@ func affectedPatients(ctx context.Context, v *store.View, req *request) (*respon
 			r.text("last", "instant", records[of].last.UTC().Format("2006-01-02T15:04:05.000Z"))
 		})
 	}
-	out.next(req, page.Next)
+	out.rest(req, page)
 	return out.response(), nil
 }
 
@@ -288,7 +292,7 @@ func glassAccesses(ctx context.Context, v *store.View, req *request) (*response,
 			}
 		})
 	}
-	out.boolean("logged", len(leaves) == len(list))
-	out.next(req, page.Next)
+	out.boolean("logged", len(leaves) == len(list) && len(page.Unreadable) == 0)
+	out.rest(req, page)
 	return out.response(), nil
 }
