@@ -1,16 +1,23 @@
 package control_test
 
 import (
+	"context"
+	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/cordon-fhir/cordon/audit/ledger"
 	"github.com/cordon-fhir/cordon/control"
 	"github.com/cordon-fhir/cordon/evidence"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store"
+	"github.com/cordon-fhir/cordon/store/storetest"
 	"github.com/cordon-fhir/cordon/tenant"
 )
 
@@ -48,6 +55,7 @@ func TestEvidenceIsStatedAndSigned(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			app, outer := p.memberOfApp(t)
 			given := evidence.SumOf(evidence.ResultsFile, []byte(`{"revision":"abc","finished":"2026-01-01T00:00:00Z","requirements":[],"breakout":[]}`))
 			w := p.do(t, "POST", "/control/v1/tenants/"+slug+"/evidence", fmt.Sprintf(`{"given":[{"file":%q,"sha256":%q}]}`, given.File, given.SHA256))
 			if w.Code != 200 {
@@ -69,6 +77,7 @@ func TestEvidenceIsStatedAndSigned(t *testing.T) {
 				t.Fatal(err)
 			}
 			checkFacts(t, f, mode)
+			checkMembers(t, f, app, outer)
 			if said := p.trail(t, w.Header().Get("X-Request-Id")); !strings.Contains(strings.Join(said, " "), "evidence for tenant "+slug) {
 				t.Errorf("the trail says %q", said)
 			}
@@ -113,6 +122,53 @@ func checkFacts(t *testing.T, f evidence.Facts, mode tenant.Mode) {
 	}
 	if got := allowed["pat"]; got["Patient"] == "" || got["Patient"] != strings.ToLower(got["Patient"]) {
 		t.Errorf("a patient is allowed %v of patients", got["Patient"])
+	}
+}
+
+// memberOfApp makes a role that is a member of that of the servers, and returns the
+// names of both.
+func (p *plane) memberOfApp(t *testing.T) (app, outer string) {
+	t.Helper()
+	conf, err := pgx.ParseConfig(p.URLs.App)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pgx.Connect(t.Context(), storetest.Superuser(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	outer = "evidence_" + strings.ToLower(rand.Text())
+	t.Cleanup(func() {
+		_, err := conn.Exec(context.Background(), `DROP ROLE `+outer)
+		if err = errors.Join(err, conn.Close(context.Background())); err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := conn.Exec(t.Context(), `CREATE ROLE `+outer+` LOGIN NOINHERIT IN ROLE `+conf.User); err != nil {
+		t.Fatal(err)
+	}
+	return conf.User, outer
+}
+
+// checkMembers holds that who may act as another role is named, through a third too.
+func checkMembers(t *testing.T, f evidence.Facts, app, outer string) {
+	t.Helper()
+	want := map[string][]string{}
+	switch tenant.Mode(f.Tenant.Mode) {
+	case tenant.Shared:
+		want[outer] = []string{app}
+	case tenant.Schema:
+		own := fmt.Sprintf("%s_t%d", strings.TrimSuffix(app, "_app"), f.Tenant.Number)
+		want[app], want[outer] = []string{own}, []string{own}
+	}
+	got := map[string][]string{}
+	for _, role := range f.Roles {
+		if role.Becomes != nil && !role.Owner {
+			got[role.Name] = role.Becomes
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
 

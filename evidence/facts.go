@@ -57,13 +57,17 @@ type Table struct {
 	Policies    int  `json:"policies"`
 }
 
-// A Role is one of PostgreSQL that has a privilege on a table of the place.
+// A Role is one of PostgreSQL that has a privilege on a table of the place, or may
+// become one that has.
 type Role struct {
 	Name        string `json:"name"`
 	Login       bool   `json:"login"`
 	Superuser   bool   `json:"superuser"`
 	BypassesRLS bool   `json:"bypasses_rls"`
 	Owner       bool   `json:"owner"` // of a table
+	// Becomes are the others of these roles that it is a member of, through
+	// whichever: it can act as them.
+	Becomes []string `json:"becomes,omitempty"`
 }
 
 // A Privilege is what a role may do with a table.

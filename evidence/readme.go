@@ -145,9 +145,9 @@ func (r *readme) database(f Facts) {
 		r.row(t.Name, yes(t.RowSecurity), yes(t.Forced), fmt.Sprint(t.Policies))
 	}
 	r.line("")
-	r.table("role", "owner", "logs in", "superuser", "passes row-level security by", "privileges")
+	r.table("role", "owner", "logs in", "superuser", "passes row-level security by", "may become", "privileges")
 	for _, role := range f.Roles {
-		r.row(role.Name, yes(role.Owner), yes(role.Login), yes(role.Superuser), yes(role.BypassesRLS), f.may(role.Name))
+		r.row(role.Name, yes(role.Owner), yes(role.Login), yes(role.Superuser), yes(role.BypassesRLS), strings.Join(role.Becomes, ", "), f.may(role.Name))
 	}
 }
 

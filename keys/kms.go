@@ -20,9 +20,9 @@ type Class string
 
 // The classes of data.
 const (
-	Clinical Class = "clinical" // bodies of resources
-	Audit    Class = "audit"    // sealed parts of audit entries
-	Cursor   Class = "cursor"   // paging cursors
+	Clinical Class = "clinical" // bodies of resources, and requests that are answered later
+	Audit    Class = "audit"    // sealed parts of audit entries, and records of broken glasses
+	Cursor   Class = "cursor"   // paging cursors, forms of pages, and answers that are fetched later
 	Index    Class = "index"    // keyed hashes of the search index
 	Signing  Class = "signing"  // the private key that signs access tokens
 	Export   Class = "export"   // files that bulk exports write

@@ -43,6 +43,9 @@ const (
 	GlassReviewed jose.ContentType = "cordon-glass-review+jwt"
 )
 
+// GlassKey is the class of the key that records of broken glasses are sealed under.
+const GlassKey = keys.Audit
+
 // KeepSigned returns the claims about the broken glass with the id as the
 // registry keeps them: signed as the type, and sealed for their place.
 func KeepSigned(set *keys.Set, t *tenant.Tenant, id string, typ jose.ContentType, claims any) ([]byte, error) {
@@ -53,7 +56,7 @@ func KeepSigned(set *keys.Set, t *tenant.Tenant, id string, typ jose.ContentType
 	if len(text) > maxToken {
 		return nil, fhir.Errorf(fhir.TooLong, "the text is too long")
 	}
-	return set.Seal(nil, keys.Audit, []byte(text), glassPlace(t, id, typ))
+	return set.Seal(nil, GlassKey, []byte(text), glassPlace(t, id, typ))
 }
 
 func glassPlace(t *tenant.Tenant, id string, typ jose.ContentType) []byte {
@@ -73,7 +76,7 @@ func ReadSigned(set *keys.Set, t *tenant.Tenant, id string, typ jose.ContentType
 }
 
 func readSigned(set *keys.Set, t *tenant.Tenant, id string, typ jose.ContentType, kept []byte, claims any) (string, proof, error) {
-	text, err := set.Open(keys.Audit, kept, glassPlace(t, id, typ))
+	text, err := set.Open(GlassKey, kept, glassPlace(t, id, typ))
 	if err != nil {
 		return "", proof{}, err
 	}

@@ -68,7 +68,7 @@ func (db *DB) sealEntry(ctx context.Context, t *tenant.Tenant, e *audit.Entry) (
 		r.Entity = set.Hash("s", e.Entity.String())
 		r.Version = int32(e.Version)
 	}
-	r.Sealed, err = set.Seal(nil, keys.Audit, e.MarshalSealed(), entryPlace(r.Tenant, r.Seq))
+	r.Sealed, err = set.Seal(nil, entryKey, e.MarshalSealed(), entryPlace(r.Tenant, r.Seq))
 	return r, err
 }
 
@@ -190,7 +190,7 @@ func (v *View) scanTrail(rows pgx.CollectableRow, further ...any) (audit.Entry, 
 	if interaction > 0 && int(interaction) <= len(interactions) {
 		e.Interaction = interactions[interaction-1]
 	}
-	plain, err := v.keys.Open(keys.Audit, sealed, entryPlace(v.grant.Tenant().ID.Int(), e.Seq))
+	plain, err := v.keys.Open(entryKey, sealed, entryPlace(v.grant.Tenant().ID.Int(), e.Seq))
 	if err == nil {
 		err = e.UnmarshalSealed(plain)
 	}

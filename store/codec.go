@@ -56,11 +56,11 @@ func (c *codec) seal(k *keys.Set, tenant int32, r fhir.Resource) ([]byte, error)
 	buf := make([]byte, 1+s2.MaxEncodedLen(len(r.Body)))
 	buf[0] = formS2
 	plain := buf[:1+len(c.dict.Encode(buf[1:], r.Body))]
-	return k.Seal(nil, keys.Clinical, plain, place(tenant, r.Ref, r.Version))
+	return k.Seal(nil, recordKey, plain, place(tenant, r.Ref, r.Version))
 }
 
 func (c *codec) open(k *keys.Set, tenant int32, ref fhir.Ref, version int64, sealed []byte) ([]byte, error) {
-	plain, err := k.Open(keys.Clinical, sealed, place(tenant, ref, version))
+	plain, err := k.Open(recordKey, sealed, place(tenant, ref, version))
 	if err != nil {
 		return nil, fmt.Errorf("opening %s version %d: %w", ref.Type, version, err)
 	}

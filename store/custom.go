@@ -220,12 +220,12 @@ func (k keptParameter) seal(set *keys.Set, t *tenant.Tenant, name string) ([]byt
 	if err != nil {
 		return nil, err
 	}
-	return set.Seal(nil, keys.Clinical, plain, jobPlace(t, name))
+	return set.Seal(nil, recordKey, plain, jobPlace(t, name))
 }
 
 // openParameter compiles the parameter of a job, or remembers having done so.
 func (c *customs) openParameter(set *keys.Set, t *tenant.Tenant, name string, sealed []byte) (*search.CustomParameter, error) {
-	plain, err := set.Open(keys.Clinical, sealed, jobPlace(t, name))
+	plain, err := set.Open(recordKey, sealed, jobPlace(t, name))
 	if err != nil {
 		return nil, err
 	}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
-	"github.com/cordon-fhir/cordon/keys"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store/internal/gate"
 )
@@ -74,7 +73,7 @@ func (db *DB) Defer(ctx context.Context, g *smart.Grant, e audit.Entry, request 
 		case all >= maxWaiting:
 			return fhir.Errorf(fhir.Throttled, "too many requests are to be answered later")
 		}
-		sealed, err := v.keys.Seal(nil, keys.Clinical, request, deferredPlace(g.Tenant(), d.ID))
+		sealed, err := v.keys.Seal(nil, requestKey, request, deferredPlace(g.Tenant(), d.ID))
 		if err != nil {
 			return fmt.Errorf("sealing a request: %w", err)
 		}

@@ -5,12 +5,15 @@ import (
 	"database/sql"
 	"encoding/hex"
 	"fmt"
-	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/cordon-fhir/cordon/audit/ledger"
 	"github.com/cordon-fhir/cordon/evidence"
 	"github.com/cordon-fhir/cordon/keys"
 	"github.com/cordon-fhir/cordon/migrations"
+	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/tenant"
 )
 
@@ -39,35 +42,53 @@ func (m *Migrator) Evidence(ctx context.Context, slug string) (f evidence.Facts,
 	return f, m.on(ctx, s.database, func(conn *sql.Conn) error { return catalogue(ctx, conn, s.names.Schema, &f) })
 }
 
-// places are the copies of a tenant's data that servers make.
+// What of a tenant is sealed under which of its keys: with these it is sealed, and
+// of these the evidence tells. Records of broken glasses are under smart.GlassKey.
+const (
+	recordKey  = keys.Clinical // resources, and what is to be indexed
+	requestKey = keys.Clinical // requests that are answered later
+	answerKey  = keys.Cursor   // and their answers
+	entryKey   = keys.Audit    // audit entries
+	fileKey    = keys.Export   // files of bulk exports
+)
+
+// places are the copies of a tenant's data that servers make. Which servers those
+// are the region of the tenant says; where a database is, nobody tells Cordon.
 func (m *Migrator) places(row tenant.Row, s site) []evidence.Place {
 	tables := "database " + s.database + ", schema " + s.names.Schema
 	whose := ", its own"
 	if s.names.Schema == sharedSchema {
 		whose = ", shared with other tenants"
 	}
-	registry := "database " + m.registryDatabase() + ", schema " + registrySchema
-	in := func(what, where, sealed, kept string) evidence.Place {
-		return evidence.Place{What: what, Where: where, Region: row.Region, Sealed: sealed, Kept: kept}
+	registry := "database " + m.registryDatabase() + ", schema " + registrySchema + ", shared with other tenants"
+	under := func(what string, key keys.Class) string { return what + " under the key " + string(key) }
+	const (
+		database = "where the database server is: Cordon is not told"
+		control  = "where the database server of the control plane is: Cordon is not told, and it serves all regions"
+	)
+	in := func(what, where, region, sealed, kept string) evidence.Place {
+		return evidence.Place{What: what, Where: where, Region: region, Sealed: sealed, Kept: kept}
 	}
+	servers := "that of the servers that may serve the tenant: " + row.Region + ", unless one is told no region"
 	return []evidence.Place{
-		in("resources and their history", tables+whose, "bodies under the key clinical; ids, types, times, and dates and numbers that are searched, in clear", "until deleted; history always"),
-		in("search index", tables+whose, "values as hashes under the key index", "as long as the resource"),
-		in("audit trail and its log", tables+whose, "entries under the key audit; time, interaction, type and outcome in clear", "always"),
-		in("answers that are fetched later", tables+whose, "under the key clinical", "1 hour"),
-		in("checkpoints of the audit log", "the directory of checkpoints of the servers", "nothing of records is in them", "always"),
-		in("files of bulk exports", "the directory of files of the servers", "under the key export", "until they expire or are deleted"),
-		in("clients, users, policy, settings", registry, "policy, secrets and break-glass under the key-encryption key; names, scopes and roles in clear", "always"),
-		in("keys", registry, "wrapped by the key-encryption key, which is "+kekOf(m.cfg.KEK), "as long as the tenant"),
-		in("open requests, keys and policies", "memory of the servers of the region", "in clear", "seconds to minutes"),
+		in("resources and their history", tables+whose, database, under("bodies", recordKey)+"; ids, types and times in clear", "always: what is deleted has one more version"),
+		in("search index", tables+whose, database, under("values as hashes", keys.Index)+"; dates and numbers in clear", "as long as the resource"),
+		in("audit trail and its log", tables+whose, database, under("entries", entryKey)+"; "+under("who, whose record and what as hashes", keys.Index)+"; time, interaction, type, version and outcome in clear", "always"),
+		in("requests that are answered later", tables+whose, database, under("whole", requestKey), "until they are answered"),
+		in("answers that are fetched later", tables+whose, database, under("whole", answerKey), hours(answerLife)),
+		in("checkpoints of the audit log", "the directory of checkpoints of the servers", servers, "nothing of records is in them", "always"),
+		in("files of bulk exports", "the directory of files of the servers, and the list of them in "+tables, servers, under("files", fileKey)+"; the list "+under("whose records as hashes", keys.Index)+", types, counts and sizes in clear", hours(exportLife)+", or until they are deleted"),
+		in("clients, users, policy, settings", registry, control, "policy, and secrets that are needed again, under the key-encryption key; passwords and other secrets as hashes; names, scopes and roles in clear", "always"),
+		in("logins, and what users let apps do", registry, control, "secrets as hashes; ids of users and of the patients and encounters that apps are opened for in clear", "until a day after they are over"),
+		in("broken glasses", registry, control, under("patient, reason and review", smart.GlassKey)+"; users, clients and times in clear", "always"),
+		in("questions of operators about access", registry, control, "under the key-encryption key", "10 minutes"),
+		in("alerts", registry, control, "users, clients and addresses in clear; nothing of records is in them", "always"),
+		in("keys", registry, control, "wrapped by the key-encryption key that is named with each", "as long as the tenant"),
+		in("open requests, keys and policies", "memory of the servers", servers, "in clear", "seconds to minutes"),
 	}
 }
 
-// kekOf says where a key-encryption key is, by its URI.
-func kekOf(uri string) string {
-	scheme, _, _ := strings.Cut(uri, ":")
-	return "in the key management service " + scheme
-}
+func hours(d time.Duration) string { return fmt.Sprintf("%.0f h", d.Hours()) }
 
 // algorithms of the keys, by class.
 func algorithmOf(c keys.Class) string {
@@ -115,7 +136,7 @@ func catalogue(ctx context.Context, conn *sql.Conn, schema string, f *evidence.F
 		return err
 	}
 	f.Roles, err = rowsOf(ctx, conn, `
-		WITH involved AS (
+		WITH RECURSIVE involved AS (
 			SELECT c.relowner AS oid, true AS owner
 			FROM   pg_class c
 			WHERE  c.relnamespace = $1::regnamespace AND c.relkind IN ('r', 'p')
@@ -123,13 +144,28 @@ func catalogue(ctx context.Context, conn *sql.Conn, schema string, f *evidence.F
 			SELECT a.grantee, false
 			FROM   pg_class c, aclexplode(c.relacl) a
 			WHERE  c.relnamespace = $1::regnamespace AND c.relkind IN ('r', 'p')
+		), may_become AS (
+			SELECT m.member AS oid, m.roleid AS becomes
+			FROM   pg_auth_members m
+			WHERE  m.roleid IN (SELECT oid FROM involved)
+			UNION
+			SELECT m.member, b.becomes
+			FROM   may_become b
+			JOIN   pg_auth_members m ON m.roleid = b.oid
+		), listed AS (
+			SELECT oid, owner FROM involved
+			UNION  ALL
+			SELECT oid, false FROM may_become
 		)
-		SELECT coalesce(r.rolname, 'PUBLIC'), coalesce(r.rolcanlogin, true), coalesce(r.rolsuper, false), coalesce(r.rolbypassrls, false), bool_or(i.owner)
-		FROM   involved i
-		LEFT   JOIN pg_roles r ON r.oid = i.oid
-		GROUP  BY 1, 2, 3, 4
+		SELECT coalesce(r.rolname, 'PUBLIC'), coalesce(r.rolcanlogin, true), coalesce(r.rolsuper, false), coalesce(r.rolbypassrls, false), bool_or(l.owner),
+		       ARRAY(SELECT o.rolname::text FROM may_become b JOIN pg_roles o ON o.oid = b.becomes WHERE b.oid = l.oid ORDER BY 1)
+		FROM   listed l
+		LEFT   JOIN pg_roles r ON r.oid = l.oid
+		GROUP  BY l.oid, 1, 2, 3, 4
 		ORDER  BY 1`, []any{schema},
-		func(r *evidence.Role) []any { return []any{&r.Name, &r.Login, &r.Superuser, &r.BypassesRLS, &r.Owner} })
+		func(r *evidence.Role) []any {
+			return []any{&r.Name, &r.Login, &r.Superuser, &r.BypassesRLS, &r.Owner, pgtype.NewMap().SQLScanner(&r.Becomes)}
+		})
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,6 @@ import (
 
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
-	"github.com/cordon-fhir/cordon/keys"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store/internal/gate"
 	"github.com/cordon-fhir/cordon/tenant"
@@ -414,7 +413,7 @@ func (v *View) exportFile(ctx context.Context, job, id string) (f ExportFile, er
 	if err != nil {
 		return f, err
 	}
-	if _, err := v.keys.Open(keys.Cursor, answer, v.answerOf(job)); err != nil {
+	if _, err := v.keys.Open(answerKey, answer, v.answerOf(job)); err != nil {
 		return f, unknownAnswer()
 	}
 	rows, err := v.query(ctx, p, exportFiles.With(gate.SQL(`WHERE tenant_id = $1 AND job = ? AND id = ? AND ready`, job, id)))

@@ -12,7 +12,6 @@ import (
 
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
-	"github.com/cordon-fhir/cordon/keys"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store/internal/gate"
 )
@@ -42,7 +41,7 @@ func (v *View) keptAt(id string) []byte { return append([]byte("kept|"), v.answe
 // export have a basis of their own.
 func (v *View) sealAnswer(w Work, answer []byte) ([]byte, error) {
 	if w.Export {
-		return v.keys.Seal(nil, keys.Cursor, answer, v.answerOf(w.ID))
+		return v.keys.Seal(nil, answerKey, answer, v.answerOf(w.ID))
 	}
 	shown := v.keeps()
 	if shown == nil {
@@ -54,19 +53,19 @@ func (v *View) sealAnswer(w Work, answer []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return v.keys.Seal(nil, keys.Cursor, append(append(plain, '\n'), answer...), v.keptAt(w.ID))
+	return v.keys.Seal(nil, answerKey, append(append(plain, '\n'), answer...), v.keptAt(w.ID))
 }
 
 // openAnswer opens what sealAnswer sealed, if the Grant may still see it.
 func (v *View) openAnswer(ctx context.Context, p smart.Permit, d Deferred, sealed []byte) ([]byte, error) {
 	if d.Export {
-		answer, err := v.keys.Open(keys.Cursor, sealed, v.answerOf(d.ID))
+		answer, err := v.keys.Open(answerKey, sealed, v.answerOf(d.ID))
 		if err != nil {
 			return nil, unknownAnswer()
 		}
 		return answer, nil
 	}
-	plain, err := v.keys.Open(keys.Cursor, sealed, v.keptAt(d.ID))
+	plain, err := v.keys.Open(answerKey, sealed, v.keptAt(d.ID))
 	if err != nil {
 		return nil, unknownAnswer()
 	}

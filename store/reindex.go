@@ -39,11 +39,11 @@ func (r IndexRequest) seal(set *keys.Set, t *tenant.Tenant) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return set.Seal(nil, keys.Clinical, plain, jobPlace(t, allJob))
+	return set.Seal(nil, recordKey, plain, jobPlace(t, allJob))
 }
 
 func openRequest(set *keys.Set, t *tenant.Tenant, sealed []byte) (r IndexRequest, err error) {
-	plain, err := set.Open(keys.Clinical, sealed, jobPlace(t, allJob))
+	plain, err := set.Open(recordKey, sealed, jobPlace(t, allJob))
 	if err == nil {
 		err = json.Unmarshal(plain, &r)
 	}

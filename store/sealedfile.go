@@ -47,7 +47,7 @@ func (f sealedFile) seal(content []byte) (sealed, hash []byte, err error) {
 	sealed = make([]byte, 0, len(content)+sealing*(len(content)/pieceSize+1))
 	for i := int64(0); len(content) > 0; i++ {
 		n := min(len(content), pieceSize)
-		if sealed, err = f.keys.Seal(sealed, keys.Export, content[:n], f.place(i)); err != nil {
+		if sealed, err = f.keys.Seal(sealed, fileKey, content[:n], f.place(i)); err != nil {
 			return nil, nil, err
 		}
 		content = content[n:]
@@ -74,7 +74,7 @@ func (f sealedFile) piece(ctx context.Context, files blob.Store, i int64) ([]byt
 	if _, err := io.ReadFull(r, sealed); err != nil {
 		return nil, fmt.Errorf("reading a piece of a file: %w", err)
 	}
-	plain, err := f.keys.Open(keys.Export, sealed, f.place(i))
+	plain, err := f.keys.Open(fileKey, sealed, f.place(i))
 	if err != nil {
 		return nil, errors.Join(errDamaged, err)
 	}

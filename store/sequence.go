@@ -13,7 +13,6 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/cordon-fhir/cordon/audit/ledger"
-	"github.com/cordon-fhir/cordon/keys"
 	"github.com/cordon-fhir/cordon/store/internal/gate"
 	"github.com/cordon-fhir/cordon/tenant"
 )
@@ -110,7 +109,7 @@ func (l *Ledger) opener(ctx context.Context, t *tenant.Tenant) (func(seq int64, 
 		return nil, err
 	}
 	return func(seq int64, sealed []byte) bool {
-		_, err := set.Open(keys.Audit, sealed, entryPlace(t.ID.Int(), seq))
+		_, err := set.Open(entryKey, sealed, entryPlace(t.ID.Int(), seq))
 		return err == nil
 	}, nil
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/cordon-fhir/cordon/fhir"
-	"github.com/cordon-fhir/cordon/keys"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store/internal/gate"
 	"github.com/cordon-fhir/cordon/tenant"
@@ -96,7 +95,7 @@ func (db *DB) TakeUp(ctx context.Context, t *tenant.Tenant) (w Work, found bool,
 	if err != nil {
 		return Work{}, false, err
 	}
-	if w.Request, err = set.Open(keys.Clinical, sealed, deferredPlace(t, w.ID)); err != nil {
+	if w.Request, err = set.Open(requestKey, sealed, deferredPlace(t, w.ID)); err != nil {
 		return Work{}, false, errors.Join(fmt.Errorf("opening a deferred request: %w", err), db.Drop(ctx, w))
 	}
 	return w, true, nil
