@@ -49,6 +49,24 @@ func (f controlFlags) api() (*controlAPI, error) {
 	return &controlAPI{url: f.ControlURL, operator: f.Operator, key: key}, nil
 }
 
+// ofTenant says which tenant a command is about.
+type ofTenant struct {
+	controlFlags
+	Tenant string `required:"" help:"Slug of the tenant."`
+}
+
+// path is that of something of the tenant in the control API.
+func (o ofTenant) path(parts ...string) string { return tenantPath(o.Tenant, parts...) }
+
+// tenantPath is the path of a tenant in the control API, or of something of it.
+func tenantPath(slug string, parts ...string) string {
+	path := "/tenants/" + url.PathEscape(slug)
+	for _, part := range parts {
+		path += "/" + url.PathEscape(part)
+	}
+	return path
+}
+
 // reviewer is api for what takes a second person: a development server has one.
 func (f controlFlags) reviewer() (*controlAPI, error) {
 	if f.ControlURL != "" {
@@ -125,7 +143,7 @@ type clientRow struct {
 
 // clients returns the clients of the tenant.
 func (a *controlAPI) clients(ctx context.Context, slug string) (list []clientRow, err error) {
-	err = a.do(ctx, http.MethodGet, "/tenants/"+url.PathEscape(slug)+"/clients", nil, &list)
+	err = a.do(ctx, http.MethodGet, tenantPath(slug, "clients"), nil, &list)
 	return list, err
 }
 
@@ -143,7 +161,7 @@ func (a *controlAPI) putClient(ctx context.Context, slug string, c devClient, ke
 		row.RedirectURIs = strings.Fields(c.RedirectURI)
 	}
 	var made clientRow
-	err = a.do(ctx, http.MethodPost, "/tenants/"+url.PathEscape(slug)+"/clients", row, &made)
+	err = a.do(ctx, http.MethodPost, tenantPath(slug, "clients"), row, &made)
 	return made.Secret, err
 }
 
@@ -256,7 +274,7 @@ type tenantRotateCommand struct {
 }
 
 func (t *tenantRotateCommand) Run(ctx context.Context, api *controlAPI) error {
-	return api.do(ctx, http.MethodPost, "/tenants/"+url.PathEscape(t.Slug)+"/signing-keys", map[string]bool{"alone": t.Compromised}, nil)
+	return api.do(ctx, http.MethodPost, tenantPath(t.Slug, "signing-keys"), map[string]bool{"alone": t.Compromised}, nil)
 }
 
 type tenantResumeCommand struct{ tenantSlug }
@@ -267,7 +285,7 @@ func (t *tenantResumeCommand) Run(ctx context.Context, c console, api *controlAP
 
 // become suspends or resumes a tenant, and prints it.
 func (a *controlAPI) become(ctx context.Context, w io.Writer, slug, verb string) error {
-	if err := a.do(ctx, http.MethodPost, "/tenants/"+url.PathEscape(slug)+"/"+verb, nil, nil); err != nil {
+	if err := a.do(ctx, http.MethodPost, tenantPath(slug, verb), nil, nil); err != nil {
 		return err
 	}
 	return a.show(ctx, w, slug)
@@ -276,7 +294,7 @@ func (a *controlAPI) become(ctx context.Context, w io.Writer, slug, verb string)
 // show prints a tenant.
 func (a *controlAPI) show(ctx context.Context, w io.Writer, slug string) error {
 	var row tenantRow
-	if err := a.do(ctx, http.MethodGet, "/tenants/"+url.PathEscape(slug), nil, &row); err != nil {
+	if err := a.do(ctx, http.MethodGet, tenantPath(slug), nil, &row); err != nil {
 		return err
 	}
 	return printTenants(w, row)
@@ -319,8 +337,7 @@ func (f personFlags) person(now time.Time) smart.Person {
 }
 
 type clientAddCommand struct {
-	controlFlags
-	Tenant  string   `required:"" help:"Slug of the tenant."`
+	ofTenant
 	ID      string   `arg:"" help:"client_id."`
 	Scopes  []string `required:"" sep:" " help:"SMART scopes it may have at most, separated by spaces."`
 	User    string   `placeholder:"REF" help:"fhirUser that it acts for: 'Practitioner/dr1'."`
@@ -377,13 +394,12 @@ func (a *clientAddCommand) Run(ctx context.Context, c console, api *controlAPI) 
 
 // oneClient is what the commands on one client take.
 type oneClient struct {
-	controlFlags
-	Tenant string `required:"" help:"Slug of the tenant."`
-	ID     string `arg:"" help:"client_id."`
+	ofTenant
+	ID string `arg:"" help:"client_id."`
 }
 
 func (o *oneClient) become(ctx context.Context, api *controlAPI, verb string) error {
-	return api.do(ctx, http.MethodPost, "/tenants/"+url.PathEscape(o.Tenant)+"/clients/"+url.PathEscape(o.ID)+"/"+verb, nil, nil)
+	return api.do(ctx, http.MethodPost, o.path("clients", o.ID, verb), nil, nil)
 }
 
 type clientDisableCommand struct{ oneClient }
@@ -398,10 +414,7 @@ func (o *clientEnableCommand) Run(ctx context.Context, api *controlAPI) error {
 	return o.become(ctx, api, "enable")
 }
 
-type clientListCommand struct {
-	controlFlags
-	Tenant string `required:"" help:"Slug of the tenant."`
-}
+type clientListCommand struct{ ofTenant }
 
 func (l *clientListCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	list, err := api.clients(ctx, l.Tenant)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -31,7 +30,7 @@ type alertListCommand struct {
 func (a *alertListCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	path := "/alerts"
 	if a.Tenant != "" {
-		path = "/tenants/" + url.PathEscape(a.Tenant) + path
+		path = tenantPath(a.Tenant, "alerts")
 	}
 	var list []alert.Alert
 	if err := api.do(ctx, http.MethodGet, path, nil, &list); err != nil {
@@ -144,7 +143,7 @@ func (a *alertSink) path() string {
 	if a.Tenant == "" {
 		return "/alert-sink"
 	}
-	return "/tenants/" + url.PathEscape(a.Tenant) + "/alert-sink"
+	return tenantPath(a.Tenant, "alert-sink")
 }
 
 // sinkRow is a webhook as the control API shows it.

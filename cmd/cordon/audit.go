@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"os"
 	"time"
 
@@ -35,7 +34,7 @@ type auditKeyCommand struct {
 func (k *auditKeyCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	path := "/audit-key"
 	if k.Tenant != "" {
-		path = "/tenants/" + url.PathEscape(k.Tenant) + path
+		path = tenantPath(k.Tenant, "audit-key")
 	}
 	var key control.AuditKey
 	if err := api.do(ctx, http.MethodGet, path, nil, &key); err != nil {

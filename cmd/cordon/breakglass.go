@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/url"
 	"text/tabwriter"
 	"time"
 
@@ -19,13 +18,11 @@ type breakGlassCommand struct {
 	End  breakGlassEndCommand  `cmd:"" help:"End one at once."`
 }
 
-func (o ofTenant) glasses() string { return "/tenants/" + url.PathEscape(o.Tenant) + "/break-glass" }
-
 type breakGlassListCommand struct{ ofTenant }
 
 func (b *breakGlassListCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	var list []store.GlassOutline
-	if err := api.do(ctx, http.MethodGet, b.glasses(), nil, &list); err != nil {
+	if err := api.do(ctx, http.MethodGet, b.path("break-glass"), nil, &list); err != nil {
 		return err
 	}
 	t := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
@@ -50,13 +47,11 @@ type glassID struct {
 	ID string `arg:"" help:"Id of the broken glass."`
 }
 
-func (g glassID) path() string { return g.glasses() + "/" + url.PathEscape(g.ID) }
-
 type breakGlassShowCommand struct{ glassID }
 
 func (b *breakGlassShowCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	var g store.GlassOutline
-	if err := api.do(ctx, http.MethodGet, b.path(), nil, &g); err != nil {
+	if err := api.do(ctx, http.MethodGet, b.path("break-glass", b.ID), nil, &g); err != nil {
 		return err
 	}
 	return printGlass(c, g)
@@ -69,7 +64,7 @@ type breakGlassEndCommand struct {
 
 func (b *breakGlassEndCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	var g store.GlassOutline
-	if err := api.do(ctx, http.MethodPost, b.path()+"/end", map[string]string{"why": b.Why}, &g); err != nil {
+	if err := api.do(ctx, http.MethodPost, b.path("break-glass", b.ID, "end"), map[string]string{"why": b.Why}, &g); err != nil {
 		return err
 	}
 	return printGlass(c, g)

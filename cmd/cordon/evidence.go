@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"net/url"
 	"os"
 	"slices"
 	"time"
@@ -25,9 +24,8 @@ type evidenceCommand struct {
 }
 
 type evidenceWriteCommand struct {
-	controlFlags
+	ofTenant
 	trailFlags
-	Tenant  string `required:"" help:"Slug of the tenant."`
 	Results string `placeholder:"FILE" help:"Results of the tests, as 'make results' writes them. Default: none, and no requirement is evidenced."`
 	NoAudit bool   `help:"Do not verify the audit trail."`
 	Out     string `arg:"" placeholder:"DIR" help:"Directory to make."`
@@ -36,7 +34,7 @@ type evidenceWriteCommand struct {
 // Run writes the directory and prints what it says.
 func (w *evidenceWriteCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	var shown control.AuditKey
-	if err := api.do(ctx, http.MethodGet, "/tenants/"+url.PathEscape(w.Tenant)+"/audit-key", nil, &shown); err != nil {
+	if err := api.do(ctx, http.MethodGet, w.path("audit-key"), nil, &shown); err != nil {
 		return err
 	}
 	key, err := ledger.ParseKey(shown.Key)
@@ -52,7 +50,7 @@ func (w *evidenceWriteCommand) Run(ctx context.Context, c console, api *controlA
 		ask.Given = append(ask.Given, evidence.SumOf(name, pack[name]))
 	}
 	var stated control.Evidence
-	if err := api.do(ctx, http.MethodPost, "/tenants/"+url.PathEscape(w.Tenant)+"/evidence", ask, &stated); err != nil {
+	if err := api.do(ctx, http.MethodPost, w.path("evidence"), ask, &stated); err != nil {
 		return err
 	}
 	pack[evidence.FactsFile], pack[evidence.PolicyFile] = []byte(stated.Facts), []byte(stated.Policy)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/url"
 	"text/tabwriter"
 )
 
@@ -18,16 +17,8 @@ type idpCommand struct {
 	Users  idpUsersCommand  `cmd:"" help:"List the users of an identity provider who have come or were allowed or blocked."`
 }
 
-// idps is what the commands about identity providers have in common.
-type idps struct {
-	controlFlags
-	Tenant string `required:"" help:"Slug of the tenant."`
-}
-
-func (i *idps) path() string { return "/tenants/" + url.PathEscape(i.Tenant) + "/identity-providers" }
-
 type idpAddCommand struct {
-	idps
+	ofTenant
 	SecretFile string `placeholder:"FILE" help:"File with the client secret, - for standard input. Default: the client has none."`
 	File       string `arg:"" placeholder:"FILE" help:"JSON with name, label, issuer, client_id and mapping."`
 }
@@ -37,7 +28,7 @@ func (i *idpAddCommand) Run(ctx context.Context, api *controlAPI) error {
 	if err != nil {
 		return fmt.Errorf("reading the identity provider: %w", err)
 	}
-	return api.do(ctx, http.MethodPost, i.path(), provider, nil)
+	return api.do(ctx, http.MethodPost, i.path("identity-providers"), provider, nil)
 }
 
 // readWithSecret reads the JSON object in the file, and adds the client secret in
@@ -57,14 +48,14 @@ func readWithSecret(file, secretFile string) (map[string]any, error) {
 	return object, err
 }
 
-type idpListCommand struct{ idps }
+type idpListCommand struct{ ofTenant }
 
 func (i *idpListCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	var list []struct {
 		Name, Label, Issuer string
 		Open                bool
 	}
-	if err := api.do(ctx, http.MethodGet, i.path(), nil, &list); err != nil {
+	if err := api.do(ctx, http.MethodGet, i.path("identity-providers"), nil, &list); err != nil {
 		return err
 	}
 	t := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
@@ -81,11 +72,13 @@ func (i *idpListCommand) Run(ctx context.Context, c console, api *controlAPI) er
 
 // oneIDP is what the commands on one identity provider take.
 type oneIDP struct {
-	idps
+	ofTenant
 	Name string `arg:"" help:"Name of the identity provider."`
 }
 
-func (i *oneIDP) path() string { return i.idps.path() + "/" + url.PathEscape(i.Name) }
+func (i *oneIDP) path(parts ...string) string {
+	return i.ofTenant.path(append([]string{"identity-providers", i.Name}, parts...)...)
+}
 
 type idpRemoveCommand struct{ oneIDP }
 
@@ -106,7 +99,7 @@ type oneIDPUser struct {
 }
 
 func (i *oneIDPUser) put(ctx context.Context, api *controlAPI, disabled bool) error {
-	return api.do(ctx, http.MethodPost, i.path()+"/users", idpUser{i.Subject, disabled}, nil)
+	return api.do(ctx, http.MethodPost, i.path("users"), idpUser{i.Subject, disabled}, nil)
 }
 
 type idpAllowCommand struct{ oneIDPUser }
@@ -125,7 +118,7 @@ type idpUsersCommand struct{ oneIDP }
 
 func (i *idpUsersCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	var list []idpUser
-	if err := api.do(ctx, http.MethodGet, i.path()+"/users", nil, &list); err != nil {
+	if err := api.do(ctx, http.MethodGet, i.path("users"), nil, &list); err != nil {
 		return err
 	}
 	t := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 	"text/tabwriter"
 )
@@ -41,7 +40,7 @@ type indexShowCommand struct{ ofTenant }
 
 func (i *indexShowCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	var report indexReport
-	if err := api.do(ctx, http.MethodGet, "/tenants/"+url.PathEscape(i.Tenant)+"/index", nil, &report); err != nil {
+	if err := api.do(ctx, http.MethodGet, i.path("index"), nil, &report); err != nil {
 		return err
 	}
 	return report.print(c.out)
@@ -83,5 +82,5 @@ func (i *indexAgainCommand) Run(ctx context.Context, api *controlAPI) error {
 	body := struct {
 		Types []string `json:"types"`
 	}{i.Type}
-	return api.do(ctx, http.MethodPost, "/tenants/"+url.PathEscape(i.Tenant)+"/reindex", body, nil)
+	return api.do(ctx, http.MethodPost, i.path("reindex"), body, nil)
 }

@@ -89,7 +89,7 @@ func (p *policyExplainCommand) ofAccess(ctx context.Context, api *controlAPI) ([
 		q.Type, q.ID = ref.Type, ref.ID
 	}
 	var e store.Explanation
-	if err := api.do(ctx, http.MethodPost, policyPath(p.Slug, "explain"), q, &e); err != nil {
+	if err := api.do(ctx, http.MethodPost, tenantPath(p.Slug, "policy", "explain"), q, &e); err != nil {
 		return nil, err
 	}
 	return e.Lines(), nil
@@ -123,7 +123,7 @@ func (p *policyDryRunCommand) Run(ctx context.Context, c console, api *controlAP
 		q.Proposed = text
 	}
 	var run store.DryRun
-	if err := api.do(ctx, http.MethodPost, policyPath(p.Slug, "dry-run"), q, &run); err != nil {
+	if err := api.do(ctx, http.MethodPost, tenantPath(p.Slug, "policy", "dry-run"), q, &run); err != nil {
 		return err
 	}
 	return printLines(c, run.Lines())

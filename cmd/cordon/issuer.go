@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/url"
 )
 
 // issuerCommand speaks to the control API about the authorization server
@@ -16,16 +15,8 @@ type issuerCommand struct {
 	Remove issuerRemoveCommand `cmd:"" help:"Give a tenant its own authorization server back."`
 }
 
-// issuers is what the commands about issuers have in common.
-type issuers struct {
-	controlFlags
-	Tenant string `required:"" help:"Slug of the tenant."`
-}
-
-func (i *issuers) path() string { return "/tenants/" + url.PathEscape(i.Tenant) + "/issuer" }
-
 type issuerSetCommand struct {
-	issuers
+	ofTenant
 	SecretFile string `placeholder:"FILE" help:"File with the secret for introspection, - for standard input. Default: the issuer is not asked about tokens."`
 	File       string `arg:"" placeholder:"FILE" help:"JSON with issuer and mapping, and what else is to be held."`
 }
@@ -35,14 +26,14 @@ func (i *issuerSetCommand) Run(ctx context.Context, api *controlAPI) error {
 	if err != nil {
 		return fmt.Errorf("reading the issuer: %w", err)
 	}
-	return api.do(ctx, http.MethodPut, i.path(), issuer, nil)
+	return api.do(ctx, http.MethodPut, i.path("issuer"), issuer, nil)
 }
 
-type issuerShowCommand struct{ issuers }
+type issuerShowCommand struct{ ofTenant }
 
 func (i *issuerShowCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	var issuer any
-	if err := api.do(ctx, http.MethodGet, i.path(), nil, &issuer); err != nil {
+	if err := api.do(ctx, http.MethodGet, i.path("issuer"), nil, &issuer); err != nil {
 		return err
 	}
 	text, err := json.MarshalIndent(issuer, "", "  ")
@@ -53,8 +44,8 @@ func (i *issuerShowCommand) Run(ctx context.Context, c console, api *controlAPI)
 	return err
 }
 
-type issuerRemoveCommand struct{ issuers }
+type issuerRemoveCommand struct{ ofTenant }
 
 func (i *issuerRemoveCommand) Run(ctx context.Context, api *controlAPI) error {
-	return api.do(ctx, http.MethodDelete, i.path(), nil, nil)
+	return api.do(ctx, http.MethodDelete, i.path("issuer"), nil, nil)
 }

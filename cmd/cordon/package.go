@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"os"
 	"strings"
 	"text/tabwriter"
@@ -25,14 +24,6 @@ type packageRow struct {
 	Contents map[string]int `json:"contents"`
 	Missing  []string       `json:"missing"`
 }
-
-// ofTenant says which tenant a command is about.
-type ofTenant struct {
-	controlFlags
-	Tenant string `required:"" help:"Slug of the tenant."`
-}
-
-func (o ofTenant) path() string { return "/tenants/" + url.PathEscape(o.Tenant) + "/packages" }
 
 type packageInstallCommand struct {
 	ofTenant
@@ -59,7 +50,7 @@ func (p *packageInstallCommand) install(ctx context.Context, api *controlAPI, na
 		kind = "application/fhir+json"
 	}
 	var row packageRow
-	if err := api.send(ctx, http.MethodPost, p.path(), kind, file, &row); err != nil {
+	if err := api.send(ctx, http.MethodPost, p.path("packages"), kind, file, &row); err != nil {
 		return err
 	}
 	return printPackages(w, row)
@@ -69,7 +60,7 @@ type packageListCommand struct{ ofTenant }
 
 func (p *packageListCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	var list []packageRow
-	if err := api.do(ctx, http.MethodGet, p.path(), nil, &list); err != nil {
+	if err := api.do(ctx, http.MethodGet, p.path("packages"), nil, &list); err != nil {
 		return err
 	}
 	return printPackages(c.out, list...)
@@ -81,7 +72,7 @@ type packageRemoveCommand struct {
 }
 
 func (p *packageRemoveCommand) Run(ctx context.Context, api *controlAPI) error {
-	return api.do(ctx, http.MethodDelete, p.path()+"/"+url.PathEscape(p.Package), nil, nil)
+	return api.do(ctx, http.MethodDelete, p.path("packages", p.Package), nil, nil)
 }
 
 func printPackages(w io.Writer, list ...packageRow) error {

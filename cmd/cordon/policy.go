@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -45,10 +44,6 @@ type policyRow struct {
 type policyText struct {
 	Text string `json:"text"`
 	Note string `json:"note,omitempty"`
-}
-
-func policyPath(slug string, parts ...string) string {
-	return "/tenants/" + url.PathEscape(slug) + "/policy" + strings.Join(append([]string{""}, parts...), "/")
 }
 
 // policySource is a file, or a policy that comes with Cordon.
@@ -92,12 +87,12 @@ func (p *policyShowCommand) Run(ctx context.Context, c console, api *controlAPI)
 
 // policy returns a change or a version of a policy; of neither, what is in force.
 func (a *controlAPI) policy(ctx context.Context, slug string, version, change int64) (row policyRow, err error) {
-	path := policyPath(slug)
+	path := tenantPath(slug, "policy")
 	switch {
 	case change != 0:
-		path = policyPath(slug, "changes", strconv.FormatInt(change, 10))
+		path = tenantPath(slug, "policy", "changes", strconv.FormatInt(change, 10))
 	case version != 0:
-		path = policyPath(slug, "versions", strconv.FormatInt(version, 10))
+		path = tenantPath(slug, "policy", "versions", strconv.FormatInt(version, 10))
 	}
 	err = a.do(ctx, http.MethodGet, path, nil, &row)
 	return row, err
@@ -107,7 +102,7 @@ type policyHistoryCommand struct{ tenantSlug }
 
 func (p *policyHistoryCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	var list []policyRow
-	if err := api.do(ctx, http.MethodGet, policyPath(p.Slug, "changes"), nil, &list); err != nil {
+	if err := api.do(ctx, http.MethodGet, tenantPath(p.Slug, "policy", "changes"), nil, &list); err != nil {
 		return err
 	}
 	t := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
@@ -226,8 +221,7 @@ func (p *policyPageCommand) Run(ctx context.Context, c console) error {
 }
 
 type policyProposeCommand struct {
-	controlFlags
-	Tenant string `required:"" help:"Slug of the tenant."`
+	ofTenant
 	policySource
 	Note string `help:"What the change is for."`
 }
@@ -238,7 +232,7 @@ func (p *policyProposeCommand) Run(ctx context.Context, c console, api *controlA
 		return err
 	}
 	var row policyRow
-	if err := api.do(ctx, http.MethodPost, policyPath(p.Tenant, "changes"), policyText{text, p.Note}, &row); err != nil {
+	if err := api.do(ctx, http.MethodPost, p.path("policy", "changes"), policyText{text, p.Note}, &row); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(c.out, "change %d waits for somebody else to approve it\n", row.Change)
@@ -246,9 +240,8 @@ func (p *policyProposeCommand) Run(ctx context.Context, c console, api *controlA
 }
 
 type policyApproveCommand struct {
-	controlFlags
-	Tenant string `required:"" help:"Slug of the tenant."`
-	Change int64  `arg:"" help:"Number of the change."`
+	ofTenant
+	Change int64 `arg:"" help:"Number of the change."`
 }
 
 func (p *policyApproveCommand) Run(ctx context.Context, c console) error {
@@ -257,7 +250,7 @@ func (p *policyApproveCommand) Run(ctx context.Context, c console) error {
 		return err
 	}
 	var row policyRow
-	if err := api.do(ctx, http.MethodPost, policyPath(p.Tenant, "changes", strconv.FormatInt(p.Change, 10), "approve"), nil, &row); err != nil {
+	if err := api.do(ctx, http.MethodPost, p.path("policy", "changes", strconv.FormatInt(p.Change, 10), "approve"), nil, &row); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(c.out, "version %d is in force\n", row.Version)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 )
 
@@ -41,16 +40,14 @@ func (t *tenantSetCommand) Run(ctx context.Context, c console, api *controlAPI) 
 			return err
 		}
 	}
-	if err := api.do(ctx, http.MethodPut, settingsPath(t.Slug), s, &s); err != nil {
+	if err := api.do(ctx, http.MethodPut, tenantPath(t.Slug, "settings"), s, &s); err != nil {
 		return err
 	}
 	return s.print(c.out)
 }
 
-func settingsPath(slug string) string { return "/tenants/" + url.PathEscape(slug) + "/settings" }
-
 func (a *controlAPI) settings(ctx context.Context, slug string) (s settings, err error) {
-	err = a.do(ctx, http.MethodGet, settingsPath(slug), nil, &s)
+	err = a.do(ctx, http.MethodGet, tenantPath(slug, "settings"), nil, &s)
 	if s.Settings == nil {
 		s.Settings = map[string]any{}
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"os"
 	"strings"
 	"text/tabwriter"
@@ -26,13 +25,13 @@ type userRow struct {
 
 // users returns the users of the tenant.
 func (a *controlAPI) users(ctx context.Context, slug string) (list []userRow, err error) {
-	err = a.do(ctx, http.MethodGet, "/tenants/"+url.PathEscape(slug)+"/users", nil, &list)
+	err = a.do(ctx, http.MethodGet, tenantPath(slug, "users"), nil, &list)
 	return list, err
 }
 
 // addUser adds a user, and returns it with what was made for it.
 func (a *controlAPI) addUser(ctx context.Context, slug string, u userRow) (added userRow, err error) {
-	err = a.do(ctx, http.MethodPost, "/tenants/"+url.PathEscape(slug)+"/users", u, &added)
+	err = a.do(ctx, http.MethodPost, tenantPath(slug, "users"), u, &added)
 	return added, err
 }
 
@@ -72,9 +71,8 @@ func (f passwordFlags) read() (string, error) {
 }
 
 type userAddCommand struct {
-	controlFlags
+	ofTenant
 	passwordFlags
-	Tenant       string   `required:"" help:"Slug of the tenant."`
 	Login        string   `arg:"" help:"Login of the user."`
 	User         string   `placeholder:"REF" help:"fhirUser: 'Practitioner/dr1'."`
 	Role         []string `help:"Roles, in the tenant's own words: nurse,billing."`
@@ -115,10 +113,7 @@ func printSecrets(w io.Writer, u userRow) error {
 	return nil
 }
 
-type userListCommand struct {
-	controlFlags
-	Tenant string `required:"" help:"Slug of the tenant."`
-}
+type userListCommand struct{ ofTenant }
 
 func (l *userListCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	list, err := api.users(ctx, l.Tenant)
@@ -142,15 +137,13 @@ func (l *userListCommand) Run(ctx context.Context, c console, api *controlAPI) e
 
 // oneUser is what the commands on one user take.
 type oneUser struct {
-	controlFlags
-	Tenant string `required:"" help:"Slug of the tenant."`
-	Login  string `arg:"" help:"Login of the user."`
+	ofTenant
+	Login string `arg:"" help:"Login of the user."`
 }
 
 // do sends in to the path of the user.
 func (u *oneUser) do(ctx context.Context, api *controlAPI, verb string, in any) (row userRow, err error) {
-	path := "/tenants/" + url.PathEscape(u.Tenant) + "/users/" + url.PathEscape(u.Login) + "/" + verb
-	err = api.do(ctx, http.MethodPost, path, in, &row)
+	err = api.do(ctx, http.MethodPost, u.path("users", u.Login, verb), in, &row)
 	return row, err
 }
 
