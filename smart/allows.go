@@ -32,12 +32,12 @@ func (p *Policy) Allows(t *tenant.Tenant, who Asker, at time.Time) (map[fhir.Typ
 func (g *Grant) letters(on fhir.Type) string {
 	var b strings.Builder
 	for i, do := range []fhir.Interaction{fhir.Create, fhir.Read, fhir.Update, fhir.Delete, fhir.SearchType} {
-		where := g.where(do, on)
-		if where == nil {
+		p, err := g.Permit(do, on)
+		if err != nil {
 			continue
 		}
 		letter := alphabet[i : i+1]
-		if rest, _ := search.Apart(where); everything(rest) {
+		if rest, _ := search.Apart(p.Where()); everything(rest) {
 			letter = strings.ToUpper(letter)
 		}
 		b.WriteString(letter)

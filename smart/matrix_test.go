@@ -10,7 +10,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/cordon-fhir/cordon/fhir"
-	"github.com/cordon-fhir/cordon/fhir/search"
 	"github.com/cordon-fhir/cordon/tenant"
 )
 
@@ -58,7 +57,7 @@ func TestEveryCellOfTheMatrixIsWhatThePermitsSay(t *testing.T) {
 					}
 				}
 				cells++
-				if got := permitted(g, name); got != want {
+				if got := g.letters(name); got != want {
 					t.Errorf("%s: %s on %s: %q is permitted, the page has %q", lines[0], one.name, name, got, want)
 				}
 			}
@@ -87,23 +86,4 @@ func granted(t *testing.T, p *Policy, a *access) *Grant {
 	}
 	who := &access{scopes: scopes, patient: a.patient, encounter: a.encounter, user: a.user, client: a.client, purpose: a.purpose, person: a.person}
 	return &Grant{tenant: &tenant.Tenant{}, access: who, policy: p, at: time.Unix(0, 0)}
-}
-
-// permitted spells what g permits on the type.
-func permitted(g *Grant, on fhir.Type) string {
-	text := ""
-	for _, one := range []struct {
-		do     fhir.Interaction
-		letter string
-	}{{fhir.Create, "c"}, {fhir.Read, "r"}, {fhir.Update, "u"}, {fhir.Delete, "d"}, {fhir.SearchType, "s"}} {
-		p, err := g.Permit(one.do, on)
-		if err != nil {
-			continue
-		}
-		if rest, _ := search.Apart(p.Where()); everything(rest) {
-			one.letter = strings.ToUpper(one.letter)
-		}
-		text += one.letter
-	}
-	return text
 }

@@ -32,9 +32,15 @@ func (c *clock) saw(sent, received, there time.Time) {
 	c.off.Store(int64(off))
 }
 
-// check fails while the clock is off.
+// wrong returns by how much the clock is at least ahead, if that is too much.
+func (c *clock) wrong() (off time.Duration, wrong bool) {
+	off = time.Duration(c.off.Load())
+	return off, off.Abs() > maxClockOff
+}
+
+// check fails while the clock is wrong.
 func (c *clock) check() error {
-	if off := time.Duration(c.off.Load()); off.Abs() > maxClockOff {
+	if _, wrong := c.wrong(); wrong {
 		return fhir.Errorf(fhir.Transient, "the clock of this server is not that of the database: nothing is written until it is")
 	}
 	return nil
@@ -49,7 +55,7 @@ func (r *Registry) CheckClock(ctx context.Context) error {
 		return fmt.Errorf("asking for the time: %w", scrubbed(err))
 	}
 	r.clock.saw(sent, r.clock.now(), there)
-	if off := time.Duration(r.clock.off.Load()); off.Abs() > maxClockOff {
+	if off, wrong := r.clock.wrong(); wrong {
 		return fmt.Errorf("the clock is off by %s", off)
 	}
 	return nil

@@ -85,7 +85,8 @@ func (db *DB) Defer(ctx context.Context, g *smart.Grant, e audit.Entry, request 
 }
 
 // Answer keeps the answer to a deferred request that was taken up; g is of who
-// asked, and what it showed is in the answer. kept is false if it was cancelled meanwhile or is no longer w's to answer.
+// asked, and what it showed is in the answer. kept is false if it was cancelled
+// meanwhile or is no longer w's to answer.
 func (db *DB) Answer(ctx context.Context, g *smart.Grant, w Work, answer []byte) (kept bool, err error) {
 	err = db.ofPrincipal(ctx, g, audit.Entry{Interaction: fhir.Operation}, func(v *View, p smart.Permit, owner int64) error {
 		sealed, err := v.sealAnswer(w, answer)
