@@ -76,6 +76,7 @@ var mayImport = map[string][]string{
 	"limit":              {"tenant"},                                                         // what a tenant may ask is set there
 	"audit":              {"fhir"},
 	"audit/ledger":       {}, // hashes and signatures: it need not know of what
+	"audit/ledgertest":   {"audit/ledger"},
 	"evidence":           {"audit/ledger"},
 	"evidence/collect":   {"evidence"},
 	"keys":               {"tenant"},

@@ -2,7 +2,6 @@ package evidence_test
 
 import (
 	"bytes"
-	"crypto/rand"
 	"encoding/json"
 	"io/fs"
 	"maps"
@@ -20,6 +19,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/cordon-fhir/cordon/audit/ledger"
+	"github.com/cordon-fhir/cordon/audit/ledgertest"
 	"github.com/cordon-fhir/cordon/evidence"
 )
 
@@ -142,7 +142,7 @@ func makePack(t testing.TB) made {
 	t.Helper()
 	m := made{dir: filepath.Join(t.TempDir(), "pack")}
 	var public string
-	m.signer, m.key, public = newKey(t, "cordon/harbor")
+	m.signer, m.key, public = ledgertest.NewKey(t, "cordon/harbor")
 	policy := []byte("permit (principal, action, resource);")
 	facts := evidence.Facts{
 		Tenant: evidence.Tenant{Slug: "harbor", Mode: "shared"}, Made: time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC),
@@ -175,23 +175,6 @@ func makePack(t testing.TB) made {
 		t.Fatal(err)
 	}
 	return m
-}
-
-func newKey(t testing.TB, name string) (note.Signer, ledger.Key, string) {
-	t.Helper()
-	secret, public, err := note.GenerateKey(rand.Reader, name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := note.NewSigner(secret)
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := ledger.ParseKey(public)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return signer, key, public
 }
 
 func text(t testing.TB, v any) []byte {
@@ -257,15 +240,15 @@ func TestAPackVerifiesAsItWasSignedAndNotOtherwise(t *testing.T) {
 	files := m.files(t)
 	files["more.md"] = &fstest.MapFile{Data: []byte("trust us")}
 	refused("a file added", files, m.key)
-	_, other, _ := newKey(t, "cordon/harbor")
+	_, other, _ := ledgertest.NewKey(t, "cordon/harbor")
 	refused("another key", m.files(t), other)
-	_, neighbour, _ := newKey(t, "cordon/lakeside")
+	_, neighbour, _ := ledgertest.NewKey(t, "cordon/lakeside")
 	refused("the key of another tenant", m.files(t), neighbour)
 }
 
 // What signs checkpoints and evidence is one key: neither is taken for the other.
 func TestEvidenceIsNoCheckpoint(t *testing.T) {
-	signer, key, _ := newKey(t, "cordon/harbor")
+	signer, key, _ := ledgertest.NewKey(t, "cordon/harbor")
 	signed, err := evidence.Statement{Origin: "cordon/harbor", Time: time.Unix(0, 0)}.Sign(signer)
 	if err != nil {
 		t.Fatal(err)

@@ -2,7 +2,6 @@ package ledger_test
 
 import (
 	"bytes"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -17,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/cordon-fhir/cordon/audit/ledger"
+	"github.com/cordon-fhir/cordon/audit/ledgertest"
 )
 
 // A memory keeps what a Tree says is to be stored, and nothing else.
@@ -157,28 +157,11 @@ func TestARecordIsOneOfOneEntry(t *testing.T) {
 	}
 }
 
-func newKey(t testing.TB, name string) (note.Signer, ledger.Key) {
-	t.Helper()
-	secret, public, err := note.GenerateKey(rand.Reader, name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := note.NewSigner(secret)
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := ledger.ParseKey(public + "\n")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return signer, key
-}
-
 // A checkpoint is read in the one way in which it is written, under the key of
 // its log.
 func TestACheckpointIsOfOneLog(t *testing.T) {
-	signer, key := newKey(t, "cordon/harbor")
-	otherSigner, otherKey := newKey(t, "cordon/lakeside")
+	signer, key, _ := ledgertest.NewKey(t, "cordon/harbor")
+	otherSigner, otherKey, _ := ledgertest.NewKey(t, "cordon/lakeside")
 	c := ledger.Checkpoint{Origin: "cordon/harbor", Size: 12, Root: hashOf(1), Time: time.Date(2026, 1, 2, 3, 4, 5, 6e6, time.UTC)}
 	text, err := c.Sign(signer)
 	if err != nil {
@@ -225,7 +208,7 @@ func TestACheckpointIsOfOneLog(t *testing.T) {
 
 // T285: two logs that are shown to two people cannot both be proven.
 func TestASplitViewIsNotProven(t *testing.T) {
-	signer, key := newKey(t, "cordon/harbor")
+	signer, key, _ := ledgertest.NewKey(t, "cordon/harbor")
 	one, other := memory{}, memory{}
 	one.grow(t, 0, 10, 10)
 	other.grow(t, 0, 9, 9)
@@ -263,7 +246,7 @@ func TestASplitViewIsNotProven(t *testing.T) {
 func FuzzParseProof(f *testing.F) {
 	f.Add(ledger.Proof{Checkpoint: []byte("c\n"), Record: []byte(`{"leaf":1}`), Hashes: []tlog.Hash{hashOf(1)}}.Parameters())
 	f.Add(ledger.Proof{From: 1, To: 2}.Parameters())
-	_, key := newKey(f, "cordon/harbor")
+	_, key, _ := ledgertest.NewKey(f, "cordon/harbor")
 	f.Fuzz(func(t *testing.T, text []byte) {
 		p, err := ledger.ParseProof(text)
 		if err != nil {
@@ -281,7 +264,7 @@ func FuzzParseProof(f *testing.F) {
 
 // A vault never replaces what it keeps.
 func TestAVaultKeepsWhatItHas(t *testing.T) {
-	signer, _ := newKey(t, "cordon/harbor")
+	signer, _, _ := ledgertest.NewKey(t, "cordon/harbor")
 	d := ledger.Dir(t.TempDir())
 	c := ledger.Checkpoint{Origin: "cordon/harbor", Size: 2, Root: hashOf(1), Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
 	text, err := c.Sign(signer)

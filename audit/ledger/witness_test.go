@@ -11,6 +11,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/cordon-fhir/cordon/audit/ledger"
+	"github.com/cordon-fhir/cordon/audit/ledgertest"
 )
 
 // A lying server has a log, or another one than before.
@@ -66,8 +67,8 @@ func TestAWitnessFindsALogThatDoesNotGoOnFromTheOneItSaw(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	begin := func(t *testing.T) (*lying, ledger.Witness) {
 		t.Helper()
-		signer, key := newKey(t, "cordon/harbor")
-		own, _ := newKey(t, "auditor.example")
+		signer, key, _ := ledgertest.NewKey(t, "cordon/harbor")
+		own, _, _ := ledgertest.NewKey(t, "auditor.example")
 		l := &lying{memory: memory{}, signer: signer, at: now}
 		l.size = l.grow(t, 0, 10, 3)
 		w := ledger.Witness{Key: key, Seen: ledger.Dir(t.TempDir()), Signer: own, Now: func() time.Time { return now }}
@@ -93,9 +94,13 @@ func TestAWitnessFindsALogThatDoesNotGoOnFromTheOneItSaw(t *testing.T) {
 		"nothing is signed any more": func(_ *testing.T, _ *lying, w *ledger.Witness) {
 			w.Now = func() time.Time { return now.Add(time.Hour) }
 		},
-		"it is signed in advance":    func(_ *testing.T, l *lying, _ *ledger.Witness) { l.at = now.Add(time.Hour) },
-		"another key signs":          func(t *testing.T, l *lying, _ *ledger.Witness) { l.signer, _ = newKey(t, "cordon/harbor") },
-		"it is the log of another":   func(t *testing.T, l *lying, _ *ledger.Witness) { l.signer, _ = newKey(t, "cordon/lakeside") },
+		"it is signed in advance": func(_ *testing.T, l *lying, _ *ledger.Witness) { l.at = now.Add(time.Hour) },
+		"another key signs": func(t *testing.T, l *lying, _ *ledger.Witness) {
+			l.signer, _, _ = ledgertest.NewKey(t, "cordon/harbor")
+		},
+		"it is the log of another": func(t *testing.T, l *lying, _ *ledger.Witness) {
+			l.signer, _, _ = ledgertest.NewKey(t, "cordon/lakeside")
+		},
 		"the server does not answer": func(_ *testing.T, l *lying, _ *ledger.Witness) { l.down = true },
 	} {
 		t.Run(claim, func(t *testing.T) {
