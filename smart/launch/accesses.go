@@ -35,13 +35,10 @@ const accessesShown = 25
 // accesses shows patients who saw or changed their record, the last first: what
 // the audit trail says, as far as the policy of the tenant shows them any of it.
 func (s *Server) accesses(ctx context.Context, c *call) error {
-	b, err := s.browser(ctx, c)
-	if err != nil {
-		return err
-	}
-	if !b.loggedIn() {
-		return s.showLogin(ctx, c, b, login{}, request{Begun: s.cfg.Now()}, "")
-	}
+	return s.showOwn(ctx, c, s.showAccesses)
+}
+
+func (s *Server) showAccesses(ctx context.Context, c *call, b *browser) error {
 	f := accessesForm{frame: s.frame(b, "Who saw your record")}
 	me := b.patient(s.cfg.Base(c.slug))
 	if me.IsZero() {

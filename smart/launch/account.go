@@ -34,6 +34,11 @@ func (s *Server) account(ctx context.Context, c *call) error {
 	if c.http.Method == http.MethodPost {
 		return s.changeAccount(ctx, c)
 	}
+	return s.showOwn(ctx, c, s.showAccount)
+}
+
+// showOwn shows a page to who has logged in, and else the login.
+func (s *Server) showOwn(ctx context.Context, c *call, show func(context.Context, *call, *browser) error) error {
 	b, err := s.browser(ctx, c)
 	if err != nil {
 		return err
@@ -41,7 +46,7 @@ func (s *Server) account(ctx context.Context, c *call) error {
 	if !b.loggedIn() {
 		return s.showLogin(ctx, c, b, login{}, request{Begun: s.cfg.Now()}, "")
 	}
-	return s.showAccount(ctx, c, b)
+	return show(ctx, c, b)
 }
 
 func (s *Server) showAccount(ctx context.Context, c *call, b *browser) error {

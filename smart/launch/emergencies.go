@@ -32,15 +32,10 @@ func (s *Server) emergencies(ctx context.Context, c *call) error {
 	if c.http.Method == http.MethodPost {
 		return s.decideEmergencies(ctx, c)
 	}
-	b, err := s.browser(ctx, c)
-	if err != nil {
-		return err
-	}
-	if !b.loggedIn() {
-		return s.showLogin(ctx, c, b, login{}, request{Begun: s.cfg.Now()}, "")
-	}
-	c.note = "showed what others see in an emergency"
-	return s.showEmergencies(ctx, c, b, emergenciesForm{})
+	return s.showOwn(ctx, c, func(ctx context.Context, c *call, b *browser) error {
+		c.note = "showed what others see in an emergency"
+		return s.showEmergencies(ctx, c, b, emergenciesForm{})
+	})
 }
 
 func (s *Server) showEmergencies(ctx context.Context, c *call, b *browser, f emergenciesForm) (err error) {

@@ -57,15 +57,10 @@ func (s *Server) emergency(ctx context.Context, c *call) error {
 	if c.http.Method == http.MethodPost {
 		return s.changeEmergency(ctx, c)
 	}
-	b, err := s.browser(ctx, c)
-	if err != nil {
-		return err
-	}
-	if !b.loggedIn() {
-		return s.showLogin(ctx, c, b, login{}, request{Begun: s.cfg.Now()}, "")
-	}
-	c.note = "showed what the user sees in an emergency"
-	return s.showEmergency(ctx, c, b, emergencyForm{})
+	return s.showOwn(ctx, c, func(ctx context.Context, c *call, b *browser) error {
+		c.note = "showed what the user sees in an emergency"
+		return s.showEmergency(ctx, c, b, emergencyForm{})
+	})
 }
 
 func (s *Server) showEmergency(ctx context.Context, c *call, b *browser, f emergencyForm) (err error) {
@@ -120,7 +115,7 @@ func (s *Server) grantIn(ctx context.Context, c *call, b *browser, client, sessi
 // openApps returns the apps that the user has open: what is broken is broken for
 // one of them.
 func (s *Server) openApps(ctx context.Context, b *browser) (list []openApp, err error) {
-	approvals, err := s.cfg.Registry.Approvals(ctx, b.tenant, b.session.Identity)
+	approvals, err := s.approvals(ctx, b)
 	if err != nil {
 		return nil, err
 	}
@@ -132,11 +127,17 @@ func (s *Server) openApps(ctx context.Context, b *browser) (list []openApp, err 
 		case err != nil:
 			return nil, err
 		}
-		if a.User == b.session.User && !client.Disabled {
+		if !client.Disabled {
 			list = append(list, openApp{a.ID, appName(client) + ", since " + a.Created.UTC().Format("2 January 15:04 UTC")})
 		}
 	}
 	return list, nil
+}
+
+// approvals are what the user, as whom they have logged in, lets apps do.
+func (s *Server) approvals(ctx context.Context, b *browser) ([]store.Approval, error) {
+	list, err := s.cfg.Registry.Approvals(ctx, b.tenant, b.session.Identity)
+	return slices.DeleteFunc(list, func(a store.Approval) bool { return a.User != b.session.User }), err
 }
 
 // changeEmergency takes the forms of the page.
@@ -213,11 +214,11 @@ func (s *Server) askEmergency(ctx context.Context, c *call, b *browser, form url
 
 // grantInApp is grantIn for an app that the user has open.
 func (s *Server) grantInApp(ctx context.Context, c *call, b *browser, approval string) (*smart.Grant, error) {
-	mine, err := s.cfg.Registry.Approvals(ctx, b.tenant, b.session.Identity)
+	mine, err := s.approvals(ctx, b)
 	if err != nil {
 		return nil, err
 	}
-	at := slices.IndexFunc(mine, func(a store.Approval) bool { return a.ID == approval && a.User == b.session.User })
+	at := slices.IndexFunc(mine, func(a store.Approval) bool { return a.ID == approval })
 	if at < 0 {
 		return nil, fhir.Errorf(fhir.Invalid, "choose the app in which you need the record")
 	}
