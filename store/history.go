@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -88,15 +89,12 @@ func (v *View) HistoryFrom(ctx context.Context, q HistoryQuery, c Cursor) (*Hist
 			return nil, err
 		}
 		examined += len(rows)
-		if err := shown.look(ctx, permits, rows); err != nil {
-			return nil, err
-		}
-		seen, err := v.seen(ctx, permits, rows)
+		seen, err := shown.seen(ctx, permits, rows)
 		if err != nil {
 			return nil, err
 		}
 		for i, r := range rows {
-			if !shown.now[r.rid] || !seen[i] {
+			if !seen[i] {
 				after = afterVersion(r)
 				continue
 			}
@@ -145,8 +143,42 @@ type shown struct {
 	now  map[int64]bool
 }
 
-// look adds the resources of the versions.
-func (s shown) look(ctx context.Context, permits map[fhir.Type]smart.Permit, versions []row) error {
+// seen reports which of the versions may be seen. Each is decided once, together
+// with the current ones of the resources that are new to s.
+func (s shown) seen(ctx context.Context, permits map[fhir.Type]smart.Permit, versions []row) ([]bool, error) {
+	current, err := s.current(ctx, permits, versions)
+	if err != nil {
+		return nil, err
+	}
+	at := map[audit.ShownVersion]int{}
+	for i, r := range versions {
+		at[audit.ShownVersion{RID: r.rid, Version: r.version}] = i
+	}
+	list, decides := slices.Clone(versions), map[int64]int{}
+	for _, r := range current {
+		i, there := at[audit.ShownVersion{RID: r.rid, Version: r.version}]
+		if !there {
+			i, list = len(list), append(list, r)
+		}
+		decides[r.rid] = i
+	}
+	seen, err := s.view.seen(ctx, permits, list)
+	if err != nil {
+		return nil, err
+	}
+	for rid, i := range decides {
+		s.now[rid] = seen[i]
+	}
+	seen = seen[:len(versions)]
+	for i, r := range versions {
+		seen[i] = seen[i] && s.now[r.rid]
+	}
+	return seen, nil
+}
+
+// current returns the current versions of the resources that are new to s. Where
+// nothing is hidden it need not look.
+func (s shown) current(ctx context.Context, permits map[fhir.Type]smart.Permit, versions []row) ([]row, error) {
 	var rids []int64
 	var p smart.Permit
 	for _, r := range versions {
@@ -155,34 +187,27 @@ func (s shown) look(ctx context.Context, permits map[fhir.Type]smart.Permit, ver
 		}
 		free, err := s.view.free(ctx, permits[r.ref.Type])
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if s.now[r.rid] = free; !free {
 			rids, p = append(rids, r.rid), permits[r.ref.Type]
 		}
 	}
 	if len(rids) == 0 {
-		return nil
+		return nil, nil
 	}
 	rows, err := s.view.query(ctx, p, gate.SQL(`
 		SELECT rid, type, id, version, updated, deleted, body, 0::bigint
 		FROM   ~resource
 		WHERE  tenant_id = $1 AND rid = ANY(?::bigint[])`, rids))
 	if err != nil {
-		return fmt.Errorf("reading history: %w", err)
+		return nil, fmt.Errorf("reading history: %w", err)
 	}
 	list, err := pgx.CollectRows(rows, scanVersion)
 	if err != nil {
-		return fmt.Errorf("reading history: %w", err)
+		return nil, fmt.Errorf("reading history: %w", err)
 	}
-	seen, err := s.view.seen(ctx, permits, list)
-	if err != nil {
-		return err
-	}
-	for i, r := range list {
-		s.now[r.rid] = seen[i]
-	}
-	return nil
+	return list, nil
 }
 
 // versions returns up to n versions after the position, newest first: current
