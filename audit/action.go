@@ -54,6 +54,8 @@ func patternOf(do fhir.Interaction) pattern {
 		return pattern{"Delete", "D", "delete", application, custodian, author}
 	case fhir.SearchType, fhir.SearchSystem:
 		return pattern{"Query", "E", string(do), source, destination, recipient}
+	case Removed:
+		return pattern{"", "D", "destroy", application, custodian, author}
 	case GlassBroken:
 		return pattern{"", "E", "Emergency Override Started", application, destination, recipient}
 	case GlassEnded:

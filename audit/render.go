@@ -64,6 +64,10 @@ func (w *writer) kind(e Entry, p pattern) {
 		w.raw(`}]`)
 		return
 	}
+	if e.Interaction == Removed {
+		w.raw(`,"type":{"system":"http://terminology.hl7.org/CodeSystem/iso-21089-lifecycle","code":"destroy","display":"Destroy/Delete Record Lifecycle Event"}`)
+		return
+	}
 	w.raw(`,"type":{"system":"http://terminology.hl7.org/CodeSystem/audit-event-type","code":"rest","display":"RESTful Operation"}`)
 	if e.Interaction != "" {
 		w.raw(`,"subtype":[{"system":"http://hl7.org/fhir/restful-interaction"`)

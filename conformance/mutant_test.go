@@ -139,6 +139,18 @@ var programFaults = []mutant{
 	{"", "a log is signed that does not contain what was signed before", []edit{
 		{"store/checkpoint.go", "if err := c.contains(tree, old); err != nil {", "if err := c.contains(tree, old); err != nil && false {"},
 	}, "TestARestoredDatabase", "./store"},
+	{"", "a tombstone that nobody signed is believed", []edit{
+		{"audit/ledger/tombstone.go", "\tn, err := note.Open(signed, note.VerifierList(by))\n", "\tn, err := note.Open(signed, note.VerifierList(by))\n\tif err != nil {\n\t\ttext, _, _ := strings.Cut(string(signed), \"\\n\\n\")\n\t\tn, err = &note.Note{Text: text + \"\\n\"}, nil\n\t}\n"},
+	}, "TestWhatATenantKeepsNoLonger", "./store"},
+	{"", "what is of a patient on hold is removed", []edit{
+		{"store/sweep.go", "\tfor _, p := range s.holds.patients {", "\tfor _, p := range s.holds.patients[:0] {"},
+	}, "TestALegalHold", "./store"},
+	{"", "one operator lifts a legal hold", []edit{
+		{"store/hold.go", "case h.AskedBy == operator:", "case h.AskedBy == \"nobody\":"},
+	}, "TestALegalHold", "./store"},
+	{"", "what nobody has signed is removed", []edit{
+		{"store/sweep.go", "s.collect(ctx, x, newest.Size)", "s.collect(ctx, x, newest.Size+1<<40)"},
+	}, "TestWhatATenantKeepsNoLonger", "./store"},
 	{"", "proofs of the audit log are for anybody who reads some of it", []edit{
 		{"store/logproof.go", "if err == nil && !all(p.Where()) {", "if false && !all(p.Where()) {"},
 	}, "TestProofsOfTheAuditLog", "./fhir/rest"},

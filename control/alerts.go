@@ -67,10 +67,14 @@ func (c call) why() (string, error) {
 	if err := decode(c.body, &b); err != nil {
 		return "", err
 	}
-	if strings.TrimSpace(b.Why) == "" || len(b.Why) > maxWhy {
-		return "", fhir.Errorf(fhir.Invalid, "why has to say why, in at most %d bytes", maxWhy)
+	return b.Why, checkWhy(b.Why)
+}
+
+func checkWhy(why string) error {
+	if strings.TrimSpace(why) == "" || len(why) > maxWhy {
+		return fhir.Errorf(fhir.Invalid, "why has to say why, in at most %d bytes", maxWhy)
 	}
-	return b.Why, nil
+	return nil
 }
 
 func (a *api) listAlertSinks(ctx context.Context, _ call) (answer, error) {

@@ -9,7 +9,7 @@ import (
 	"github.com/cordon-fhir/cordon/smart"
 )
 
-// glassID is what stands for a broken glass in a path.
+// glassID is what stands for a broken glass, or a legal hold, in a path.
 var glassID = regexp.MustCompile(`^[A-Z2-7]{26}$`)
 
 // listGlasses tells who has broken a glass or asked to, but not whose.

@@ -67,7 +67,7 @@ type api struct {
 // A call is one request of an operator who has proved to be one.
 type call struct {
 	slug string // what stands for {slug} in the path; a slug, if the route has one
-	item string // what else is named in the path: a package, client, login, provider or broken glass
+	item string // what else is named in the path: a package, client, login, provider, broken glass or legal hold
 	// number is what stands for {number} in the path.
 	number int64
 	// operator is who asks.
@@ -137,6 +137,9 @@ var routes = []route{
 	{method: http.MethodGet, path: "/tenants/{slug}/break-glass", do: (*api).listGlasses},
 	{method: http.MethodGet, path: "/tenants/{slug}/break-glass/{glass}", do: (*api).showGlass},
 	{method: http.MethodPost, path: "/tenants/{slug}/break-glass/{glass}/end", do: (*api).endGlass},
+	{method: http.MethodGet, path: "/tenants/{slug}/legal-holds", do: (*api).listHolds},
+	{method: http.MethodPost, path: "/tenants/{slug}/legal-holds", do: (*api).placeHold},
+	{method: http.MethodPost, path: "/tenants/{slug}/legal-holds/{hold}/lift", do: (*api).liftHold},
 	{method: http.MethodGet, path: "/alerts", do: (*api).listAlerts},
 	{method: http.MethodGet, path: "/tenants/{slug}/alerts", do: (*api).listAlerts},
 	{method: http.MethodGet, path: "/alerts/{number}", do: (*api).showAlert},
@@ -203,7 +206,7 @@ func (r route) match(path string) (c call, ok bool) {
 				return call{}, false
 			}
 			c.item = got[i]
-		case want[i] == "{glass}":
+		case want[i] == "{glass}", want[i] == "{hold}":
 			if !glassID.MatchString(got[i]) {
 				return call{}, false
 			}

@@ -76,7 +76,7 @@ func (a *api) handle(r *http.Request, entry *audit.Entry) (answer, string, error
 		return answer{}, rt.path, err
 	}
 	first := *entry
-	first.Status, first.Reason = http.StatusProcessing, "begins: "+rt.method+" "+strings.NewReplacer("{slug}", c.slug, "{package}", c.item, "{login}", c.item, "{provider}", c.item, "{client}", c.item, "{glass}", c.item, "{number}", strconv.FormatInt(c.number, 10)).Replace(rt.path)
+	first.Status, first.Reason = http.StatusProcessing, "begins: "+rt.method+" "+strings.NewReplacer("{slug}", c.slug, "{package}", c.item, "{login}", c.item, "{provider}", c.item, "{client}", c.item, "{glass}", c.item, "{hold}", c.item, "{number}", strconv.FormatInt(c.number, 10)).Replace(rt.path)
 	if err := a.record(ctx, first); err != nil {
 		a.Log.Error("audit", oplog.Request(entry.Origin.RequestID), oplog.Cause(err))
 		return answer{}, rt.path, fhir.Errorf(fhir.Transient, "the audit trail cannot be written")

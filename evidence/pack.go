@@ -40,6 +40,7 @@ type Audit struct {
 	Entries     int64     `json:"entries"`
 	Signed      int64     `json:"signed"`
 	Waiting     int64     `json:"waiting"`
+	Removed     int64     `json:"removed,omitempty"` // when their time was up
 	Checkpoints int       `json:"checkpoints"`
 	Newest      time.Time `json:"newest"`
 	// Faults are those that were found, one a line.

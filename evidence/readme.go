@@ -227,7 +227,7 @@ func (r *readme) proof(c Contents) {
 		r.line("The operator did not have it verified for this pack.")
 	default:
 		a := c.Audit
-		r.line("Given by the operator (`%s`): verified %s in %s, %d entries in the log, %d of them signed by %d checkpoints, %d yet to come into it.", AuditFile, show(a.At), a.Took, a.Entries, a.Signed, a.Checkpoints, a.Waiting)
+		r.line("Given by the operator (`%s`): verified %s in %s, %d entries in the log, %d of them signed by %d checkpoints, %d yet to come into it, %d removed when their time was up.", AuditFile, show(a.At), a.Took, a.Entries, a.Signed, a.Checkpoints, a.Waiting, a.Removed)
 		for _, fault := range a.Faults {
 			r.line("\n**%s**", fault)
 		}

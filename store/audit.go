@@ -26,12 +26,9 @@ var interactions = []fhir.Interaction{
 	fhir.HistoryInstance, fhir.HistoryType, fhir.HistorySystem,
 	fhir.Create, fhir.SearchType, fhir.SearchSystem, fhir.Capabilities,
 	fhir.Transaction, fhir.Batch, fhir.Operation,
-	audit.GlassBroken, audit.GlassEnded,
+	audit.GlassBroken, audit.GlassEnded, audit.Removed,
 }
 
-// sealEntry makes the row of an entry. In clear are what AuditEvents are found
-// by: time, interaction, outcome and type; as keyed hashes who asked, from where
-// and what for, which patient and which resource; all else is sealed.
 func (db *DB) sealEntry(ctx context.Context, t *tenant.Tenant, e *audit.Entry) (gate.AuditRow, error) {
 	set, err := db.keys.Of(ctx, t.ID)
 	if err != nil {
@@ -40,7 +37,14 @@ func (db *DB) sealEntry(ctx context.Context, t *tenant.Tenant, e *audit.Entry) (
 	if e.Parent == 0 { // which says it for the others
 		e.Origin.Server = cmp.Or(e.Origin.Server, db.server)
 	}
-	r := gate.AuditRow{
+	return sealedRow(set, t, e)
+}
+
+// sealedRow makes the row of an entry. In clear are what AuditEvents are found
+// by: time, interaction, outcome and type; as keyed hashes who asked, from where
+// and what for, which patient and which resource; all else is sealed.
+func sealedRow(set *keys.Set, t *tenant.Tenant, e *audit.Entry) (r gate.AuditRow, err error) {
+	r = gate.AuditRow{
 		Tenant:      t.ID.Int(),
 		Seq:         e.Seq,
 		Recorded:    e.Recorded,

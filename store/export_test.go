@@ -98,3 +98,8 @@ func (db *DB) TrailRow(ctx context.Context, t *tenant.Tenant, e *audit.Entry) ([
 		r.Tenant, r.Seq, r.Recorded, r.Interaction, r.Outcome, r.Type, r.Agent, r.Patient, r.Entity, r.Version, r.Client, r.Site, r.Purpose, r.Sealed,
 	}, err
 }
+
+// AppendEntry writes the entry as it is, of whatever time.
+func (db *DB) AppendEntry(ctx context.Context, t *tenant.Tenant, e *audit.Entry) error {
+	return db.gate.Append(ctx, t, e)
+}

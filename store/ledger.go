@@ -33,6 +33,9 @@ type LedgerConfig struct {
 	// Default 10s.
 	Every time.Duration
 
+	// Server is the name of this process. Default: that of the machine.
+	Server string
+
 	// Now tells the time. Default time.Now.
 	Now func() time.Time
 	Log *oplog.Logger
@@ -80,7 +83,7 @@ func originOf(t *tenant.Tenant) string {
 // be NULL. What reads them reads the alias e.
 var (
 	entryColumns = gate.SQL(`e.tenant_id, e.seq, e.recorded, e.parent, e.interaction, e.outcome, e.type,
-		       e.agent, e.patient, e.entity, e.version, e.sealed, e.client, e.site, e.purpose`)
+		       e.agent, e.patient, e.entity, e.version, e.sealed, e.client, e.site, e.purpose, e.tombstone`)
 	platformColumns = gate.SQL(`e.seq, e.recorded, e.interaction, e.outcome, e.status, e.reason, e.request_id,
 		       e.address, e.method, e.server, e.client, e.fhir_user, e.issuer, e.token_id`)
 )

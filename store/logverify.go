@@ -21,6 +21,9 @@ func (l *Ledger) Verify(ctx context.Context, t *tenant.Tenant, v *ledger.Verifie
 		if err := x.Exec(ctx, gate.SQL(`SELECT set_config('statement_timeout', '0', true) WHERE $1::int >= 0`)); err != nil {
 			return err
 		}
+		if err := verifyTombstones(ctx, x, t, v); err != nil {
+			return err
+		}
 		if err := verifyLeaves(ctx, x, t, v); err != nil {
 			return err
 		}
@@ -38,6 +41,32 @@ func (l *Ledger) Verify(ctx context.Context, t *tenant.Tenant, v *ledger.Verifie
 		return r, fmt.Errorf("verifying %s: %w", originOf(t), err)
 	}
 	return r, nil
+}
+
+// verifyTombstones gives the tombstones in the trail to v. The platform's has none:
+// it is kept for ever.
+func verifyTombstones(ctx context.Context, x *gate.LedgerTx, t *tenant.Tenant, v *ledger.Verifier) error {
+	if t == nil {
+		return nil
+	}
+	rows, err := x.Query(ctx, gate.SQL(`
+		SELECT e.seq, coalesce(l.leaf, -1), e.tombstone
+		FROM   ~audit e
+		LEFT   JOIN ~audit_leaf l ON l.tenant_id = $1 AND l.seq = e.seq
+		WHERE  e.tenant_id = $1 AND e.tombstone IS NOT NULL
+		ORDER  BY e.seq`))
+	if err != nil {
+		return err
+	}
+	return eachRow(rows, func() error {
+		var seq, leaf int64
+		var signed string
+		if err := rows.Scan(&seq, &leaf, &signed); err != nil {
+			return err
+		}
+		v.Tombstone(leaf, audit.Entry{Seq: seq}.ID(), []byte(signed))
+		return nil
+	})
 }
 
 // verifyBatch is how many leaves are read at once.

@@ -53,6 +53,8 @@ func (v *View) AuditEvent(ctx context.Context, id string) (audit.Entry, error) {
 	switch {
 	case len(page.unreadable) > 0:
 		return audit.Entry{}, fhir.Errorf(fhir.Exception, "the entry cannot be opened: it is not as a server wrote it")
+	case len(page.found) == 0 && !t.bound:
+		return audit.Entry{}, v.gone(ctx, t.permit, ref)
 	case len(page.found) == 0:
 		return audit.Entry{}, unknown(ref)
 	}

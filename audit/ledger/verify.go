@@ -32,6 +32,7 @@ const (
 	Stale      Kind = "not signed"     // the newest checkpoint is older than it should be
 	Unordered  Kind = "out of order"   // leaves are not numbered as they were
 	Unnumbered Kind = "not in the log" // an entry should have become a leaf long ago
+	Early      Kind = "removed early"  // a tombstone removed an entry whose time was not up
 )
 
 // A Leaf is what a database has of a leaf and its entry.
@@ -80,6 +81,10 @@ type Verifier struct {
 	unsigned    time.Time // of the first entry that no checkpoint has
 	loose       int64
 	faults      int
+
+	removals     []removal
+	sorted       bool
+	removedCount int64
 }
 
 // NewVerifier reads what the vault has of the log. What is wrong is told as it
@@ -202,6 +207,10 @@ func (v *Verifier) gone(number int64) error {
 // vault keeps.
 func (v *Verifier) compare(l Leaf, kept tlog.Hash, known bool) {
 	switch {
+	case l.Record == nil && v.removed(l):
+		if known && kept != l.Hash {
+			v.tell(Fault{Changed, l.Number, l.ID, fmt.Sprintf("the hash of entry %s, leaf %d, which was removed, was changed", l.ID, l.Number)})
+		}
 	case l.Record == nil:
 		v.tell(Fault{Missing, l.Number, l.ID, fmt.Sprintf("entry %s, leaf %d, is missing", l.ID, l.Number)})
 	case tlog.RecordHash(l.Record) != l.Hash:
@@ -284,6 +293,7 @@ type Report struct {
 	Newest      Checkpoint // the largest that fits
 	Signed      int64      // leaves that it has; what comes after could be cut off unseen
 	Waiting     int64      // entries that are yet to become leaves
+	Removed     int64      // leaves whose entries were removed, by tombstones that the log has
 }
 
 // End says that there are no more leaves. size is how many the database says
@@ -299,7 +309,7 @@ func (v *Verifier) End(size int64) Report {
 	if !v.unsigned.IsZero() && v.Now().Sub(v.unsigned) > v.Late {
 		v.tell(Fault{Stale, -1, "", fmt.Sprintf("since %s nothing was signed, or what was is missing from the vault", show(v.unsigned))})
 	}
-	r := Report{Faults: v.faults, Leaves: v.tree.Size, Checkpoints: len(v.checkpoints), Waiting: v.loose}
+	r := Report{Faults: v.faults, Leaves: v.tree.Size, Checkpoints: len(v.checkpoints), Waiting: v.loose, Removed: v.removedCount}
 	if v.passed > 0 && !v.broken {
 		r.Newest = v.checkpoints[v.passed-1]
 		r.Signed = r.Newest.Size

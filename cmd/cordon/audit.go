@@ -22,6 +22,7 @@ type auditCommand struct {
 	Verify auditVerifyCommand `cmd:"" help:"Hold an audit trail against its checkpoints, and name what was changed."`
 	Proof  auditProofCommand  `cmd:"" help:"Check a proof that the API gave, without any server."`
 
+	Hold    auditHoldCommand    `cmd:"" help:"List, place and lift legal holds."`
 	Witness auditWitnessCommand `cmd:"" help:"See that a log goes on from what was seen of it, as another party, and keep that."`
 }
 
@@ -75,6 +76,9 @@ func (v *auditVerifyCommand) Run(ctx context.Context, c console) error {
 	}
 	fmt.Fprintf(c.out, "%s: %d entries in the log, %d signed, %d yet to come into it; %d checkpoints, the newest of %s\n",
 		key.Name(), report.Leaves, report.Signed, report.Waiting, report.Checkpoints, report.Newest.Time.UTC().Format(time.RFC3339))
+	if report.Removed > 0 {
+		fmt.Fprintf(c.out, "%d of the entries were removed when their time was up, as signed tombstones say\n", report.Removed)
+	}
 	if report.Faults > 0 {
 		return fmt.Errorf("%d faults: the audit trail is not as it was signed", report.Faults)
 	}

@@ -97,7 +97,7 @@ func (w *evidenceWriteCommand) audit(ctx context.Context, keyText string, key le
 		return nil, err
 	}
 	found.Took = time.Since(begun).Round(time.Second).String()
-	found.Entries, found.Signed, found.Waiting = report.Leaves, report.Signed, report.Waiting
+	found.Entries, found.Signed, found.Waiting, found.Removed = report.Leaves, report.Signed, report.Waiting, report.Removed
 	found.Checkpoints, found.Newest = report.Checkpoints, report.Newest.Time
 	text, err := json.MarshalIndent(found, "", " ")
 	if err != nil {

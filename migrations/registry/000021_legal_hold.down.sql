@@ -1,0 +1,2 @@
+DROP TABLE {{schema}}.legal_hold;
+DROP FUNCTION {{schema}}.hold_kept();
