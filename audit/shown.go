@@ -1,6 +1,11 @@
 package audit
 
-import "sync"
+import (
+	"slices"
+	"sync"
+
+	"github.com/cordon-fhir/cordon/fhir"
+)
 
 // Shown collects what a request shows, for an answer that is kept until somebody
 // comes for it: then they must still be allowed to see all of it. Nil collects
@@ -8,7 +13,7 @@ import "sync"
 type Shown struct {
 	mu       sync.Mutex
 	versions map[ShownVersion]bool
-	beyond   bool
+	beyond   []fhir.Type
 }
 
 // A ShownVersion is a version of a resource, which is named by the key that the
@@ -28,20 +33,22 @@ func (s *Shown) Add(v ShownVersion) {
 	s.versions[v] = true
 }
 
-// AddBeyond notes that the answer tells of resources that it does not show, as a
-// number of matches does.
-func (s *Shown) AddBeyond() {
+// AddBeyond notes that the answer tells of resources of the type that it does not
+// name, as a number of matches does, to somebody who may see all of them.
+func (s *Shown) AddBeyond(on fhir.Type) {
 	if s == nil {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.beyond = true
+	if !slices.Contains(s.beyond, on) {
+		s.beyond = append(s.beyond, on)
+	}
 }
 
-// All returns the versions that were shown, and whether the answer tells of
-// more.
-func (s *Shown) All() (list []ShownVersion, beyond bool) {
+// All returns the versions that were shown, and the types of which the answer
+// tells more.
+func (s *Shown) All() (list []ShownVersion, beyond []fhir.Type) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for v := range s.versions {

@@ -187,6 +187,15 @@ var programFaults = []mutant{
 	{"", "an answer that is kept outlives what hides it", []edit{
 		{"store/kept.go", "if err == nil && !stands {", "if err == nil && !stands && d.Export {"},
 	}, "TestAnAnswerThatIsKept", "./fhir/rest"},
+	{"", "what a number counts is not kept with it", []edit{
+		{"store/kept.go", "\t\t\tif !free {\n\t\t\t\tv.keep(res)\n", "\t\t\tif !free && n < 0 {\n\t\t\t\tv.keep(res)\n"},
+	}, "TestAnAnswerThatIsKept", "./fhir/rest"},
+	{"", "what a match was found by is not kept with it", []edit{
+		{"store/kept.go", "if v.keeps() == nil || !search.Follows(where) {", "if v.keeps() != nil || !search.Follows(where) {"},
+	}, "TestAnAnswerThatIsKept", "./fhir/rest"},
+	{"", "a number of what may all be seen outlives that", []edit{
+		{"store/kept.go", "if free, err := v.seesEvery(ctx, on); err != nil || !free {", "if _, err := v.seesEvery(ctx, on); err != nil {"},
+	}, "TestAnAnswerThatIsKept", "./fhir/rest"},
 	{"", "what a write or a batch shows is not kept with its answer", []edit{
 		{"audit/trail.go", ", Shown: t.Shown}", "}"},
 	}, "TestAnAnswerThatIsKept", "./fhir/rest"},

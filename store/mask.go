@@ -6,7 +6,6 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
-	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/search"
 	"github.com/cordon-fhir/cordon/smart"
@@ -19,7 +18,7 @@ const subsetted = `{"system":"http://terminology.hl7.org/CodeSystem/v3-Observati
 // shown returns the resource as the Grant may see it: without what the policy
 // of the tenant hides. Whatever leaves comes through here or Readable.
 func (v *View) shown(r fhir.Resource) (fhir.Resource, error) {
-	v.keeps().Add(audit.ShownVersion{RID: v.rid(r.Ref), Version: r.Version})
+	v.keep(r)
 	hidden := v.grant.Hidden(r.Ref.Type)
 	if hidden == nil || r.Deleted {
 		return r, nil

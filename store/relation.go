@@ -7,7 +7,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/search"
 	"github.com/cordon-fhir/cordon/smart"
@@ -326,7 +325,7 @@ func (v *View) Readable(ctx context.Context, r fhir.Resource) (bool, error) {
 	}
 	ok, err := v.covers(ctx, p, r)
 	if ok {
-		v.keeps().Add(audit.ShownVersion{RID: v.rid(r.Ref), Version: r.Version})
+		v.keep(r)
 	}
 	return ok, err
 }

@@ -76,12 +76,15 @@ func (v *View) SearchFrom(ctx context.Context, q *search.Query, c Cursor) (*Page
 			return nil, err
 		}
 		page.Matches, next = to.found, to.next()
+		if err := v.keepFound(ctx, q, page.Matches); err != nil {
+			return nil, err
+		}
 	}
 	switch {
-	case c.After.Total != nil: // counted on the first page
+	case c.After.Total != nil && v.keeps() == nil: // counted on the first page
 		page.Total = c.After.Total
-	case size == 0 || q.Total == search.TotalAccurate || q.Total == search.TotalEstimate:
-		page.Total, err = v.total(ctx, plans)
+	case size == 0 || c.After.Total != nil || q.Total == search.TotalAccurate || q.Total == search.TotalEstimate:
+		page.Total, err = v.total(ctx, q, plans)
 		if fhir.IsCode(err, fhir.TooCostly) && q.Total == search.TotalEstimate && size > 0 {
 			err = nil // an estimate is not worth refusing the page
 		}
@@ -159,7 +162,7 @@ func (v *View) Count(ctx context.Context, q *search.Query) (int, error) {
 	if err := v.hold(ctx, q, plans); err != nil {
 		return 0, err
 	}
-	n, err := v.total(ctx, plans)
+	n, err := v.total(ctx, q, plans)
 	if err != nil {
 		return 0, err
 	}
@@ -181,8 +184,12 @@ func (v *View) Match(ctx context.Context, q *search.Query) ([]fhir.Ref, error) {
 	if err := v.indexed(ctx, plans, newest, position{}, two); err != nil {
 		return nil, err
 	}
+	if err := v.keepFound(ctx, q, two.found); err != nil {
+		return nil, err
+	}
 	refs := make([]fhir.Ref, 0, 2)
 	for _, r := range two.found {
+		v.keep(r)
 		refs = append(refs, r.Ref)
 	}
 	return refs, nil
@@ -205,6 +212,9 @@ func (v *View) Found(ctx context.Context, do fhir.Interaction, q *search.Query) 
 	}
 	if len(two.found) != 1 {
 		return fhir.Resource{}, fhir.Errorf(fhir.Conflict, "the resource that meets the criteria is being changed by others, try again")
+	}
+	if err := v.keepFound(ctx, q, two.found); err != nil {
+		return fhir.Resource{}, err
 	}
 	v.note(v.disclosed(do, two.found[0]))
 	return v.shown(two.found[0])
@@ -237,9 +247,6 @@ type compiled struct {
 func (v *View) plans(ctx context.Context, do fhir.Interaction, q *search.Query) ([]plan, error) {
 	if err := v.mayAsk(q); err != nil {
 		return nil, err
-	}
-	if search.Follows(q.Where) {
-		v.keeps().AddBeyond()
 	}
 	types := []fhir.Type{q.Type}
 	if q.Type == "" {
@@ -586,37 +593,49 @@ func (v *View) fetch(ctx context.Context, pl plan, o order, after position, n in
 	return read, nil
 }
 
-// total counts what the plans match, without reading a resource where the
-// index alone answers.
-func (v *View) total(ctx context.Context, plans []plan) (*int, error) {
-	v.keeps().AddBeyond()
+// total counts what the plans of q match.
+func (v *View) total(ctx context.Context, q *search.Query, plans []plan) (*int, error) {
 	sum := 0
 	for _, pl := range plans {
-		if !pl.exact || pl.by != nil {
-			err := v.scan(ctx, pl, func(row, fhir.Resource) error {
-				sum++
-				return nil
-			})
-			if err != nil {
-				return nil, err
-			}
-			continue
-		}
-		from, where, s, err := v.statement(ctx, pl, false)
+		n, err := v.totalOf(ctx, q, pl)
 		if err != nil {
 			return nil, err
-		}
-		rows, err := v.query(ctx, pl.permit, gate.SQL(`SELECT count(*) FROM`).With(from, gate.SQL(`WHERE`), where).Custom(s.custom))
-		if err != nil {
-			return nil, fmt.Errorf("counting %s: %w", pl.on, err)
-		}
-		n, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[int])
-		if err != nil {
-			return nil, fmt.Errorf("counting %s: %w", pl.on, err)
 		}
 		sum += n
 	}
 	return &sum, nil
+}
+
+// totalOf counts what one plan matches, without reading a resource where the index
+// alone answers.
+func (v *View) totalOf(ctx context.Context, q *search.Query, pl plan) (n int, err error) {
+	if v.keeps() != nil {
+		return v.keepCounted(ctx, q, pl)
+	}
+	return v.count(ctx, pl)
+}
+
+// count is totalOf for an answer that is not kept.
+func (v *View) count(ctx context.Context, pl plan) (n int, err error) {
+	if !pl.exact || pl.by != nil {
+		err := v.scan(ctx, pl, func(row, fhir.Resource) error {
+			n++
+			return nil
+		})
+		return n, err
+	}
+	from, where, s, err := v.statement(ctx, pl, false)
+	if err != nil {
+		return 0, err
+	}
+	rows, err := v.query(ctx, pl.permit, gate.SQL(`SELECT count(*) FROM`).With(from, gate.SQL(`WHERE`), where).Custom(s.custom))
+	if err != nil {
+		return 0, fmt.Errorf("counting %s: %w", pl.on, err)
+	}
+	if n, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[int]); err != nil {
+		return 0, fmt.Errorf("counting %s: %w", pl.on, err)
+	}
+	return n, nil
 }
 
 // scan calls fn for every resource that the plan finds, opened. It is bounded.

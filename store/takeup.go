@@ -26,8 +26,6 @@ type Work struct {
 	Export bool // it is a bulk export
 	tenant *tenant.Tenant
 	holder string
-	// consents is how often consents of the tenant had changed before.
-	consents int64
 }
 
 func deferredPlace(t *tenant.Tenant, id string) []byte {
@@ -79,13 +77,9 @@ func (db *DB) TakeUp(ctx context.Context, t *tenant.Tenant) (w Work, found bool,
 			WHERE  d.tenant_id = $1 AND d.id = next.id
 			RETURNING d.id::text, d.turn, d.request, d.export`, w.holder, db.Lease, now()), &w.ID, &w.Turn, &sealed, &w.Export)
 		found = err == nil
-		switch {
-		case fhir.IsCode(err, fhir.NotFound):
+		if fhir.IsCode(err, fhir.NotFound) {
 			return nil
-		case err != nil || w.Export:
-			return err
 		}
-		w.consents, err = v.consentChanges(ctx, p)
 		return err
 	})
 	if err != nil || !found {
