@@ -59,7 +59,7 @@ var programFaults = []mutant{
 		{"store/compile.go", "return p, and(x, where), err", "return p, x, err"},
 	}, "TestSearch/T084", ""},
 	{"19", "totals count what is hidden", []edit{
-		{"store/search.go", "\t\t\tcontinue\n\t\t}\n\t\tfrom, where, s, err :=", "\t\t\tcontinue\n\t\t}\n\t\tpl.where = search.And{}\n\t\tfrom, where, s, err :="},
+		{"store/search.go", "\t\treturn n, err\n\t}\n\tfrom, where, s, err :=", "\t\treturn n, err\n\t}\n\tpl.where = search.And{}\n\tfrom, where, s, err :="},
 	}, "TestSearch/T090", ""},
 	{"20", "_id is searched without the permit", []edit{
 		{"store/search.go", "\twhere, followed, err := v.settledFor(", "\tif fmt.Sprintf(\"%T\", search.Simplify(where)) == \"search.HasID\" {\n\t\tallowed = search.And{}\n\t}\n\twhere, followed, err := v.settledFor("},
