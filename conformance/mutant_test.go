@@ -240,6 +240,12 @@ var programFaults = []mutant{
 	{"", "an operator asks for what a record holds by a scope", []edit{
 		{"store/inquiry.go", "\tnarrowed := who.Narrowed()\n", "\tnarrowed := who.Narrowed()[:0]\n"},
 	}, "TestAnInquiryIsAnswered", "./store"},
+	{"", "an operator counts the labels of a patient", []edit{
+		{"smart/residual.go", "if r.outline && at.told {", "if r.outline && at.told && false {"},
+	}, "TestExplanationsAndDryRuns", "./store"},
+	{"", "an operator counts what consents keep", []edit{
+		{"store/dryrun.go", "\t\trest, _ := search.Apart(ruling.Where)\n\t\tif seen, err = r.meet(ctx, p, rest, list); err != nil {\n\t\t\treturn DrySeen{}, nil, err\n\t\t}\n", "\t\trest, by := search.Apart(ruling.Where)\n\t\tif seen, err = r.meet(ctx, p, rest, list); err != nil {\n\t\t\treturn DrySeen{}, nil, err\n\t\t}\n\t\tif by != nil {\n\t\t\tif err = r.consented(ctx, p, by, list, seen); err != nil {\n\t\t\t\treturn DrySeen{}, nil, err\n\t\t\t}\n\t\t}\n"},
+	}, "TestExplanationsAndDryRuns", "./store"},
 	{"", "any token looks into records as an inquiry does", []edit{
 		{"smart/inquiry.go", " || !g.access.inquires {", " {"},
 	}, "TestAnInquiryIsADoor", "./store"},

@@ -17,6 +17,9 @@ type attribute struct {
 	// has returns the condition that the attribute of a resource of the type
 	// holds the value. What is malformed is held by none.
 	has func(on fhir.Type, value string, now time.Time) search.Expr
+	// told says that it is a code that a record holds, and no relation of whom it
+	// is about: an outline does not look at it.
+	told bool
 }
 
 // attributes are all that a policy can ask of a resource, but for its type.
@@ -26,17 +29,17 @@ var attributes = []attribute{
 			return search.Or{}
 		}
 		return search.HasID{value}
-	}},
-	{"patients", "is in the record of the patient with the id", hasPatient},
-	{"careTeam", "is about a patient in whose active CareTeam the user is now", hasCareTeam},
-	{"generalPractitioner", "is about a patient whose general practitioner the user is", hasGeneralPractitioner},
-	{"encounterStaff", "is about a patient in whose present Encounter the user takes part", hasEncounterStaff},
-	{"encounters", "belongs to the Encounter with the id", hasEncounter},
-	{"locations", "is at the Location with the id, or is about a patient who is there in a present Encounter", hasLocation},
-	{"organizations", "is of the Organization with the id, or about a patient whose record that keeps", hasOrganization},
-	{"labels", "has the security label, a code or system|code", hasLabel},
-	{"categories", "is of the category, a code or system|code", hasToken("category")},
-	{"openTasks", "is about a patient for whom a Task of the code is open", hasOpenTask},
+	}, false},
+	{"patients", "is in the record of the patient with the id", hasPatient, false},
+	{"careTeam", "is about a patient in whose active CareTeam the user is now", hasCareTeam, false},
+	{"generalPractitioner", "is about a patient whose general practitioner the user is", hasGeneralPractitioner, false},
+	{"encounterStaff", "is about a patient in whose present Encounter the user takes part", hasEncounterStaff, false},
+	{"encounters", "belongs to the Encounter with the id", hasEncounter, false},
+	{"locations", "is at the Location with the id, or is about a patient who is there in a present Encounter", hasLocation, false},
+	{"organizations", "is of the Organization with the id, or about a patient whose record that keeps", hasOrganization, false},
+	{"labels", "has the security label, a code or system|code", hasLabel, true},
+	{"categories", "is of the category, a code or system|code", hasToken("category"), true},
+	{"openTasks", "is about a patient for whom a Task of the code is open", hasOpenTask, true},
 }
 
 func attributeNamed(name string) *attribute {

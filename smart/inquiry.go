@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cedar-policy/cedar-go/x/exp/ast"
 	"github.com/go-json-experiment/json"
 
 	"github.com/cordon-fhir/cordon/audit"
@@ -187,7 +188,7 @@ func (a *access) part(sc Scope, q question) Part {
 
 // parts returns the rules of p as they apply to the question.
 func (p *Policy) parts(a *access, q question, at time.Time) []Part {
-	r := residual{env: a.principal().env(q, at), on: q.on, now: at}
+	r := residual{env: a.principal().env(q, at), on: q.on, now: at, outline: p.outline}
 	list := make([]Part, len(p.rules))
 	for i, one := range p.rules {
 		list[i] = Part{Name: one.id, Line: one.line, Says: one.says, Forbids: !one.permits}
@@ -201,6 +202,36 @@ func (p *Policy) parts(a *access, q question, at time.Time) []Part {
 // Narrowed returns the scopes of who that a search narrows.
 func (who Asker) Narrowed() []string {
 	return slices.DeleteFunc(strings.Fields(who.Scope), func(scope string) bool { return !strings.Contains(scope, "?") })
+}
+
+// Widened returns who with scopes that no search narrows.
+func (who Asker) Widened() Asker {
+	scopes := strings.Fields(who.Scope)
+	for i := range scopes {
+		scopes[i], _, _ = strings.Cut(scopes[i], "?")
+	}
+	who.Scope = strings.Join(scopes, " ")
+	return who
+}
+
+// Outline returns p as it decides of records that hold no security label, no
+// category and no Task, and the names of the rules that ask for any: who chose
+// what is asked for would read records by what it finds.
+func (p *Policy) Outline() (*Policy, []string) {
+	outline, aside := *p, []string(nil)
+	outline.outline = true
+	for _, one := range p.rules {
+		asks := false
+		ast.Inspect(ast.NewNode(one.body), func(n ast.IsNode) bool {
+			at := asked(n)
+			asks = asks || at != nil && at.told
+			return !asks
+		})
+		if asks {
+			aside = append(aside, one.id)
+		}
+	}
+	return &outline, aside
 }
 
 // Fill takes what is not said of who from the registration of the client.

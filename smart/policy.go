@@ -26,6 +26,8 @@ type Policy struct {
 	open bool
 	// masks says that some rule hides elements.
 	masks bool
+	// outline says that it is decided as if records held no codes.
+	outline bool
 }
 
 // A rule is one permit or forbid.
@@ -236,7 +238,7 @@ func (p *Policy) decide(a *access, q question, now time.Time) verdict {
 	if p.open {
 		return verdict{where: yes}
 	}
-	r := residual{env: a.principal().env(q, now), on: q.on, now: now}
+	r := residual{env: a.principal().env(q, now), on: q.on, now: now, outline: p.outline}
 	permits, forbids := search.Or{}, search.Or{}
 	var masks masks
 	for _, one := range p.rules {

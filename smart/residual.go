@@ -27,6 +27,8 @@ type residual struct {
 	// checks goes into every part, also into what cannot matter for the
 	// principal at hand: for a policy that is proposed.
 	checks bool
+	// outline finds no code in any record.
+	outline bool
 }
 
 var (
@@ -170,7 +172,14 @@ func (r *residual) holds(at *attribute, n ast.IsNode) (search.Expr, error) {
 	if !ok {
 		return nil, unanswerable(n, "resource."+at.Name+" is compared with a text")
 	}
-	return search.Simplify(at.has(r.on, string(text), r.now)), nil
+	return search.Simplify(r.has(at, string(text))), nil
+}
+
+func (r *residual) has(at *attribute, text string) search.Expr {
+	if r.outline && at.told {
+		return no
+	}
+	return at.has(r.on, text, r.now)
 }
 
 // each returns the conditions that the attribute holds each of the texts that n
@@ -195,7 +204,7 @@ func (r *residual) each(at *attribute, n ast.IsNode) ([]search.Expr, error) {
 	slices.Sort(texts) // a set has no order, but one policy makes one condition
 	list := make([]search.Expr, len(texts))
 	for i, text := range texts {
-		list[i] = at.has(r.on, text, r.now)
+		list[i] = r.has(at, text)
 	}
 	return list, nil
 }

@@ -1,10 +1,12 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
@@ -12,7 +14,12 @@ import (
 	"github.com/cordon-fhir/cordon/smart"
 )
 
-// A DryRunQuestion asks what somebody would see of what is stored.
+// A DryRunQuestion asks what somebody would see of what is stored. Who asks chooses
+// the rules and whom they hold for, so what is counted goes by whom a record is
+// about and of whom they are, never by what it says: labels, categories and Tasks
+// are taken for none, consents are left out, and scopes are taken without what
+// narrows them. Otherwise an operator would read the labels of one patient by
+// counting.
 type DryRunQuestion struct {
 	Who         smart.Asker      `json:"who"`
 	Interaction fhir.Interaction `json:"interaction,omitzero"` // default read
@@ -35,12 +42,15 @@ const (
 	maxRolesAt   = 50
 )
 
-// A DryRun is what somebody would see.
+// A DryRun is what somebody would see, at most or but for what it did not look at.
 type DryRun struct {
 	Policy int64       `json:"policy"` // the version in force
 	Types  []DryCounts `json:"types"`
 	// Unseen are types that were not come to: all that is decided is bounded.
 	Unseen []fhir.Type `json:"unseen,omitzero"`
+	// Aside are the rules that ask for labels, categories or Tasks, of which no
+	// record was taken to have any.
+	Aside []string `json:"aside,omitzero"`
 }
 
 // DryCounts are the counts of one type, for somebody in one role.
@@ -57,7 +67,7 @@ type DryCounts struct {
 }
 
 // DrySeen is how many would be seen under one policy, and how many not, by what
-// keeps them: "scope", "policy: no rule permits", "policy: psy forbids", "consent".
+// keeps them: "scope", "policy: no rule permits", "policy: psy forbids".
 type DrySeen struct {
 	Seen   int            `json:"seen"`
 	Not    map[string]int `json:"not,omitzero"`
@@ -71,20 +81,22 @@ func (db *DB) DryRun(ctx context.Context, g *smart.Grant, q DryRunQuestion, poli
 	if err != nil {
 		return nil, err
 	}
-	r := &rehearsal{policies: []*smart.Policy{inForce}, q: q}
+	q.Who = q.Who.Widened()
+	r := &rehearsal{q: q}
+	r.take(inForce)
 	if q.Proposed != "" {
 		p, err := smart.ParsePolicy(q.Proposed)
 		if err != nil {
 			return nil, err
 		}
-		r.policies = append(r.policies, p)
+		r.take(p)
 	}
 	if err := r.read(); err != nil {
 		return nil, err
 	}
 	err = db.View(ctx, g, func(v *View) error {
-		r.View, r.DryRun, r.decided = v, DryRun{Policy: g.Tenant().PolicyVersion, Types: []DryCounts{}}, 0
-		v.note(audit.Entry{Interaction: fhir.Operation, Query: "dry run"})
+		r.View, r.DryRun, r.decided = v, DryRun{Policy: g.Tenant().PolicyVersion, Types: []DryCounts{}, Aside: r.aside}, 0
+		v.note(audit.Entry{Interaction: fhir.Operation, Query: "dry run", Patient: r.patient()})
 		return r.run(ctx)
 	})
 	return &r.DryRun, err
@@ -97,7 +109,27 @@ type rehearsal struct {
 	q        DryRunQuestion
 	policies []*smart.Policy // in force, and proposed
 	roles    []string        // each asked for; "" leaves those of who asks
+	aside    []string
 	decided  int
+}
+
+// take takes a policy in, in outline.
+func (r *rehearsal) take(p *smart.Policy) {
+	outline, aside := p.Outline()
+	r.policies, r.aside = append(r.policies, outline), append(r.aside, aside...)
+	slices.Sort(r.aside)
+	r.aside = slices.Compact(r.aside)
+}
+
+// patient is the one whose record is counted, if who asks is bound to one.
+func (r *rehearsal) patient() fhir.Ref {
+	if ref, err := fhir.ParseRef(r.q.Who.User); err == nil && ref.Type == "Patient" {
+		return ref
+	}
+	if id := cmp.Or(r.q.Who.Patient, r.q.Who.Glass); fhir.ValidID(id) {
+		return fhir.Ref{Type: "Patient", ID: id}
+	}
+	return fhir.Ref{}
 }
 
 // read takes what was asked for what is not said.
@@ -213,7 +245,8 @@ func (r *rehearsal) count(ctx context.Context, p smart.Permit, c *DryCounts, lis
 }
 
 // hold holds the resources against the ruling. What is seen the condition of the
-// Permit decides, as for a request; its parts say what keeps the others.
+// Permit decides, as for a request but for consents; its parts say what keeps the
+// others.
 func (r *rehearsal) hold(ctx context.Context, p smart.Permit, ruling smart.Ruling, list []fhir.Resource) (DrySeen, []bool, error) {
 	reasons, err := r.reasons(ctx, p, ruling, list)
 	if err != nil {
@@ -221,14 +254,9 @@ func (r *rehearsal) hold(ctx context.Context, p smart.Permit, ruling smart.Rulin
 	}
 	seen := make([]bool, len(list))
 	if ruling.Where != nil {
-		rest, by := search.Apart(ruling.Where)
+		rest, _ := search.Apart(ruling.Where)
 		if seen, err = r.meet(ctx, p, rest, list); err != nil {
 			return DrySeen{}, nil, err
-		}
-		if by != nil {
-			if err := r.consented(ctx, p, by, list, seen); err != nil {
-				return DrySeen{}, nil, err
-			}
 		}
 	}
 	counts := DrySeen{Not: map[string]int{}}
@@ -246,12 +274,9 @@ func (r *rehearsal) hold(ctx context.Context, p smart.Permit, ruling smart.Rulin
 }
 
 // reasons says of each resource what would keep it from who asks, if anything
-// does: the first step that does. What scopes and policy leave only a consent can.
+// does: the first step that does.
 func (r *rehearsal) reasons(ctx context.Context, p smart.Permit, ruling smart.Ruling, list []fhir.Resource) ([]string, error) {
 	reasons := make([]string, len(list))
-	for i := range reasons {
-		reasons[i] = "consent"
-	}
 	allowed, err := r.meet(ctx, p, ruling.Allowed, list)
 	if err != nil {
 		return nil, err
@@ -312,7 +337,10 @@ func (d DryRun) Lines() []string {
 	if len(d.Unseen) > 0 {
 		lines = append(lines, fmt.Sprintf("%d types were not come to: ask for fewer, or with a lower limit", len(d.Unseen)))
 	}
-	return lines
+	if len(d.Aside) > 0 {
+		lines = append(lines, "counted as if no record had the labels, categories or Tasks that these rules ask for: "+strings.Join(d.Aside, ", "))
+	}
+	return append(lines, "what consents keep, and what narrows scopes, is not counted")
 }
 
 // kept says what keeps the rest.

@@ -23,7 +23,7 @@ type policyCommand struct {
 	Check   policyCheckCommand   `cmd:"" help:"Say what is wrong with a policy."`
 	Page    policyPageCommand    `cmd:"" name:"explain-page" help:"Explain a policy on one page."`
 	Explain policyExplainCommand `cmd:"" help:"Say why somebody may or may not have something: what was, by its audit entry, or what might be."`
-	DryRun  policyDryRunCommand  `cmd:"" help:"Count what somebody would see, and with a proposed policy too."`
+	DryRun  policyDryRunCommand  `cmd:"" help:"Count what somebody would see, whatever records say, and with a proposed policy too."`
 	Propose policyProposeCommand `cmd:"" help:"Propose a policy for a tenant. Somebody else has to approve it."`
 	Approve policyApproveCommand `cmd:"" help:"Bring what somebody else proposed into force."`
 }
