@@ -31,15 +31,29 @@ func (v *View) Accesses(ctx context.Context, entries []audit.Entry) ([]Access, e
 			}
 		}
 	}
-	found, err := v.ReadAll(ctx, refs...)
+	names, err := v.Names(ctx, refs...)
 	if err != nil {
 		return nil, err
 	}
 	for i := range list {
 		of := list[i].refs()
-		list[i].Who, list[i].Organization, list[i].Site = nameOf(found[of[0]]), nameOf(found[of[1]]), nameOf(found[of[2]])
+		list[i].Who, list[i].Organization, list[i].Site = names[of[0]], names[of[1]], names[of[2]]
 	}
 	return list, nil
+}
+
+// Names returns what people, organizations and places are called, as far as the
+// Grant may read it.
+func (v *View) Names(ctx context.Context, refs ...fhir.Ref) (map[fhir.Ref]string, error) {
+	found, err := v.ReadAll(ctx, refs...)
+	if err != nil {
+		return nil, err
+	}
+	names := make(map[fhir.Ref]string, len(found))
+	for ref, r := range found {
+		names[ref] = nameOf(r)
+	}
+	return names, nil
 }
 
 // refs are the user, the organization and the place, zero if unknown.

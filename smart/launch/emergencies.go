@@ -60,26 +60,28 @@ func (s *Server) showEmergencies(ctx context.Context, c *call, b *browser, f eme
 		return err
 	}
 	list = slices.DeleteFunc(list, func(one store.Glass) bool { return one.User == g.Agent().User })
-	s.sortEmergencies(ctx, b, list, &f)
+	if err := s.sortEmergencies(ctx, c, b, list, &f); err != nil {
+		return err
+	}
 	c.show(emergenciesOf(f), request{})
 	return nil
 }
 
 // sortEmergencies puts into f what waits for somebody.
-func (s *Server) sortEmergencies(ctx context.Context, b *browser, list []store.Glass, f *emergenciesForm) {
-	for _, one := range list {
-		switch one.State {
-		case store.GlassRequested:
-			f.Asked = append(f.Asked, s.emergencyInWords(ctx, b, one))
-		case store.GlassActive:
-			f.Open = append(f.Open, s.emergencyInWords(ctx, b, one))
-		case store.GlassEnded:
-			f.Due = append(f.Due, s.emergencyInWords(ctx, b, one))
-		}
+func (s *Server) sortEmergencies(ctx context.Context, c *call, b *browser, list []store.Glass, f *emergenciesForm) error {
+	into := map[store.GlassState]*[]emergency{store.GlassRequested: &f.Asked, store.GlassActive: &f.Open, store.GlassEnded: &f.Due}
+	list = slices.DeleteFunc(list, func(one store.Glass) bool { return into[one.State] == nil })
+	words, err := s.emergenciesInWords(ctx, c, b, list)
+	if err != nil {
+		return err
+	}
+	for i, one := range list {
+		*into[one.State] = append(*into[one.State], words[i])
 	}
 	if len(f.Asked)+len(f.Open)+len(f.Due) == 0 {
 		f.None = "Nothing waits for you."
 	}
+	return nil
 }
 
 // decideEmergencies takes the forms of the page.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store"
@@ -84,8 +85,8 @@ func (s *Server) showEmergency(ctx context.Context, c *call, b *browser, f emerg
 		return err
 	}
 	list = slices.DeleteFunc(list, func(one store.Glass) bool { return one.User != g.Agent().User })
-	for _, one := range list[:min(len(list), emergenciesShown)] {
-		f.List = append(f.List, s.emergencyInWords(ctx, b, one))
+	if f.List, err = s.emergenciesInWords(ctx, c, b, list[:min(len(list), emergenciesShown)]); err != nil {
+		return err
 	}
 	c.show(emergencyOf(f), request{})
 	return nil
@@ -243,14 +244,65 @@ func readEmergency(form url.Values) (ask store.GlassRequest, err error) {
 	return ask, nil
 }
 
+// emergenciesInWords says for people what has become of requests, with such names
+// as the user may see.
+func (s *Server) emergenciesInWords(ctx context.Context, c *call, b *browser, list []store.Glass) ([]emergency, error) {
+	names, err := s.names(ctx, c, b, list)
+	if err != nil {
+		return nil, err
+	}
+	words := make([]emergency, len(list))
+	for i, one := range list {
+		words[i] = s.emergencyInWords(ctx, b, one, names)
+	}
+	return words, nil
+}
+
+// nameScopes are what tells who has a name.
+const nameScopes = "user/Patient.r user/Practitioner.r"
+
+// names are those of the users and the patients. Who may not see somebody's is not
+// told it; each that is told is in the audit trail, as whatever is read.
+func (s *Server) names(ctx context.Context, c *call, b *browser, list []store.Glass) (names map[fhir.Ref]string, err error) {
+	var refs []fhir.Ref
+	for _, g := range list {
+		refs = append(refs, g.Patient)
+		if user, err := fhir.ParseRef(g.User); err == nil && user.Type == "Practitioner" {
+			refs = append(refs, user)
+		}
+	}
+	if len(refs) == 0 {
+		return nil, nil
+	}
+	g, err := s.grantFor(ctx, c, b, login{client: smart.Client{ID: smart.AccountClient}}, nameScopes)
+	if err != nil {
+		return nil, err
+	}
+	err = s.cfg.DB.View(ctx, g, func(v *store.View) (err error) {
+		v.Operation(audit.Entry{Interaction: fhir.Operation, Type: "Patient"})
+		names, err = v.Names(ctx, refs...)
+		return err
+	})
+	return names, err
+}
+
+// called is the name with the id that tells namesakes apart, or the id alone.
+func called(name, id string) string {
+	if name == "" {
+		return id
+	}
+	return name + " (" + id + ")"
+}
+
 // emergencyInWords says for people what has become of a request.
-func (s *Server) emergencyInWords(ctx context.Context, b *browser, g store.Glass) emergency {
+func (s *Server) emergencyInWords(ctx context.Context, b *browser, g store.Glass, names map[fhir.Ref]string) emergency {
 	app := g.Client
 	if client, err := s.cfg.Clients.Client(ctx, b.tenant, g.Client); err == nil {
 		app = appName(client)
 	}
+	user, _ := fhir.ParseRef(g.User) // without one there is no name
 	return emergency{
-		ID: g.ID, Who: g.User, Patient: g.Patient.ID, Reason: g.Reason, Purpose: emergencyPurpose(g.Purpose), App: app,
+		ID: g.ID, Who: called(names[user], g.User), Patient: called(names[g.Patient], g.Patient.ID), Reason: g.Reason, Purpose: emergencyPurpose(g.Purpose), App: app,
 		State: s.stateInWords(g), Asked: g.Requested.Format("2 January 2006 15:04 UTC"), Open: g.State == store.GlassActive,
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store"
+	"github.com/cordon-fhir/cordon/store/storetest"
 	"github.com/cordon-fhir/cordon/tenant"
 )
 
@@ -164,6 +165,62 @@ func TestStaffBreakAGlassOnAPageAndOthersApproveAndReviewIt(t *testing.T) {
 	officer.shows(t, 200, "It is reviewed", "Nothing waits for you")
 	doctor.send("GET", "emergency", "")
 	doctor.shows(t, 200, "Ended and reviewed: justified")
+}
+
+// BG-01: a page calls by name whom the policy lets who looks see, which is in the
+// audit trail as any read is, and others by their id.
+func TestThePagesAboutEmergenciesCallByNameWhomTheUserMaySee(t *testing.T) {
+	s := newSite(t)
+	s.put(t, "Patient/p3", `{"resourceType":"Patient","id":"p3","name":[{"family":"Cedar","given":["Ida"]}]}`)
+	s.put(t, "Practitioner/physician", `{"resourceType":"Practitioner","id":"physician","name":[{"text":"Dr. Ann Okoro"}]}`)
+	s.clinic(t, tenant.BreakGlass{Mode: tenant.GlassApproved, Minutes: 30})
+	hash, err := smart.HashPassword(t.Context(), password)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.account(t, store.Account{Login: "both", Hash: hash, User: "Practitioner/both", Person: smart.Person{Roles: []string{"privacy", "billing"}}}, nil)
+	doctor, _ := s.working(t, "physician")
+	doctor.send("GET", "emergency", "")
+	doctor.submit(t, "patient", "p3", "reason", "x", "minutes", "10", "purpose", "BTG", "app", doctor.app(t))
+	doctor.shows(t, 200, "Patient p3")
+	officer, both := s.visit(t, "officer", "emergencies"), s.visit(t, "both", "emergencies")
+	officer.shows(t, 200, "Dr. Ann Okoro (Practitioner/physician), patient p3")
+	both.shows(t, 200, "Dr. Ann Okoro (Practitioner/physician), patient Ida Cedar (p3)")
+	for who, p := range map[string]*person{"the officer": officer, "the doctor": doctor} {
+		if strings.Contains(p.page.Body.String(), "Cedar") {
+			t.Errorf("%s sees the name of the patient", who)
+		}
+	}
+	_, auditor := s.working(t, "officer")
+	for user, want := range map[string]int{"officer": 0, "both": 1} {
+		if got := s.readBy(t, auditor, user, "Patient/p3"); got != want {
+			t.Errorf("the trail says that %s read the patient %d times, not %d", user, got, want)
+		}
+	}
+}
+
+// readBy counts the entries of the audit trail by which the user read a resource.
+func (s *site) readBy(t *testing.T, auditor, user, ref string) (n int) {
+	t.Helper()
+	g, err := s.grant(t, s.slug, auditor)
+	if err == nil {
+		err = s.DB.View(t.Context(), g, func(v *store.View) error {
+			page, err := v.AuditEvents(t.Context(), storetest.Query(t, "AuditEvent", "_count=1000&agent=Practitioner/"+user), store.Cursor{})
+			if err != nil {
+				return err
+			}
+			for _, e := range page.Entries {
+				if e.Interaction == fhir.Read && e.Entity.String() == ref {
+					n++
+				}
+			}
+			return nil
+		})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // BG-01: what the pages do they do with the rights of who is logged in, and no
