@@ -139,6 +139,12 @@ var programFaults = []mutant{
 	{"", "a log is signed that does not contain what was signed before", []edit{
 		{"store/checkpoint.go", "if err := c.contains(tree, old); err != nil {", "if err := c.contains(tree, old); err != nil && false {"},
 	}, "TestARestoredDatabase", "./store"},
+	{"", "an export of the trail is for anybody who reads some of it", []edit{
+		{"store/logproof.go", "if err == nil && !all(p.Where()) {", "if err == nil && do == fhir.Read && !all(p.Where()) {"},
+	}, "TestAnExportOfTheTrail", "./fhir/rest"},
+	{"", "pages of an export need not follow each other", []edit{
+		{"audit/ledger/export.go", " || p.After != c.said:", ":"},
+	}, "TestAnExportThatTheLog", "./audit/ledger"},
 	{"", "a tombstone that nobody signed is believed", []edit{
 		{"audit/ledger/tombstone.go", "\tn, err := note.Open(signed, note.VerifierList(by))\n", "\tn, err := note.Open(signed, note.VerifierList(by))\n\tif err != nil {\n\t\ttext, _, _ := strings.Cut(string(signed), \"\\n\\n\")\n\t\tn, err = &note.Note{Text: text + \"\\n\"}, nil\n\t}\n"},
 	}, "TestWhatATenantKeepsNoLonger", "./store"},

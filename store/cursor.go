@@ -25,7 +25,9 @@ type Cursor struct {
 	// Page is counted from 1; the first Next is 2.
 	Page int `json:"p"`
 
-	After   position  `json:"a"`
+	After position `json:"a"`
+	// Said is, of an export of the audit trail, what was said of the page before.
+	Said    [32]byte  `json:"x,omitzero"`
 	Expires time.Time `json:"e"`
 }
 

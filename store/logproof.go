@@ -144,6 +144,10 @@ func (v *View) logHead(ctx context.Context, p smart.Permit) (text []byte, size i
 	return []byte(s.checkpoint), size, nil
 }
 
+// recordsQuery reads entries for scanLeaf.
+var recordsQuery = gate.SQL(`SELECT l.leaf, e.seq, ''::bytea, true,`).With(entryColumns,
+	gate.SQL(`FROM ~audit e LEFT JOIN ~audit_leaf l ON l.tenant_id = $1 AND l.seq = e.seq WHERE e.tenant_id = $1`))
+
 // logRecord returns the leaf of an entry, and what is hashed of it.
 func (v *View) logRecord(ctx context.Context, p smart.Permit, id string) (leaf int64, record []byte, err error) {
 	missing := unknown(fhir.Ref{Type: "AuditEvent", ID: id})
@@ -151,8 +155,7 @@ func (v *View) logRecord(ctx context.Context, p smart.Permit, id string) (leaf i
 	if err != nil {
 		return 0, nil, missing
 	}
-	rows, err := v.query(ctx, p, gate.SQL(`SELECT l.leaf, e.seq, ''::bytea, true,`).With(entryColumns,
-		gate.SQL(`FROM ~audit e LEFT JOIN ~audit_leaf l ON l.tenant_id = $1 AND l.seq = e.seq WHERE e.tenant_id = $1 AND e.seq = ?`, seq)))
+	rows, err := v.query(ctx, p, recordsQuery.With(gate.SQL(`AND e.seq = ?`, seq)))
 	if err != nil {
 		return 0, nil, fmt.Errorf("reading an audit entry: %w", err)
 	}

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
-	"os"
 	"time"
 
 	"github.com/cordon-fhir/cordon/audit/ledger"
@@ -65,26 +63,7 @@ func (w *auditWitnessCommand) signer(c console) (ledger.Signer, error) {
 	if w.As == "" {
 		return nil, nil
 	}
-	secret, err := os.ReadFile(w.AsFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		private, public, err := ledger.GenerateSigner(w.As)
-		if err != nil {
-			return nil, err
-		}
-		if err := os.WriteFile(w.AsFile, []byte(private), 0o600); err != nil {
-			return nil, fmt.Errorf("keeping a key: %w", err)
-		}
-		fmt.Fprintf(c.out, "key of the witness: %s\n", public)
-		return ledger.ParseSigner(private)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading a key: %w", err)
-	}
-	signer, err := ledger.ParseSigner(string(secret))
-	if err == nil && signer.Name() != w.As {
-		err = fmt.Errorf("the key is that of %s", signer.Name())
-	}
-	return signer, err
+	return keptSigner(c, w.As, w.AsFile)
 }
 
 // A logServer asks the operations of a server for what a ledger.Witness needs.

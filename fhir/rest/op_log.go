@@ -22,6 +22,7 @@ var logOperations = []operation{
 		in:   []parameter{{name: "from", typ: "positiveInt", min: 1, max: 1}, {name: "to", typ: "positiveInt", max: 1}},
 		look: logConsistency,
 	},
+	logExportOperation,
 }
 
 // ours returns the canonical URL of an operation that is no standard's.
