@@ -101,6 +101,8 @@ func TestARequirementIsEvidencedByATestThatPassed(t *testing.T) {
 {"Action":"fail","Package":"` + pkg + `conformance","Test":"TestX/T001_T002_no_way/sigma-one"}
 {"Action":"fail","Package":"` + pkg + `conformance","Test":"TestX/T001_T002_no_way"}
 {"Action":"pass","Package":"` + pkg + `conformance","Test":"TestX/group/T003_nor_so/delta-one"}
+{"Action":"pass","Package":"` + pkg + `conformance","Test":"TestX/T004_after_all/delta-one"}
+{"Action":"fail","Package":"` + pkg + `conformance","Test":"TestX/T004_after_all"}
 {"Action":"fail","Package":"` + pkg + `conformance"}
 `
 	test := func(name string) evidence.Test { return evidence.Test{Package: "a", Name: name} }
@@ -119,7 +121,7 @@ func TestARequirementIsEvidencedByATestThatPassed(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	lines := []evidence.Line{{ID: "T001", Tried: 2, Failed: 1}, {ID: "T002", Tried: 2, Failed: 1}, {ID: "T003", Tried: 1}}
+	lines := []evidence.Line{{ID: "T001", Tried: 2, Failed: 1}, {ID: "T002", Tried: 2, Failed: 1}, {ID: "T003", Tried: 1}, {ID: "T004", Tried: 1, Failed: 1}}
 	if diff := cmp.Diff(lines, results.Breakout); diff != "" {
 		t.Error(diff)
 	}
@@ -156,7 +158,7 @@ func makePack(t testing.TB) made {
 	}
 	pack := evidence.Pack{
 		evidence.FactsFile: text(t, facts), evidence.PolicyFile: policy, evidence.CheckpointFile: checkpoint,
-		evidence.ResultsFile: text(t, evidence.Results{Revision: "abc"}),
+		evidence.ResultsFile: text(t, evidence.Results{Revision: "abc", Failed: []string{"store"}}),
 		evidence.AuditFile:   text(t, evidence.Audit{Key: public, Entries: 3, Faults: []string{}}),
 	}
 	s := evidence.Statement{Origin: "cordon/harbor", Time: facts.Made}
@@ -214,8 +216,8 @@ func TestAPackVerifiesAsItWasSignedAndNotOtherwise(t *testing.T) {
 	if c.Facts.Tenant.Slug != "harbor" || c.Audit.Entries != 3 || c.Results.Revision != "abc" || c.Checkpoint.Size != 3 {
 		t.Errorf("it says %+v", c)
 	}
-	if said := strings.Join(c.Summary(), "\n"); !strings.Contains(said, "OPEN: left") {
-		t.Errorf("a table that is open is not named: %s", said)
+	if said := strings.Join(c.Summary(), "\n"); !strings.Contains(said, "OPEN: left") || !strings.Contains(said, "FAILED in store") {
+		t.Errorf("a table that is open, or a package that failed, is not named: %s", said)
 	}
 	refused := func(what string, files fs.FS, key ledger.Key) {
 		t.Helper()

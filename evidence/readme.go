@@ -46,6 +46,9 @@ func (c Contents) Summary() []string {
 	if c.Results == nil {
 		return append(lines, "tests: no results were given")
 	}
+	if len(c.Results.Failed) > 0 {
+		lines = append(lines, "tests: FAILED in "+strings.Join(c.Results.Failed, ", "))
+	}
 	return append(lines,
 		fmt.Sprintf("isolation: %s", c.Results.Score()),
 		fmt.Sprintf("requirements: %d of %d evidenced by tests of revision %s", c.Results.evidenced(), len(c.Results.Requirements), c.Results.Revision))

@@ -95,7 +95,7 @@ func linesOf(name string) (list []string) {
 // https://pkg.go.dev/cmd/test2json
 func Judge(printed io.Reader, claims map[string][]Test) (Results, error) {
 	ended := map[Test]string{}
-	lines := map[string]*Line{}
+	lines, broken := map[string]*Line{}, map[string]bool{}
 	var results Results
 	in := bufio.NewScanner(printed)
 	in.Buffer(nil, maxEvent)
@@ -122,7 +122,7 @@ func Judge(printed io.Reader, claims map[string][]Test) (Results, error) {
 		case !sub:
 			ended[Test{dir, top}] = event.Action
 		case dir == breakout:
-			tried(lines, event.Test, event.Action)
+			tried(lines, broken, event.Test, event.Action)
 		}
 	}
 	if err := in.Err(); err != nil {
@@ -139,6 +139,12 @@ func Judge(printed io.Reader, claims map[string][]Test) (Results, error) {
 		}
 		results.Requirements = append(results.Requirements, result)
 	}
+	for id := range broken {
+		if lines[id] == nil {
+			lines[id] = &Line{ID: id, Tried: 1}
+		}
+		lines[id].Failed = max(lines[id].Failed, 1)
+	}
 	for _, id := range slices.Sorted(maps.Keys(lines)) {
 		results.Breakout = append(results.Breakout, *lines[id])
 	}
@@ -146,11 +152,17 @@ func Judge(printed io.Reader, claims map[string][]Test) (Results, error) {
 }
 
 // tried counts a test of a line: the innermost, which is of one tenant or pair of
-// tenants.
-func tried(lines map[string]*Line, test, how string) {
+// tenants. That of all tenants together may fail where each of these passed: then
+// the line is broken.
+func tried(lines map[string]*Line, broken map[string]bool, test, how string) {
 	line, of := path.Split(test)
-	if len(linesOf(of)) > 0 || how == "skip" {
-		return // of all tenants together
+	if all := linesOf(of); len(all) > 0 || how == "skip" {
+		for _, id := range all {
+			if how == "fail" {
+				broken[id] = true
+			}
+		}
+		return
 	}
 	for _, id := range linesOf(path.Base(line)) {
 		if lines[id] == nil {

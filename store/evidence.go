@@ -73,7 +73,7 @@ func (m *Migrator) places(row tenant.Row, s site) []evidence.Place {
 	return []evidence.Place{
 		in("resources and their history", tables+whose, database, under("bodies", recordKey)+"; ids, types and times in clear", "always: what is deleted has one more version"),
 		in("search index", tables+whose, database, under("values as hashes", keys.Index)+"; dates and numbers in clear", "as long as the resource"),
-		in("audit trail and its log", tables+whose, database, under("entries", entryKey)+"; "+under("who, whose record and what as hashes", keys.Index)+"; time, interaction, type, version and outcome in clear", "always"),
+		in("audit trail and its log", tables+whose, database, under("entries", entryKey)+"; "+under("who, whose record and what as hashes", keys.Index)+"; time, interaction, type, version and outcome in clear", "for ever, or for the years of the setting audit.keepYears; leaves and tombstones for ever"),
 		in("requests that are answered later", tables+whose, database, under("whole", requestKey), "until they are answered"),
 		in("answers that are fetched later", tables+whose, database, under("whole", answerKey), hours(answerLife)),
 		in("checkpoints of the audit log", "the directory of checkpoints of the servers", servers, "nothing of records is in them", "always"),
@@ -81,6 +81,7 @@ func (m *Migrator) places(row tenant.Row, s site) []evidence.Place {
 		in("clients, users, policy, settings", registry, control, "policy, and secrets that are needed again, under the key-encryption key; passwords and other secrets as hashes; names, scopes and roles in clear", "always"),
 		in("logins, and what users let apps do", registry, control, "secrets as hashes; ids of users and of the patients and encounters that apps are opened for in clear", "until a day after they are over"),
 		in("broken glasses", registry, control, under("patient, reason and review", smart.GlassKey)+"; users, clients and times in clear", "always"),
+		in("legal holds", registry, control, "the patient under the key-encryption key; why, operators and times in clear", "always"),
 		in("questions of operators about access", registry, control, "under the key-encryption key", "10 minutes"),
 		in("alerts", registry, control, "users, clients and addresses in clear; nothing of records is in them", "always"),
 		in("keys", registry, control, "wrapped by the key-encryption key that is named with each", "as long as the tenant"),
