@@ -94,8 +94,9 @@ var mayImport = map[string][]string{
 	"smart/jwks":    {"outbound"},
 	// the store, which asks smart for Permits and is asked by those above
 	"store/internal/gate": {"audit", "fhir", "oplog", "smart", "tenant"},
-	"store":               {"alert", "audit", "audit/ledger", "evidence", "fhir", "fhir/canonical", "fhir/consent", "fhir/r4", "fhir/search", "keys", "migrations", "oplog", "smart", "store/internal/blob", "store/internal/gate", "tenant"},
-	"store/internal/blob": {},
+	"store":               {"alert", "audit", "audit/ledger", "evidence", "fhir", "fhir/canonical", "fhir/consent", "fhir/r4", "fhir/search", "keys", "migrations", "oplog", "smart", "store/blob", "store/internal/gate", "tenant"},
+	"store/blob":          {},
+	"store/blob/s3test":   {"store/blob"},
 	"store/pgserver":      {},
 	"store/storetest":     {"audit", "fhir", "fhir/search", "keys", "smart", "store", "store/pgserver", "tenant"},
 	// jobs that outlive a request, for those who face the outside
@@ -115,7 +116,7 @@ var mayImport = map[string][]string{
 var homes = map[string][]string{
 	// cmd/cordonbench measures PostgreSQL without Cordon, to compare.
 	"github.com/jackc/pgx":            {"store", "store/internal/gate", "store/storetest", "cmd/cordonbench", "conformance/harness"},
-	"github.com/minio/minio-go":       {"store/internal/blob"},
+	"github.com/minio/minio-go":       {"store/blob", "store/blob/s3test"},
 	"github.com/coreos/go-oidc":       {"smart/federation", "smart/outside"},
 	"golang.org/x/oauth2":             {"smart/federation"},
 	"github.com/cedar-policy":         {"smart"},

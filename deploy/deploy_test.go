@@ -125,3 +125,17 @@ func TestTheDataPlaneDoesNotKnowTheOwner(t *testing.T) {
 		t.Error("the data plane may write key-encryption keys")
 	}
 }
+
+// The S3 server that the files of exports are kept on is the one that tests run
+// against, and its bucket is there.
+func TestTheBucketOfFilesIsThere(t *testing.T) {
+	version := regexp.MustCompile(`github.com/versity/versitygw(?:/cmd/versitygw@| )(v\S+)`)
+	tested, built := version.FindStringSubmatch(read(t, "../tools/go.mod")), version.FindStringSubmatch(read(t, "Dockerfile"))
+	if tested == nil || built == nil || tested[1] != built[1] {
+		t.Errorf("the image has versitygw %v, tests %v", built, tested)
+	}
+	bucket := regexp.MustCompile(`CORDON_FILES: s3://(\w+)\n`).FindStringSubmatch(read(t, "compose.yaml"))
+	if bucket == nil || !strings.Contains(read(t, "Dockerfile"), " /out/data/"+bucket[1]+"\n") {
+		t.Errorf("there is no bucket %v", bucket)
+	}
+}

@@ -7,22 +7,41 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/cordon-fhir/cordon/smart"
-	"github.com/cordon-fhir/cordon/store/internal/blob"
+	"github.com/cordon-fhir/cordon/store/blob"
 	"github.com/cordon-fhir/cordon/store/internal/gate"
 	"github.com/cordon-fhir/cordon/tenant"
 )
 
-// FilesConfig says where files are kept.
+// FilesConfig says where files are kept: in a directory or in a bucket, which all
+// servers of the same tenants share. The zero FilesConfig keeps none.
 type FilesConfig struct {
-	// Dir is a directory that all servers of the same tenants share.
 	Dir string
+	S3  blob.S3Config
 }
 
-func (c FilesConfig) open() (blob.Store, error) {
-	if c.Dir == "" {
-		return nil, nil
+func (c FilesConfig) open(ctx context.Context) (blob.Store, error) {
+	switch {
+	case c.S3.URL != "":
+		return c.bucket(ctx)
+	case c.Dir != "":
+		return blob.OpenDir(c.Dir)
 	}
-	return blob.OpenDir(c.Dir)
+	return nil, nil
+}
+
+func (c FilesConfig) bucket(ctx context.Context) (blob.Store, error) {
+	s, err := blob.OpenS3(ctx, c.S3)
+	if err != nil {
+		return nil, err
+	}
+	keeps, err := s.Keeps(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if keeps {
+		return nil, fmt.Errorf("%s keeps versions: files that are removed would stay", c.S3.URL)
+	}
+	return s, nil
 }
 
 // KeepsFiles reports whether there is a place for files.

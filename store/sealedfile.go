@@ -10,7 +10,7 @@ import (
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/keys"
 	"github.com/cordon-fhir/cordon/smart"
-	"github.com/cordon-fhir/cordon/store/internal/blob"
+	"github.com/cordon-fhir/cordon/store/blob"
 )
 
 // Files are kept in pieces of a fixed size, each sealed under the tenant's key

@@ -16,7 +16,7 @@ import (
 	"github.com/cordon-fhir/cordon/keys"
 	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/smart"
-	"github.com/cordon-fhir/cordon/store/internal/blob"
+	"github.com/cordon-fhir/cordon/store/blob"
 	"github.com/cordon-fhir/cordon/store/internal/gate"
 	"github.com/cordon-fhir/cordon/tenant"
 )
@@ -129,7 +129,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if db.base == nil {
 		db.base = func(string) string { return "" }
 	}
-	if db.files, err = cfg.Files.open(); err != nil {
+	if db.files, err = cfg.Files.open(ctx); err != nil {
 		return nil, err
 	}
 	db.gate, err = gate.Open(ctx, gate.Config{

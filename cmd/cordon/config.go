@@ -9,6 +9,7 @@ import (
 
 	"github.com/cordon-fhir/cordon/keys"
 	"github.com/cordon-fhir/cordon/store"
+	"github.com/cordon-fhir/cordon/store/blob"
 )
 
 // Addresses, keys and databases, as flags or from the environment. What holds
@@ -25,6 +26,27 @@ type placementFlags struct {
 	DatabaseURL string `required:"" env:"CORDON_DATABASE_URL" placeholder:"URL" help:"PostgreSQL URL of the clinical database, as role cordon_app."`
 	AuditURL    string `required:"" env:"CORDON_AUDIT_URL" placeholder:"URL" help:"The same, as role cordon_audit."`
 	LogURL      string `required:"" env:"CORDON_LOG_URL" placeholder:"URL" help:"The same, as role cordon_log."`
+}
+
+// s3Flags say where the buckets are that other flags name, and who asks for them.
+type s3Flags struct {
+	S3Endpoint  string `name:"s3-endpoint" env:"CORDON_S3_ENDPOINT" placeholder:"URL" help:"Origin of the S3 server of s3:// URLs. Default: that of AWS."`
+	S3Region    string `name:"s3-region" env:"CORDON_S3_REGION" help:"Region of its buckets. Default: what it says."`
+	S3AccessKey string `name:"s3-access-key" env:"CORDON_S3_ACCESS_KEY" placeholder:"KEY" help:"Access key. Default: what AWS's own variables, file or the role of the machine say."`
+	S3SecretKey string `name:"s3-secret-key" env:"CORDON_S3_SECRET_KEY" placeholder:"KEY" help:"Secret key."`
+}
+
+// bucket is the one with the URL.
+func (f s3Flags) bucket(url string) blob.S3Config {
+	return blob.S3Config{URL: url, Endpoint: f.S3Endpoint, Region: f.S3Region, AccessKey: f.S3AccessKey, SecretKey: f.S3SecretKey}
+}
+
+// files is a place of files: a directory, or the URL of a bucket.
+func (f s3Flags) files(place string) store.FilesConfig {
+	if blob.IsS3(place) {
+		return store.FilesConfig{S3: f.bucket(place)}
+	}
+	return store.FilesConfig{Dir: place}
 }
 
 // listenFlags say where a plane answers.

@@ -8,7 +8,6 @@ import (
 
 	"github.com/cordon-fhir/cordon/keys"
 	"github.com/cordon-fhir/cordon/oplog"
-	"github.com/cordon-fhir/cordon/store"
 )
 
 // serveCommand runs the data plane.
@@ -17,6 +16,7 @@ type serveCommand struct {
 	placementFlags
 	listenFlags
 	networkFlags
+	s3Flags
 	PublicURL string `required:"" env:"CORDON_PUBLIC_URL" placeholder:"URL" help:"Origin that clients use, https://HOST."`
 	Listen    string `env:"CORDON_LISTEN" default:"127.0.0.1:8080" placeholder:"ADDR" help:"Address of FHIR and tokens."`
 
@@ -25,7 +25,7 @@ type serveCommand struct {
 	Region         string         `env:"CORDON_REGION" help:"Region that this server runs in; tenants of others are refused. Default: none is."`
 	TrustedProxies []netip.Prefix `env:"CORDON_TRUSTED_PROXIES" placeholder:"CIDR" help:"Proxies whose X-Forwarded-For is believed."`
 	KeyAge         time.Duration  `env:"CORDON_KEY_AGE" placeholder:"DURATION" help:"How old the keys may be that sign tokens; then the next are made. Default: 2160h, 90 days."`
-	Files          string         `env:"CORDON_FILES" placeholder:"DIR" help:"Directory, the same for all servers, for the files of bulk exports. Default: there are no exports."`
+	Files          string         `env:"CORDON_FILES" placeholder:"DIR" help:"Directory or s3://BUCKET/PREFIX, the same for all servers, for the files of bulk exports. Default: there are no exports."`
 	Origins        []string       `env:"CORDON_ORIGINS" placeholder:"ORIGIN" help:"Origins of pages that may call from a browser."`
 }
 
@@ -52,7 +52,7 @@ func (s *serveCommand) Run(ctx context.Context, c console) error {
 		registryURL: s.RegistryURL, databaseURL: s.DatabaseURL, auditURL: s.AuditURL,
 		logURL: s.LogURL, logRegistryURL: logRegistry, checkpoints: s.Checkpoints,
 		kms: kms, public: front.public, region: s.Region, proxies: s.TrustedProxies, origins: s.Origins, networks: s.networkFlags, keyAge: s.KeyAge,
-		files: store.FilesConfig{Dir: s.Files},
+		files: s.s3Flags.files(s.Files),
 		ops:   ops, log: log,
 	})
 	if err != nil {
