@@ -59,7 +59,7 @@ var programFaults = []mutant{
 		{"store/compile.go", "return p, and(x, where), err", "return p, x, err"},
 	}, "TestSearch/T084", ""},
 	{"19", "totals count what is hidden", []edit{
-		{"store/search.go", "\t\treturn n, err\n\t}\n\tfrom, where, s, err :=", "\t\treturn n, err\n\t}\n\tpl.where = search.And{}\n\tfrom, where, s, err :="},
+		{"store/search.go", "\tif !pl.exact || pl.by != nil {\n\t\terr := v.scan(", "\tpl.where, pl.by, pl.exact = search.And{}, nil, true\n\tif !pl.exact || pl.by != nil {\n\t\terr := v.scan("},
 	}, "TestSearch/T090", ""},
 	{"20", "_id is searched without the permit", []edit{
 		{"store/search.go", "\twhere, followed, err := v.settledFor(", "\tif fmt.Sprintf(\"%T\", search.Simplify(where)) == \"search.HasID\" {\n\t\tallowed = search.And{}\n\t}\n\twhere, followed, err := v.settledFor("},
@@ -221,7 +221,10 @@ var programFaults = []mutant{
 	}, "TestAConsentIsHeldInExports", "./fhir/rest"},
 	{"", "a file outlives the labels of what is in it", []edit{
 		{"store/exporting.go", "\tif labelled {\n", "\tif labelled && f.Size < 0 {\n"},
-	}, "TestAFileIsKept", "./fhir/rest"},
+	}, "TestAFileIsKeptFromWhomALabelHides", "./fhir/rest"},
+	{"", "a file outlives who treats the patients in it", []edit{
+		{"store/exporting.go", "\tif sharesType(p) {\n", "\tif sharesType(p) && f.Size < 0 {\n"},
+	}, "TestAFileIsKeptFromWhomItsPatientsLeft", "./fhir/rest"},
 	{"", "a reverse chain forgets what the index holds joined", []edit{
 		{"store/compile.go", "\t\tinner = and(inner, search.HasToken(e.Pair))\n", ""},
 	}, "TestAReverseChainByCode", "./store"},

@@ -378,14 +378,31 @@ func scanFile(rows pgx.CollectableRow) (f ExportFile, err error) {
 // of its bytes in gzip. The error for any other, and for those that are no longer
 // there, is NotFound; it is Forbidden if g may not search the type, and Deleted
 // if a consent of a patient whose record is in it has changed since, or if
-// a label hides something in it.
+// g may not see all that is in it any more.
 func (db *DB) OpenExportFile(ctx context.Context, g *smart.Grant, job, id string) (f ExportFile, r io.ReadSeeker, err error) {
 	if db.files == nil {
 		return f, nil, unknownAnswer()
 	}
+	set, err := db.keys.Of(ctx, g.Tenant().ID)
+	if err != nil {
+		return f, nil, err
+	}
+	at := sealedFile{job: job, id: id, grant: g, keys: set}
+	var in []audit.ShownVersion
+	looked := false
+	inside := func(kind FileKind, size int64) ([]audit.ShownVersion, error) {
+		if at.size = size; looked {
+			return in, nil
+		}
+		return nil, &Waiting{For: func(ctx context.Context) (err error) {
+			in, err = db.inFile(ctx, at, kind)
+			looked = err == nil
+			return err
+		}}
+	}
 	err = db.View(ctx, g, func(v *View) error {
 		v.attempt(audit.Entry{Interaction: fhir.Operation, Query: "$export"})
-		if f, err = v.exportFile(ctx, job, id); err != nil {
+		if f, err = v.exportFile(ctx, job, id, inside); err != nil {
 			return err
 		}
 		v.note(audit.Entry{Interaction: fhir.Operation, Type: f.Kind.Type(f.Type), Query: "$export"})
@@ -394,14 +411,11 @@ func (db *DB) OpenExportFile(ctx context.Context, g *smart.Grant, job, id string
 	if err != nil {
 		return f, nil, err
 	}
-	set, err := db.keys.Of(ctx, g.Tenant().ID)
-	if err != nil {
-		return f, nil, err
-	}
-	return f, &fileReader{ctx: ctx, file: sealedFile{job, id, g, set, f.Size}, files: db.files}, nil
+	at.size = f.Size
+	return f, &fileReader{ctx: ctx, file: at, files: db.files}, nil
 }
 
-func (v *View) exportFile(ctx context.Context, job, id string) (f ExportFile, err error) {
+func (v *View) exportFile(ctx context.Context, job, id string, inside contents) (f ExportFile, err error) {
 	p, err := v.grant.PermitAnswers()
 	if err != nil {
 		return f, err
@@ -429,12 +443,13 @@ func (v *View) exportFile(ctx context.Context, job, id string) (f ExportFile, er
 	case f.Kind == ErrorFile:
 		return f, nil
 	}
-	return f, v.stillMay(ctx, f)
+	return f, v.stillMay(ctx, f, inside)
 }
 
 // stillMay returns nil if the Grant may still have the file: no consent of a
-// patient in it has changed, and no label hides something in it that did not.
-func (v *View) stillMay(ctx context.Context, f ExportFile) error {
+// patient in it has changed, no label hides something in it that did not, and who
+// sees a part of the type sees what is in it.
+func (v *View) stillMay(ctx context.Context, f ExportFile, inside contents) error {
 	p, err := v.gate.Permit(fhir.SearchType, f.Type)
 	if err != nil {
 		return err
@@ -445,6 +460,13 @@ func (v *View) stillMay(ctx context.Context, f ExportFile) error {
 	}
 	if touched {
 		return fhir.Errorf(fhir.Deleted, "consents of patients in this file have changed since it was written; export again")
+	}
+	if sharesType(p) {
+		in, err := inside(f.Kind, f.Size)
+		if err != nil {
+			return err
+		}
+		return v.seesAllIn(ctx, p, in)
 	}
 	labelled, err := v.labelledSince(ctx, p, f)
 	if err != nil {

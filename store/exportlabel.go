@@ -12,9 +12,10 @@ import (
 	"github.com/cordon-fhir/cordon/store/internal/gate"
 )
 
-// A file of an export shows what could be seen when it was written, as the
-// standard has it. That a resource has changed since takes nothing from that; but
-// what was labelled since, so that it is hidden, is hidden in the file too.
+// A file of an export to who may see all of its type shows what was there when it was
+// written, as the standard has it. That a resource has changed since takes nothing
+// from that; but what was labelled since, so that a consent hides it, is hidden in the
+// file too.
 
 // labelledSince reports whether a resource that can be in the file has other
 // labels by now and is hidden, or whether too much was changed to tell.

@@ -105,6 +105,9 @@ func (v *View) stands(ctx context.Context, p smart.Permit, b basis) (bool, error
 	return true, nil
 }
 
+// anyVersion is the version of what is shown without content, such as a deletion.
+const anyVersion = 0
+
 // asShown returns the versions, and the current ones of the same resources: as
 // for Vread both decide. It is nil if one of them is not there any more.
 func (v *View) asShown(ctx context.Context, p smart.Permit, list []audit.ShownVersion) ([]row, error) {
@@ -130,6 +133,7 @@ func (v *View) asShown(ctx context.Context, p smart.Permit, list []audit.ShownVe
 	there := map[audit.ShownVersion]bool{}
 	for _, r := range found {
 		there[audit.ShownVersion{RID: r.rid, Version: r.version}] = true
+		there[audit.ShownVersion{RID: r.rid, Version: anyVersion}] = true
 	}
 	if slices.ContainsFunc(list, func(s audit.ShownVersion) bool { return !there[s] }) {
 		return nil, nil

@@ -506,26 +506,70 @@ func TestAnExportHidesWhatWasHiddenSince(t *testing.T) {
 	}
 }
 
-// T248: a label that comes later is held in files that were written before.
+// T248: a label that comes later is held in files that were written before, whether
+// the policy goes by it or a consent.
 func TestAFileIsKeptFromWhomALabelHidesSomethingInIt(t *testing.T) {
-	g := govern(t, newAPI(t), "export-label", shipped(t, "clinic"))
+	for policy, consent := range map[string]string{"clinic": `{"type":"permit"}`, "scopes": `{"type":"deny","securityLabel":[{"code":"PSY"}]}`} {
+		t.Run(policy, func(t *testing.T) {
+			g := govern(t, newAPI(t), "export-label-"+policy, shipped(t, policy))
+			g.has(keptChart...)
+			g.has("Consent/c", consentOf(consent), "Observation/hidden", labelPSY+","+keptChart[5])
+			gp := g.staff("Practitioner/gp", smart.Person{Roles: []string{"physician"}})
+			m := gp.manifest(gp.kickOff("/Patient/$export?_type=Observation,Patient"))
+			get := func(claim string, observations int) {
+				t.Helper()
+				for _, f := range m.Output {
+					want := map[bool]int{true: observations, false: http.StatusOK}[f.Type == "Observation"]
+					if w := gp.do("GET", strings.TrimPrefix(f.URL, baseOf(g.slug)), ""); w.Code != want {
+						t.Errorf("%s, %s: %d, want %d", claim, f.Type, w.Code, want)
+					}
+				}
+			}
+			g.has("Observation/of-q", keptChart[7])
+			if policy == "clinic" { // else it is hidden from who writes it too
+				g.has("Observation/hidden", labelPSY+","+keptChart[5])
+			}
+			get("nothing that is in it was hidden", http.StatusOK)
+			g.has("Observation/of-p", labelPSY+","+keptChart[5])
+			get("something was", http.StatusGone)
+			if policy == "clinic" {
+				g.has("Observation/of-p", keptChart[5])
+				get("it shows again, as it would be exported", http.StatusOK)
+			}
+		})
+	}
+}
+
+// T246, BULK-05: who no longer treats a patient has no more files with their record.
+func TestAFileIsKeptFromWhomItsPatientsLeft(t *testing.T) {
+	g := govern(t, newAPI(t), "export-left", shipped(t, "clinic"))
 	g.has(keptChart...)
-	g.has("Observation/hidden", labelPSY+","+keptChart[5])
+	const team = `"status":"active","subject":{"reference":"Patient/q"},"participant":[{"member":{"reference":"Practitioner/gp"}}]`
+	g.has("CareTeam/c", team, "Patient/q", `"active":true`, "Observation/gone", keptChart[5])
+	since := time.Now().Add(-time.Minute).UTC().Format(time.RFC3339)
+	g.service().must(http.StatusNoContent, "DELETE", "/Observation/gone", "")
 	gp := g.staff("Practitioner/gp", smart.Person{Roles: []string{"physician"}})
-	m := gp.manifest(gp.kickOff("/Patient/$export?_type=Observation,Patient"))
-	get := func(claim string, observations int) {
+	m := gp.manifest(gp.kickOff("/Patient/$export?_type=Observation,Patient&_since=" + url.QueryEscape(since)))
+	if len(m.Output) != 2 || len(m.Deleted) != 1 {
+		t.Fatalf("%+v", m)
+	}
+	get := func(claim string, output, deleted int) {
 		t.Helper()
-		for _, f := range m.Output {
-			want := map[bool]int{true: observations, false: http.StatusOK}[f.Type == "Observation"]
-			if w := gp.do("GET", strings.TrimPrefix(f.URL, baseOf(g.slug)), ""); w.Code != want {
-				t.Errorf("%s, %s: %d, want %d", claim, f.Type, w.Code, want)
+		for want, list := range map[*int][]bulk.FileItem{&output: m.Output, &deleted: m.Deleted} {
+			for _, f := range list {
+				if w := gp.do("GET", strings.TrimPrefix(f.URL, baseOf(g.slug)), ""); w.Code != *want {
+					t.Errorf("%s, %s: %d, want %d", claim, f.Type, w.Code, *want)
+				}
 			}
 		}
 	}
-	g.has("Observation/of-q", keptChart[7], "Observation/hidden", labelPSY+","+keptChart[5])
-	get("nothing that is in it was hidden", http.StatusOK)
-	g.has("Observation/of-p", labelPSY+","+keptChart[5])
-	get("something was", http.StatusGone)
-	g.has("Observation/of-p", keptChart[5])
-	get("it shows again, as it would be exported", http.StatusOK)
+	get("at first", http.StatusOK, http.StatusOK)
+	g.has("CareTeam/c", strings.Replace(team, "active", "inactive", 1))
+	get("the care team of one has ended", http.StatusGone, http.StatusOK)
+	g.has("CareTeam/c", team)
+	get("it goes on", http.StatusOK, http.StatusOK)
+	g.has("Patient/p", `"active":true`)
+	get("the other has gone to another practice", http.StatusGone, http.StatusGone)
+	g.has("Observation/more", keptChart[7], "Patient/p", keptGP)
+	get("and has come back", http.StatusOK, http.StatusOK)
 }
