@@ -126,10 +126,14 @@ func (r rule) check() error {
 	if err := checkNames(r.body); err != nil {
 		return err
 	}
+	acts := asksAction(r.body)
 	for _, a := range []*access{{}, everybody} {
 		who := a.principal()
 		for _, on := range fhir.Types {
-			for _, do := range actions {
+			for i, do := range actions {
+				if i > 0 && !acts {
+					break // what is true of one is true of all
+				}
 				q := question{letter: do.letter, on: on}
 				left := residual{env: who.env(q, time.Unix(0, 0)), on: on, now: time.Unix(0, 0), checks: true}
 				if _, err := left.condition(r.body); err != nil {
@@ -139,6 +143,16 @@ func (r rule) check() error {
 		}
 	}
 	return nil
+}
+
+// asksAction reports whether the answer of a condition can depend on the interaction.
+func asksAction(body ast.IsNode) (asks bool) {
+	ast.Inspect(ast.NewNode(body), func(n ast.IsNode) bool {
+		v, ok := n.(ast.NodeTypeVariable)
+		asks = asks || ok && v.Name == "action"
+		return !asks
+	})
+	return asks
 }
 
 // checkNames refuses what could never match, which is sooner misspelled than

@@ -2,12 +2,14 @@ package rest
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/tenant"
@@ -249,6 +251,7 @@ func (c *client) elsewhere(now func() time.Time, change ...func(*smart.Config)) 
 	}
 	other := &api{Fixture: f, logged: &lines{}, handler: New(Config{
 		DB: db, Verifier: v, Tenants: f.Tenants, Base: baseOf, SmartConfiguration: func(string) []byte { return []byte("{}") },
+		Log: oplog.New(slog.DiscardHandler),
 	}).server}
 	return &client{other, c.t, c.slug, c.bearer}
 }
