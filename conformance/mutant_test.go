@@ -240,6 +240,9 @@ var programFaults = []mutant{
 	{"", "what is hidden is answered in other words", []edit{
 		{"fhir/rest/outcome.go", "if e.Code() == fhir.NotFound {", "if e.Code() == fhir.NotFound && e.Status != 0 {"},
 	}, "TestAccess/T058", ""},
+	{"", "what never was is answered sooner than what is hidden", []edit{
+		{"store/write.go", "\t\terr = tx.pretend(ctx, p, ref)\n", ""},
+	}, "TestWhatIsHiddenIsAskedForLikeWhatNeverWas", "./store"},
 	{"", "the access policy is not asked", []edit{
 		{"smart/decision.go", "\tif g.policy != nil && g.policy.open {\n", "\tif true {\n"},
 	}, "TestANurse", "./fhir/rest"},

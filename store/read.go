@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -105,7 +106,7 @@ func (v *View) current(ctx context.Context, p smart.Permit, ref fhir.Ref) (row, 
 		return row{}, fmt.Errorf("reading %s: %w", ref.Type, err)
 	}
 	if r == nil {
-		return row{}, unknown(ref)
+		return row{}, cmp.Or(v.pretend(ctx, p, ref), unknown(ref))
 	}
 	return *r, nil
 }
@@ -169,7 +170,7 @@ func (v *View) visible(ctx context.Context, p smart.Permit, r row) error {
 		return err
 	}
 	if !ok {
-		v.failed(ctx, p, res)
+		v.failed(p, res)
 		return unknown(r.ref)
 	}
 	return nil
@@ -247,11 +248,11 @@ func (v *View) seenOf(ctx context.Context, p smart.Permit, versions []row, at []
 
 // failed says in the audit trail what of the scopes, the policy and the consents
 // kept the resource from who asked. It goes by what was found out for the decision.
-func (v *View) failed(ctx context.Context, p smart.Permit, res fhir.Resource) {
+func (v *View) failed(p smart.Permit, res fhir.Resource) {
 	codes := v.grant.Failed(p.Interaction(), p.On(), func(where search.Expr) bool {
 		ok := false
 		err := fhir.Peek(res.Body, func(d *fhir.Document) (err error) {
-			where = search.Settle(where, func(link search.Expr) (holds, known bool) { return v.heldFor(ctx, p, link, res.Ref, d), true })
+			where = search.Settle(where, func(link search.Expr) (holds, known bool) { return v.heldFor(p, link, res.Ref, d), true })
 			ok, err = search.Match(where, &res, v.schema.Index(d))
 			return err
 		})
@@ -261,18 +262,36 @@ func (v *View) failed(ctx context.Context, p smart.Permit, res fhir.Resource) {
 }
 
 // heldFor reports whether it was found out that the chain of a policy holds for the
-// document. A Tx, which remembers nothing of others, asks.
-func (v *View) heldFor(ctx context.Context, p smart.Permit, link search.Expr, ref fhir.Ref, d *fhir.Document) bool {
+// document. It asks nothing: who is refused must not wait longer for it.
+func (v *View) heldFor(p smart.Permit, link search.Expr, ref fhir.Ref, d *fhir.Document) bool {
 	for _, r := range v.related(p.On(), link) {
-		rids := r.ends(v, ref, d)
-		if v.writes != nil && v.ask(ctx, p, asking{r.end, slices.Clone(rids)}) != nil {
-			return false
-		}
-		if slices.ContainsFunc(rids, func(rid int64) bool { return r.end.holds[rid] }) {
+		end := v.knownEnding(r.end)
+		if end != nil && slices.ContainsFunc(r.ends(v, ref, d), func(rid int64) bool { return end.holds[rid] }) {
 			return true
 		}
 	}
 	return false
+}
+
+// pretend does for a resource that never was what is done for one that is hidden: it
+// finds out what would decide, and by what somebody would be refused. Were the
+// answer there sooner, it would tell one from the other.
+func (v *View) pretend(ctx context.Context, p smart.Permit, ref fhir.Ref) error {
+	where, _ := search.Apart(p.Where())
+	if all(where) {
+		return nil
+	}
+	if v.writes != nil { // else it was asked together with the resource
+		var list []asking
+		for _, r := range v.related(p.On(), where) {
+			list = append(list, asking{r.end, []int64{v.rid(ref)}})
+		}
+		if err := v.ask(ctx, p, list...); err != nil {
+			return err
+		}
+	}
+	v.grant.Failed(p.Interaction(), p.On(), func(search.Expr) bool { return false })
+	return nil
 }
 
 // all reports whether where is no condition at all.

@@ -49,13 +49,21 @@ func (v *View) ending(e *ending) *ending {
 	if v.writes != nil {
 		return e
 	}
+	if had := v.knownEnding(e); had != nil {
+		return had
+	}
+	v.endings = append(v.endings, e)
+	return e
+}
+
+// knownEnding returns what is known of an ending, nil if that is nothing.
+func (v *View) knownEnding(e *ending) *ending {
 	for _, had := range v.endings {
 		if had.on == e.on && had.alive == e.alive && search.Equal(had.where, e.where) {
 			return had
 		}
 	}
-	v.endings = append(v.endings, e)
-	return e
+	return nil
 }
 
 // ends returns the resources at the end of the relation for the document of a
@@ -176,6 +184,12 @@ func (v *View) settled(ctx context.Context, p smart.Permit, where search.Expr, r
 	}
 	if err := v.ask(ctx, p, list...); err != nil {
 		return nil, err
+	}
+	if v.writes != nil {
+		v.endings = v.endings[:0] // for what the trail says of this decision, and no other
+		for _, r := range relations {
+			v.endings = append(v.endings, r.end)
+		}
 	}
 	for i := range resources {
 		out[i] = search.Settle(where, func(link search.Expr) (holds, known bool) {

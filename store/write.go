@@ -179,7 +179,11 @@ func (tx *Tx) take(ctx context.Context, do fhir.Interaction, ref fhir.Ref) (smar
 		return p, nil, err
 	}
 	old, err := tx.fetch(ctx, ref)
-	if err == nil && old != nil {
+	switch {
+	case err != nil:
+	case old == nil:
+		err = tx.pretend(ctx, p, ref)
+	default:
 		err = tx.visible(ctx, p, *old)
 	}
 	return p, old, err
@@ -259,7 +263,7 @@ func (tx *Tx) put(ctx context.Context, p smart.Permit, do fhir.Interaction, ref 
 			return fhir.Resource{}, err
 		}
 		if !ok {
-			tx.failed(ctx, p, r)
+			tx.failed(p, r)
 			return fhir.Resource{}, fhir.Errorf(fhir.Forbidden, "the resource would be outside what the token allows")
 		}
 	}
