@@ -252,6 +252,45 @@ var programFaults = []mutant{
 	{"", "an operator asks for what a record holds by a scope", []edit{
 		{"store/inquiry.go", "\tnarrowed := who.Narrowed()\n", "\tnarrowed := who.Narrowed()[:0]\n"},
 	}, "TestAnInquiryIsAnswered", "./store"},
+	{"", "what a policy asks early is taken for so", []edit{
+		{"store/foresee.go", "holds[end.Int64] = i < len(facts) && facts[i]", "holds[end.Int64] = i < len(facts)"},
+	}, "TestWhatIsKeptBeside", "./store"},
+	{"", "consents that are read with a resource are not heard", []edit{
+		{"store/foresee.go", "f.v.keepConsents(consents, ", "f.v.keepConsents(consents[:0], "},
+	}, "TestAConsentKeeps", "./fhir/rest"},
+	{"", "a search of one patient asks nothing of them", []edit{
+		{"store/relation.go", "\t\t\tif list[i].end.holds[rid] {\n", "\t\t\tif list[i].end.holds[rid] || rid != 0 {\n"},
+	}, "TestWhatAPolicyLets", "./store"},
+	{"", "the trail says that a refusal failed by what held", []edit{
+		{"smart/failed.go", "\t\tif f.met(one, f.holds) {\n", "\t\tif !f.met(one, f.holds) {\n"},
+	}, "TestTheTrailSaysWhat", "./store"},
+	{"", "a patient sees by what others were refused", []edit{
+		{"store/trail.go", "e.Query, e.Failed, e.Origin.Address", "e.Query, _, e.Origin.Address"},
+	}, "TestTheTrailSaysWhat", "./store"},
+	{"", "a server writes whatever its clock says", []edit{
+		{"store/clock.go", "off.Abs() > maxClockOff", "off.Abs() > 1e6*maxClockOff"},
+	}, "TestAServerWhoseClock", "./store"},
+	{"", "a server tells of alerts of every region", []edit{
+		{"store/alertsink.go", "t.region <> $3))", "t.region = ''))"},
+	}, "TestWebhooksAreTold", "./store"},
+	{"", "the evidence names the key of something else", []edit{
+		{"store/evidence.go", `under("whole", answerKey), hours`, `under("whole", requestKey), hours`},
+	}, "TestEvidenceNamesTheKey", "./store"},
+	{"", "the evidence leaves out who may become a role through another", []edit{
+		{"store/evidence.go", "JOIN   pg_auth_members m ON m.roleid = b.oid", "JOIN   pg_auth_members m ON m.roleid = b.oid AND false"},
+	}, "TestEvidenceIsStated", "./control"},
+	{"", "a file that nobody signed passes for evidence", []edit{
+		{"evidence/pack.go", "if name != statementFile && !slices.Contains(want", "if false && !slices.Contains(want"},
+	}, "TestAPackVerifies", "./evidence"},
+	{"", "the evidence says for people what nobody signed", []edit{
+		{"evidence/pack.go", "if !bytes.Equal(readme, []byte(c.Readme())) {", "if len(readme) == 0 {"},
+	}, "TestAPackVerifies", "./evidence"},
+	{"", "a witness takes a log for the one that it saw", []edit{
+		{"audit/ledger/witness.go", "seen.Size, seen.Root) != nil {", "seen.Size, seen.Root) != nil && p.Hashes == nil {"},
+	}, "TestAWitnessFinds", "./audit/ledger"},
+	{"", "a witness forgets the end of a log", []edit{
+		{"audit/ledger/witness.go", "case c.Size < seen.Size, c.Time.Before(seen.Time), c.Size", "case c.Size"},
+	}, "TestAWitnessFinds", "./audit/ledger"},
 	{"", "an operator counts the labels of a patient", []edit{
 		{"smart/residual.go", "if r.outline && at.told {", "if r.outline && at.told && false {"},
 	}, "TestExplanationsAndDryRuns", "./store"},
