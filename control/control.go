@@ -150,6 +150,8 @@ var routes = []route{
 	{method: http.MethodDelete, path: "/alert-sink", do: (*api).removeAlertSink},
 	{method: http.MethodPut, path: "/tenants/{slug}/alert-sink", do: (*api).putAlertSink},
 	{method: http.MethodDelete, path: "/tenants/{slug}/alert-sink", do: (*api).removeAlertSink},
+	{method: http.MethodGet, path: "/audit", do: (*api).listPlatform},
+	{method: http.MethodGet, path: "/audit/before/{number}", do: (*api).listPlatform},
 	{method: http.MethodGet, path: "/audit-key", do: (*api).showAuditKey},
 	{method: http.MethodGet, path: "/tenants/{slug}/audit-key", do: (*api).showAuditKey},
 	{method: http.MethodPost, path: "/tenants/{slug}/evidence", do: (*api).evidence},

@@ -44,6 +44,9 @@ type Keyring struct {
 	// tenant outlives the loss of its KMS key. Default 1 min. It must not be
 	// changed once the Keyring is in use.
 	Lifetime time.Duration
+	// Failed is told, at most once a minute, that the keys of a tenant could be read
+	// and not opened. It may be nil, and must not be changed either.
+	Failed func(tenant.ID)
 
 	opening singleflight.Group
 
@@ -52,6 +55,8 @@ type Keyring struct {
 	// era counts the calls of Forget, so that keys whose opening began before
 	// one are not remembered after it.
 	era uint64
+	// told is when Failed was told of a tenant.
+	told map[tenant.ID]time.Time
 }
 
 type opened struct {
@@ -68,7 +73,7 @@ const openingTime = 10 * time.Second
 
 // NewKeyring returns a Keyring that opens the keys of src with kms.
 func NewKeyring(src Source, kms KMS) *Keyring {
-	return &Keyring{src: src, kms: kms, Lifetime: time.Minute, open: map[tenant.ID]opened{}}
+	return &Keyring{src: src, kms: kms, Lifetime: time.Minute, open: map[tenant.ID]opened{}, told: map[tenant.ID]time.Time{}}
 }
 
 // Of returns the keys of the tenant. A Set outlives what the Keyring remembers,
@@ -110,10 +115,27 @@ func (k *Keyring) load(ctx context.Context, id tenant.ID, era uint64) (*Set, err
 	}
 	set, err := openSet(k.kms, id, rows)
 	if err != nil {
+		k.failed(id)
 		return nil, fmt.Errorf("opening the keys of tenant %s: %w", id, err)
 	}
 	k.remember(id, set, era)
 	return set, nil
+}
+
+// failed tells that the keys of the tenant do not open, now and then.
+func (k *Keyring) failed(id tenant.ID) {
+	if k.Failed == nil {
+		return
+	}
+	k.mu.Lock()
+	due := time.Since(k.told[id]) >= time.Minute
+	if due {
+		k.told[id] = time.Now()
+	}
+	k.mu.Unlock()
+	if due {
+		k.Failed(id)
+	}
 }
 
 func (k *Keyring) remember(id tenant.ID, set *Set, era uint64) {

@@ -138,18 +138,13 @@ func (m *Migrator) onHolds(ctx context.Context, slug string, fn func(*sql.Tx, in
 	if err != nil {
 		return err
 	}
-	tx, err := m.registry.BeginTx(ctx, nil)
+	err = m.together(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock($1::int, $2::int)`, int32(holdLock), row.ID); err != nil {
+			return err
+		}
+		return fn(tx, row.ID)
+	})
 	if err != nil {
-		return fmt.Errorf("changing the legal holds of %s: %w", slug, err)
-	}
-	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
-	if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock($1::int, $2::int)`, int32(holdLock), row.ID); err != nil {
-		return fmt.Errorf("changing the legal holds of %s: %w", slug, err)
-	}
-	if err := fn(tx, row.ID); err != nil {
-		return fmt.Errorf("changing the legal holds of %s: %w", slug, err)
-	}
-	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("changing the legal holds of %s: %w", slug, err)
 	}
 	return nil

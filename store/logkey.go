@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/audit/ledger"
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/keys"
@@ -72,10 +73,20 @@ func (m *Migrator) makeLogKey(ctx context.Context, conn *sql.Conn, number int32,
 	if err != nil {
 		return fmt.Errorf("making the key of %s: %w", origin, err)
 	}
-	if _, err := conn.ExecContext(ctx, `
-		INSERT INTO registry.log_key (tenant_id, verifier, kek, data)
-		VALUES ($1, $2, $3, $4)
-		ON CONFLICT (tenant_id) DO NOTHING`, number, verifier, m.cfg.KEK, sealed); err != nil {
+	err = m.together(ctx, func(tx *sql.Tx) error {
+		done, err := tx.ExecContext(ctx, `
+			INSERT INTO registry.log_key (tenant_id, verifier, kek, data)
+			VALUES ($1, $2, $3, $4)
+			ON CONFLICT (tenant_id) DO NOTHING`, number, verifier, m.cfg.KEK, sealed)
+		if err != nil {
+			return err
+		}
+		if n, err := done.RowsAffected(); err != nil || n == 0 {
+			return err
+		}
+		return ownerDid(ctx, tx, "made the key of the audit log "+origin+": "+verifier, audit.Success)
+	})
+	if err != nil {
 		return fmt.Errorf("storing the key of %s: %w", origin, err)
 	}
 	return nil

@@ -11,8 +11,10 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 
+	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/keys"
 	"github.com/cordon-fhir/cordon/migrations"
 	"github.com/cordon-fhir/cordon/tenant"
@@ -471,9 +473,43 @@ func (m *Migrator) States(ctx context.Context) ([]State, error) {
 // tenant to the newest shape. It goes on past a tenant that fails: States
 // tells which, and the error says that there was one. Run it again to go on.
 func (m *Migrator) Migrate(ctx context.Context) error {
+	to := fmt.Sprintf("to step %d of the registry and %d of tenants", migrations.Latest(migrations.Registry), migrations.Latest(migrations.Placement))
+	has, err := m.hasTrail(ctx)
+	if err == nil && has { // else there is nothing that could be changed
+		err = ownerDid(ctx, m.registry, "begins to migrate "+to, audit.Success)
+	}
+	if err != nil {
+		return err
+	}
 	if err := m.Bootstrap(ctx); err != nil {
 		return err
 	}
+	if err := m.migrateAll(ctx); err != nil {
+		return errors.Join(err, ownerDid(context.WithoutCancel(ctx), m.registry, "failed to migrate "+to, audit.MajorFailure))
+	}
+	return ownerDid(ctx, m.registry, "migrated "+to, audit.Success)
+}
+
+// hasTrail reports whether there is a platform's trail, as in a registry that was
+// made before.
+func (m *Migrator) hasTrail(ctx context.Context) (has bool, err error) {
+	err = m.registry.QueryRowContext(ctx, `SELECT to_regclass('registry.platform_audit') IS NOT NULL`).Scan(&has)
+	var pe *pgconn.PgError
+	if errors.As(err, &pe) && pe.Code == noDatabase {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("looking for the platform's audit trail: %w", err)
+	}
+	return has, nil
+}
+
+// noDatabase is the code of PostgreSQL's error for a database that is not there.
+// https://www.postgresql.org/docs/15/errcodes-appendix.html
+const noDatabase = "3D000"
+
+// migrateAll brings what tenants have to the newest step.
+func (m *Migrator) migrateAll(ctx context.Context) error {
 	if _, err := m.registry.ExecContext(ctx, `
 		UPDATE registry.tenant SET schema_version = $1, schema_error = '', updated = now()
 		WHERE  mode = 'shared' AND status <> 'provisioning'`, migrations.Latest(migrations.Placement)); err != nil {

@@ -2,15 +2,15 @@ package store
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
+	"database/sql"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/audit"
 )
 
 // An Operator is someone who may use the control API.
@@ -32,15 +32,15 @@ func (m *Migrator) PutOperator(ctx context.Context, o Operator) error {
 	if o.Disabled {
 		did = "disabled operator " + o.ID
 	}
-	_, err := m.registry.ExecContext(ctx, `
-		WITH put AS (
-		    INSERT INTO registry.operator (id, name, jwk, disabled) VALUES ($1, $2, $3, $4)
-		    ON CONFLICT (id) DO UPDATE SET name = excluded.name, jwk = excluded.jwk, disabled = excluded.disabled
-		)
-		INSERT INTO registry.platform_audit (recorded, interaction, outcome, status, reason,
-		       request_id, address, method, server, client, fhir_user, issuer, token_id)
-		VALUES (now(), $5, 0, 200, $6, $7, '', 'other', 'owner', session_user, '', '', '')`,
-		o.ID, o.Name, o.JWK, o.Disabled, string(fhir.Operation), did, rand.Text())
+	err := m.together(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, `
+			INSERT INTO registry.operator (id, name, jwk, disabled) VALUES ($1, $2, $3, $4)
+			ON CONFLICT (id) DO UPDATE SET name = excluded.name, jwk = excluded.jwk, disabled = excluded.disabled`,
+			o.ID, o.Name, o.JWK, o.Disabled); err != nil {
+			return err
+		}
+		return ownerDid(ctx, tx, did, audit.Success)
+	})
 	if err != nil {
 		return fmt.Errorf("storing operator %s: %w", o.ID, err)
 	}

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 
+	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/audit/ledger"
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/keys"
@@ -151,7 +153,19 @@ func (m *Migrator) makeKeys(ctx context.Context, conn *sql.Conn, id tenant.ID) e
 			return errors.Join(err, tx.Rollback())
 		}
 	}
+	if err := ownerDid(ctx, tx, fmt.Sprintf("made keys of tenant %s for %s", id, classes(wrapped)), audit.Success); err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
 	return tx.Commit()
+}
+
+// classes says what keys are for.
+func classes(list []keys.Wrapped) string {
+	var names []string
+	for _, w := range list {
+		names = append(names, string(w.Class))
+	}
+	return strings.Join(names, ", ")
 }
 
 // keylessClasses returns the classes of which the tenant has no key.

@@ -7,6 +7,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
@@ -132,7 +133,8 @@ func (r *Registry) addAccessKey(ctx context.Context, t *tenant.Tenant, alone boo
 		return fmt.Errorf("making a key for access tokens of %s: %w", t.Slug, err)
 	}
 	// What nobody believes any more need not be kept.
-	_, err = r.pool.Exec(ctx, `
+	err = pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `
 		WITH gone AS (
 		    DELETE FROM registry.access_key old
 		    WHERE  tenant_id = $1 AND ($5 OR EXISTS (
@@ -140,7 +142,11 @@ func (r *Registry) addAccessKey(ctx context.Context, t *tenant.Tenant, alone boo
 		               WHERE  next.tenant_id = $1 AND next.created > old.created AND next.created < now() - $6::interval))
 		)
 		INSERT INTO registry.access_key (tenant_id, fingerprint, kek, data, alone)
-		VALUES ($1, $2, $3, $4, $5)`, t.ID.Int(), w.Fingerprint, w.KEK, w.Data, alone, keyKept)
+		VALUES ($1, $2, $3, $4, $5)`, t.ID.Int(), w.Fingerprint, w.KEK, w.Data, alone, keyKept); err != nil {
+			return err
+		}
+		return tellKey(ctx, tx, "made a key for access tokens of tenant "+t.Slug.String()+": "+hex.EncodeToString(w.Fingerprint))
+	})
 	if err != nil {
 		return fmt.Errorf("storing a key for access tokens of %s: %w", t.Slug, scrubbed(err))
 	}
@@ -189,7 +195,8 @@ func (r *Registry) addIDKey(ctx context.Context, t *tenant.Tenant, first, alone 
 	if err != nil {
 		return fmt.Errorf("making a signing key: %w", err)
 	}
-	_, err = r.pool.Exec(ctx, `
+	err = pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
+		made, err := tx.Exec(ctx, `
 		WITH gone AS (
 		    DELETE FROM registry.signing_key old
 		    WHERE  tenant_id = $1 AND ($7 OR EXISTS (
@@ -199,7 +206,12 @@ func (r *Registry) addIDKey(ctx context.Context, t *tenant.Tenant, first, alone 
 		INSERT INTO registry.signing_key (tenant_id, kid, kek, data, created)
 		SELECT $1, $2, $3, $4, CASE WHEN $7 THEN now() - $8::interval ELSE now() END
 		WHERE  NOT $5 OR NOT EXISTS (SELECT FROM registry.signing_key WHERE tenant_id = $1)`,
-		t.ID.Int(), kid, kek, sealed, first, keyKept, alone, keyAnnounced)
+			t.ID.Int(), kid, kek, sealed, first, keyKept, alone, keyAnnounced)
+		if err != nil || made.RowsAffected() == 0 {
+			return err
+		}
+		return tellKey(ctx, tx, "made a key for ID tokens of tenant "+t.Slug.String()+": "+kid)
+	})
 	if err != nil {
 		return fmt.Errorf("storing a signing key: %w", scrubbed(err))
 	}

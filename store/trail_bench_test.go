@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/cordon-fhir/cordon/audit"
+	"github.com/cordon-fhir/cordon/audit/ledger"
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/store/storetest"
@@ -24,13 +25,7 @@ import (
 //
 //	CORDON_TRAIL=10000000 go test ./store -run '^$' -bench Trail -benchtime 200x -timeout 2h
 func BenchmarkTrail(b *testing.B) {
-	n := 20_000
-	if text := os.Getenv("CORDON_TRAIL"); text != "" {
-		var err error
-		if n, err = strconv.Atoi(text); err != nil {
-			b.Fatal(err)
-		}
-	}
+	n := trailSize(b)
 	d := openDoor(b)
 	const slug = "bench-trail"
 	if _, _, err := d.Migrator.Provision(b.Context(), store.NewTenant{Slug: slug, Mode: tenant.Database}); err != nil {
@@ -66,6 +61,45 @@ func BenchmarkTrail(b *testing.B) {
 			b.ReportMetric(float64(took[len(took)*95/100].Microseconds())/1000, "p95-ms")
 		})
 	}
+}
+
+// trailSize is how many entries there are.
+func trailSize(b *testing.B) int {
+	b.Helper()
+	text := os.Getenv("CORDON_TRAIL")
+	if text == "" {
+		return 20_000
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return n
+}
+
+// BenchmarkVerify is what it takes to hold a trail against its checkpoints and the
+// hashes in the vault:
+//
+//	CORDON_TRAIL=1000000 go test ./store -run '^$' -bench Verify -benchtime 1x -timeout 1h
+func BenchmarkVerify(b *testing.B) {
+	n := trailSize(b)
+	r := newTrail(b, tenant.Database)
+	d := openDoor(b)
+	conn := database(b, d.Fixture, r.tenant)
+	d.longTrail(b, conn, r.tenant, n)
+	r.log(b)
+	for b.Loop() {
+		seen := 0
+		v, err := ledger.NewVerifier(ledger.Rules{Key: r.key(b), Late: 20 * 365 * 24 * time.Hour}, r.vault, func(ledger.Fault) { seen++ })
+		if err != nil {
+			b.Fatal(err)
+		}
+		report, err := r.Verify(b.Context(), r.tenant, v)
+		if err != nil || seen > 0 || report.Signed != int64(n) {
+			b.Fatalf("%d faults, %+v, %v", seen, report, err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/float64(n), "µs/entry")
 }
 
 // longTrail fills the trail with n entries of a clinic: a second apart, most of

@@ -22,10 +22,11 @@ type auditCommand struct {
 	Verify auditVerifyCommand `cmd:"" help:"Hold an audit trail against its checkpoints, and name what was changed."`
 	Proof  auditProofCommand  `cmd:"" help:"Check a proof that the API gave, without any server."`
 
-	Export  auditExportCommand  `cmd:"" help:"Write entries of an audit trail to a file that proves itself; or verify one."`
-	Custody auditCustodyCommand `cmd:"" help:"Keep the chain of custody of an export."`
-	Hold    auditHoldCommand    `cmd:"" help:"List, place and lift legal holds."`
-	Witness auditWitnessCommand `cmd:"" help:"See that a log goes on from what was seen of it, as another party, and keep that."`
+	Export   auditExportCommand   `cmd:"" help:"Write entries of an audit trail to a file that proves itself; or verify one."`
+	Custody  auditCustodyCommand  `cmd:"" help:"Keep the chain of custody of an export."`
+	Platform auditPlatformCommand `cmd:"" help:"List and verify the trail of what belongs to no tenant."`
+	Hold     auditHoldCommand     `cmd:"" help:"List, place and lift legal holds."`
+	Witness  auditWitnessCommand  `cmd:"" help:"See that a log goes on from what was seen of it, as another party, and keep that."`
 }
 
 type auditKeyCommand struct {

@@ -76,6 +76,11 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 	p := &dataPlane{registry: registry}
 	tenants := tenant.NewRegistry(registry)
 	keyring := keys.NewKeyring(registry, cfg.kms)
+	keyring.Failed = func(id tenant.ID) {
+		if err := registry.TellKeysFailed(id); err != nil {
+			cfg.log.Error("telling that the keys of a tenant could not be opened", oplog.Cause(err))
+		}
+	}
 	limiter := limit.New(limit.Config{})
 	watcher, err := alert.New(alert.Config{Keeper: registry, Limit: limiter, Count: cfg.ops.sighted, Log: cfg.log})
 	if err != nil {

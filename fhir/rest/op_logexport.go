@@ -21,6 +21,10 @@ var logExportOperation = operation{
 	), parse: parseLogExport, look: logExport,
 }
 
+// exportedAtOnce is how many entries a page has if nobody says: each costs some
+// twenty looks into the log, for the proof.
+const exportedAtOnce = 200
+
 // maxWhy bounds the words that say why a trail is exported.
 const maxWhy = 500
 
@@ -35,7 +39,7 @@ func parseLogExport(req *request) error {
 			params = append(params, search.Param{Name: name, Value: plainValue(value)})
 		}
 	}
-	return parseTrail(req, req.limits.MaxPage, params...)
+	return parseTrail(req, min(exportedAtOnce, req.limits.MaxPage), params...)
 }
 
 // logExport answers with a page. Of a request there are its entry and those that
