@@ -151,6 +151,12 @@ var programFaults = []mutant{
 	{"", "what is of a patient on hold is removed", []edit{
 		{"store/sweep.go", "\tfor _, p := range s.holds.patients {", "\tfor _, p := range s.holds.patients[:0] {"},
 	}, "TestALegalHold", "./store"},
+	{"", "the database lets young entries of the trail be removed", []edit{
+		{"migrations/placement/000016_audit_retention.up.sql", "        OR     g.recorded >= now() - interval '6 years'\n", ""},
+	}, "TestTheDatabaseRemovesNothing", "./store"},
+	{"", "a tombstone lets any entry be removed", []edit{
+		{"migrations/placement/000016_audit_retention.up.sql", "AND n.leaves @> l.leaf\n", "\n"},
+	}, "TestTheDatabaseRemovesNothing", "./store"},
 	{"", "one operator lifts a legal hold", []edit{
 		{"store/hold.go", "case h.AskedBy == operator:", "case h.AskedBy == \"nobody\":"},
 	}, "TestALegalHold", "./store"},

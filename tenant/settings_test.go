@@ -35,6 +35,10 @@ func TestSettingsAreChecked(t *testing.T) {
 		{"what to do without a server", `{"terminology":{"onFailure":"warn"}}`, "need terminology.url"},
 		{"a way to go on that is none", `{"terminology":{"url":"https://x","onFailure":"open"}}`, "onFailure"},
 		{"a name twice", `{"validation":{"level":"off","level":"base"}}`, "JSON object"},
+		{"years of the audit trail", `{"audit":{"keepYears":6}}`, ""},
+		{"less years than six", `{"audit":{"keepYears":5}}`, "audit.keepYears"},
+		{"years before none", `{"audit":{"keepYears":-1}}`, "audit.keepYears"},
+		{"too many years", `{"audit":{"keepYears":101}}`, "audit.keepYears"},
 		{"an array", `[]`, "JSON object"},
 		{"nothing", ``, "JSON object"},
 	} {

@@ -15,7 +15,7 @@
 //	cordon package    install, list and remove packages of definitions
 //	cordon alert      list, show, acknowledge and close alerts; set webhooks for them
 //	cordon break-glass list, show and end what staff see in an emergency
-//	cordon audit      show that the audit trail is as it was signed
+//	cordon audit      show that an audit trail is as it was signed, give it away, and hold it
 //	cordon evidence   write and verify evidence of where data is and who can reach it
 //	cordon token      earn an access token
 //	cordon load       send Bundles and NDJSON
@@ -59,7 +59,7 @@ type commands struct {
 	Package     packageCommand     `cmd:"" help:"Install, list and remove packages of definitions of a tenant."`
 	Alert       alertCommand       `cmd:"" help:"List, show, acknowledge and close alerts."`
 	BreakGlass  breakGlassCommand  `cmd:"" help:"List, show and end what staff were let see of a patient in an emergency."`
-	Audit       auditCommand       `cmd:"" help:"Show keys of audit logs, and verify them."`
+	Audit       auditCommand       `cmd:"" help:"Verify, export and list audit trails, and place legal holds on them."`
 	Evidence    evidenceCommand    `cmd:"" help:"Write evidence of where the data of a tenant is, who can reach it and how that is proven; or verify it."`
 	Token       tokenCommand       `cmd:"" help:"Print an access token, earned at the token endpoint."`
 	Load        loadCommand        `cmd:"" help:"Send Bundles and NDJSON to a tenant."`
