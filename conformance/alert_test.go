@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -123,7 +124,7 @@ func TestAlerts(t *testing.T) {
 						if !one.signed(secret) {
 							p.Errorf("not signed: %s %s", one.signature, one.body)
 						}
-						if found := sys.hunter().find(one.body); len(found) > 0 || strings.Contains(string(one.body), "Patient") {
+						if found := sys.hunter().Find(one.body); len(found) > 0 || strings.Contains(string(one.body), "Patient") {
 							p.Errorf("it tells of a record: %s", one.body)
 						}
 					}
@@ -213,6 +214,7 @@ var alarms = []struct {
 		})
 	}, false},
 	{scraping, func(p *probe) {
+		p.want(p.send(p.as("backend", "POST", "", batch("transaction", slices.Repeat([]string{give("POST", "Patient", `{"resourceType":"Patient"}`)}, 30)...))), 200)
 		p.cordon("tenant", "set", p.attacker.slug, "alerts.patients=20")
 		p.until("a client is told of many", func() bool {
 			p.want(p.get("reader", "/Patient?_count=50"), 200)

@@ -105,6 +105,7 @@ var mayImport = map[string][]string{
 	"fhir/rest":    {"alert", "audit", "audit/ledger", "bulk", "fhir", "fhir/canonical", "fhir/path", "fhir/profile", "fhir/r4", "fhir/search", "fhir/terminology", "fhir/terminology/external", "fhir/validate", "fhir/xml", "limit", "oplog", "smart", "store", "tenant"},
 	"smart/launch": {"audit", "fhir", "fhir/search", "keys", "limit", "oplog", "smart", "smart/federation", "smart/jwks", "smart/outside", "store", "tenant"},
 	"control":      {"alert", "audit", "evidence", "fhir", "fhir/canonical", "keys", "oplog", "smart", "store", "tenant"},
+	"breakout":     {"smart/backend"}, // attacks a server over HTTP, as anybody
 	"conformance":  {},
 	// which runs the program as anybody
 	"conformance/harness": {},
@@ -132,7 +133,7 @@ var homes = map[string][]string{
 	"unsafe":                          {"fhir/search"}, // which looks at bytes as text, and copies none
 	"github.com/jackc/pgx/v5/pgxpool": {"store", "store/internal/gate", "cmd/cordonbench"},
 	"golang.org/x/crypto":             {"smart"}, // Argon2id
-	"github.com/go-jose/go-jose":      {"smart", "smart/backend", "smart/jwks", "smart/launch", "smart/outside", "smart/smarttest", "store", "control", "cmd/cordon"},
+	"github.com/go-jose/go-jose":      {"breakout", "smart", "smart/backend", "smart/jwks", "smart/launch", "smart/outside", "smart/smarttest", "store", "control", "cmd/cordon"},
 	"golang.org/x/mod":                {"audit/ledger", "evidence", "store"}, // tlog and note
 	"encoding/xml":                    {"fhir/validate", "fhir/xml"},         // narrative is XHTML
 	// What is logged is made of Fields: nothing else can write a line. The
@@ -223,7 +224,7 @@ func TestArchitecture(t *testing.T) {
 		}
 		contents := []string{
 			"cmd", "fhir", "store", "smart", "subscriptions", "bulk", "migrations", "conformance", "deploy",
-			"tenant", "audit", "keys", "summarize", "control", "docs", "tools", "bin", "dev", "alert", "limit", "outbound", "oplog", "evidence",
+			"tenant", "audit", "keys", "summarize", "control", "docs", "tools", "bin", "dev", "alert", "limit", "outbound", "oplog", "evidence", "breakout",
 		}
 		for _, e := range entries {
 			if e.IsDir() && !strings.HasPrefix(e.Name(), ".") && !slices.Contains(contents, e.Name()) {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -30,57 +29,7 @@ func give(method, url, resource string) string {
 // Group 5 of the breakout suite: Bundles, conditional interactions,
 // references and patches.
 func TestBundles(t *testing.T) {
-	breakout(t, "T106 an entry for another tenant is refused alone", func(p *probe) {
-		p.alert(otherInBundle, 3)
-		b := p.bundle(p.send(p.as("backend", "POST", "", batch("batch",
-			ask("GET", "Patient/p1"), ask("GET", p.victim.base+"/Patient/p1"), ask("GET", p.attacker.base+"/Patient/p1"),
-			ask("DELETE", p.victim.base+"/Patient/"+p.victim.walkedID(4)),
-			give("PUT", p.victim.base+"/Patient/p1", `{"resourceType":"Patient","id":"p1"}`)))))
-		got := b.statuses()
-		if len(got) != 5 || got[0] != "200" || !refused(got[1]) || got[2] != "200" && !refused(got[2]) || !refused(got[3]) || !refused(got[4]) {
-			p.Errorf("the entries are answered %v", got)
-		}
-		if n := p.linked(p.attacker); n != 5 {
-			p.Errorf("%d linked entries in the audit trail, want 5", n)
-		}
-	})
-
-	breakout(t, "T108 an entry's url leads below its own base only", func(p *probe) {
-		var entries []string
-		for _, url := range []string{
-			"../" + p.victim.slug + "/Patient/p1", "/fhir/" + p.victim.slug + "/Patient/p1", "//" + p.victim.slug + "/Patient/p1",
-			"Patient/../../" + p.victim.slug + "/Patient/p1", "%2e%2e/" + p.victim.slug + "/Patient/p1", "Patient%2f..%2f..%2f" + p.victim.slug + "/Patient/p1",
-			`..\` + p.victim.slug + `\Patient\p1`, "http://169.254.169.254/Patient/p1", "Patient/./p1", "Patient//p1", ";/Patient/p1", "\n/Patient/p1",
-		} {
-			entries = append(entries, ask("GET", url))
-		}
-		r := p.send(p.as("backend", "POST", "", batch("batch", entries...)))
-		if r.status != 400 {
-			for i, status := range p.bundle(r).statuses() {
-				if !refused(status) {
-					p.Errorf("%s is answered %s", entries[i], status)
-				}
-			}
-		}
-		p.want(p.send(p.as("backend", "POST", "", batch("transaction", entries[0]))), 400, 403, 404)
-		p.alertsOptional(otherInBundle)
-	})
-
-	breakout(t, "T109 an entry has no headers of its own", func(p *probe) {
-		for _, more := range []string{
-			`"Authorization":"Bearer x"`, `"X-Tenant-Id":"` + p.victim.slug + `"`, `"ifMatch":"W/\"1\"\r\nX-Tenant-Id: ` + p.victim.slug + `"`,
-			`"ifNoneExist":"identifier=mrn|V-777-` + p.victim.slug + `\r\nX-Tenant-Id: ` + p.victim.slug + `"`,
-		} {
-			r := p.send(p.as("backend", "POST", "", batch("batch", `{"request":{"method":"GET","url":"Patient/p1",`+more+`}}`)))
-			if r.status == 400 || r.status == 422 {
-				continue
-			}
-			b := p.bundle(r)
-			if len(b.Entry) == 1 && b.statuses()[0] == "200" && !bytes.Contains(r.body, []byte(p.attacker.canaries["name"])) {
-				p.Errorf("%s: not the own record", more)
-			}
-		}
-	})
+	outside(t, 5)
 
 	once(t, "T110 a batch of 500 shows what is visible and audits what is not", func(p *probe) {
 		var entries []string
@@ -104,121 +53,6 @@ func TestBundles(t *testing.T) {
 			p.Errorf("%d linked entries say that they failed, want 250", n)
 		}
 	})
-
-	breakout(t, "T112 a match that only the victim has is no match", func(p *probe) {
-		body := `{"resourceType":"Patient","identifier":[{"system":"mrn","value":"V-777-` + p.victim.slug + `"}]}`
-		// The same identifier may be here from another pair.
-		p.send(p.as("backend", "DELETE", "/Patient?identifier=mrn|V-777-"+p.victim.slug))
-		exists := "identifier=mrn|V-777-" + p.victim.slug
-		first := p.want(p.send(p.as("backend", "POST", "/Patient", body).with("If-None-Exist", exists)), 201)
-		second := p.want(p.send(p.as("backend", "POST", "/Patient", body).with("If-None-Exist", exists)), 200)
-		if refOf(first.body) != refOf(second.body) {
-			p.Errorf("the second create means %s, the first %s", refOf(second.body), refOf(first.body))
-		}
-		p.want(p.send(p.as("backend", "DELETE", "/"+refOf(first.body))), 204)
-	})
-
-	once(t, "T113 a match that is hidden is no match", func(p *probe) {
-		secret, unused := p.fresh("secret"), p.fresh("unused")
-		body := func(patient, value string) string {
-			return `{"resourceType":"Observation","status":"final","code":{"text":"x"},"identifier":[{"system":"urn:x","value":"` + value + `"}],"subject":{"reference":"Patient/` + patient + `"}}`
-		}
-		hidden := refOf(p.want(p.send(p.as("backend", "POST", "/Observation", body("p2", secret))), 201).body)
-		for _, value := range []string{secret, unused} {
-			r := p.want(p.send(p.as("pA", "POST", "/Observation", body("p1", value)).with("If-None-Exist", "identifier=urn:x|"+value)), 201)
-			if strings.Contains(string(r.body)+string(r.headerText()), strings.TrimPrefix(hidden, "Observation/")) {
-				p.Errorf("the answer names the hidden match")
-			}
-		}
-	})
-
-	breakout(t, "T114 equal match URLs of two tenants mean two resources", func(p *probe) {
-		p.writes = true
-		rounds := 9
-		g, _ := errgroup.WithContext(p.Context())
-		for i := range rounds {
-			value := p.fresh("twin")
-			for _, own := range []*party{p.attacker, p.victim} {
-				g.Go(func() error {
-					for n := range 2 {
-						body := fmt.Sprintf(`{"resourceType":"Basic","code":{"text":%q},"identifier":[{"system":"urn:x","value":%q}]}`, own.canaries["name"], value)
-						r, err := p.try(p.of(own, "backend", "PUT", "/Basic?identifier=urn:x|"+value, body))
-						if err != nil || r.status != []int{201, 200}[n] || !bytes.Contains(r.body, []byte(own.canaries["name"])) {
-							return fmt.Errorf("round %d.%d in %s: %v %v", i, n, own.slug, r, err)
-						}
-					}
-					return nil
-				})
-			}
-		}
-		if err := g.Wait(); err != nil {
-			p.Error(err)
-		}
-	})
-
-	once(t, "T116 of two matches a hidden one does not count", func(p *probe) {
-		value := p.fresh("pair")
-		body := func(patient string) string {
-			return `{"resourceType":"Observation","status":"final","code":{"text":"x"},"identifier":[{"system":"urn:x","value":"` + value + `"}],"subject":{"reference":"Patient/` + patient + `"}}`
-		}
-		p.want(p.send(p.as("backend", "POST", "/Observation", body("p1"))), 201)
-		p.want(p.send(p.as("backend", "POST", "/Observation", body("p2"))), 201)
-		url := "/Observation?identifier=urn:x|" + value
-		p.want(p.send(p.as("backend", "PUT", url, body("p1"))), 412)
-		p.want(p.send(p.as("pA", "PUT", url, body("p1"))), 200)
-		p.want(p.send(p.as("pA", "PATCH", url, `[{"op":"replace","path":"/status","value":"amended"}]`)), 200)
-		p.want(p.send(p.as("pA", "DELETE", url)), 204)
-	})
-
-	breakout(t, "T117 a placeholder is resolved inside its Bundle", func(p *probe) {
-		const urn = "urn:uuid:0f3a5e3c-6c3f-4a8e-9a52-0d7d2b8f8a11"
-		b := p.bundle(p.send(p.as("backend", "POST", "", batch("transaction",
-			`{"fullUrl":"`+urn+`","resource":{"resourceType":"Patient","name":[{"family":"New"}]},"request":{"method":"POST","url":"Patient"}}`,
-			`{"resource":{"resourceType":"Basic","code":{"text":"x"},"subject":{"reference":"`+urn+`"}},"request":{"method":"POST","url":"Basic"}}`))))
-		_, made, _ := strings.Cut(b.Entry[0].Response.Location, p.attacker.base+"/")
-		made, _, _ = strings.Cut(made, "/_history")
-		_, basic, _ := strings.Cut(b.Entry[1].Response.Location, p.attacker.base+"/")
-		basic, _, _ = strings.Cut(basic, "/_history")
-		r := p.want(p.get("backend", "/"+basic), 200)
-		if made == "" || !strings.Contains(string(r.body), `"reference":"`+made+`"`) {
-			p.Errorf("the reference to %s became %s", made, r.body)
-		}
-		// A placeholder that nothing in the Bundle has is not looked up anywhere.
-		p.want(p.send(p.as("backend", "POST", "", batch("transaction",
-			`{"resource":{"resourceType":"Basic","code":{"text":"x"},"subject":{"reference":"urn:uuid:00000000-0000-4000-8000-000000000000"}},"request":{"method":"POST","url":"Basic"}}`))), 400)
-	})
-
-	breakout(t, "T118 a reference tells no id of the victim", func(p *probe) {
-		refer := func(id string) *reply {
-			return p.send(p.as("backend", "POST", "/Basic", `{"resourceType":"Basic","code":{"text":"x"},"subject":{"reference":"Patient/`+id+`"}}`).with("Prefer", "return=minimal"))
-		}
-		if a, b := refer(p.victim.walkedID(5)), refer("never-was"); a.status != b.status {
-			p.Errorf("a reference to an id of the victim is answered %d, to none %d", a.status, b.status)
-		}
-		conditional := func(value string) *reply {
-			return p.send(p.as("backend", "POST", "", batch("transaction", give("POST", "Basic",
-				`{"resourceType":"Basic","code":{"text":"x"},"subject":{"reference":"Patient?identifier=mrn|`+value+`"}}`))))
-		}
-		p.same("conditional references", conditional("V-777-"+p.victim.slug+"-x"), conditional("never-was"))
-	})
-
-	breakout(t, "T120 a URL of another tenant is text", func(p *probe) {
-		id := p.fresh("foreign")
-		ref := p.victim.base + "/Patient/p1"
-		p.want(p.send(p.as("backend", "PUT", "/Observation/"+id, `{"resourceType":"Observation","id":"`+id+`","status":"final","code":{"text":"x"},"subject":{"reference":"`+ref+`"}}`)), 201)
-		r := p.want(p.get("reader", "/Observation?_id="+id+"&_include=Observation:subject"), 200)
-		if b := p.bundle(r); len(b.Entry) != 1 || !strings.Contains(string(r.body), ref) {
-			p.Errorf("the reference was followed or changed: %s", r.body)
-		}
-		if b := p.bundle(p.get("reader", "/Observation?_id="+id+"&patient=p1")); len(b.Entry) != 0 {
-			p.Errorf("a patient of another tenant counts as the own one of the same id")
-		}
-		if b := p.bundle(p.get("reader", "/Observation?_id="+id+"&subject:Patient.name="+p.attacker.canaries["name"])); len(b.Entry) != 0 {
-			p.Errorf("a chain goes through the reference")
-		}
-		p.want(p.get("pA", "/Observation/"+id), 404)
-	})
-
 	once(t, "T121 a contained resource is part of its container", func(p *probe) {
 		id := p.fresh("container")
 		p.want(p.send(p.as("pA", "PUT", "/Observation/"+id, `{"resourceType":"Observation","id":"`+id+`","status":"final","code":{"text":"x"},"contained":[{"resourceType":"Patient","id":"p2"}],"subject":{"reference":"#p2"}}`)), 403, 404, 422)
@@ -281,20 +115,6 @@ func TestBundles(t *testing.T) {
 			p.Errorf("a transaction shows what was written")
 		}
 	})
-
-	once(t, "T126 a resource is not moved into or out of a hidden record", func(p *probe) {
-		id := p.fresh("mine")
-		p.want(p.send(p.as("backend", "PUT", "/Observation/"+id, labResult(id, "p1", "laboratory", "x"))), 201)
-		p.want(p.send(p.as("pA", "PUT", "/Observation/"+id, labResult(id, "p2", "laboratory", "x"))), 403)
-		p.want(p.send(p.as("pA", "PATCH", "/Observation/"+id, `[{"op":"replace","path":"/subject/reference","value":"Patient/p2"}]`)), 403)
-		p.want(p.send(p.as("pA", "PUT", "/Observation/o2", labResult("o2", "p1", "laboratory", "x"))), 403, 404)
-		p.want(p.send(p.as("pA", "POST", "", batch("transaction", give("PUT", "Observation/"+id, labResult(id, "p2", "laboratory", "x"))))), 403)
-		p.want(p.send(p.as("lab", "PUT", "/Observation/"+id, labResult(id, "p1", "vital-signs", "x"))), 403)
-		if r := p.get("backend", "/Observation/"+id); !strings.Contains(string(r.body), `"versionId":"1"`) {
-			p.Errorf("it was changed: %s", r)
-		}
-	})
-
 	once(t, "T128 a circle of references is stored or refused in bounded time", func(p *probe) {
 		circle := func(n int) string {
 			var entries []string
@@ -371,9 +191,6 @@ func TestBundles(t *testing.T) {
 		}
 	})
 }
-
-// refused reports whether the status of an entry is a refusal.
-func refused(status string) bool { return slices.Contains([]string{"400", "403", "404"}, status) }
 
 func (p *probe) textOf(id string) string {
 	p.Helper()

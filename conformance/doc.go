@@ -6,6 +6,9 @@
 // program or the database, must turn a named test red. `make breakout-mutants` puts in
 // those that need another program.
 //
+// What needs nothing but HTTP is in package breakout, as data: outside_test.go
+// makes those attacks, with conditions that see more than a client does.
+//
 // Four things must hold before anything is merged: isolation (routing_test.go,
 // access_test.go, cursor_test.go, database_test.go), region pinning
 // (fhir/rest/region_test.go), policy enforcement (compartment_test.go,

@@ -18,12 +18,13 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"golang.org/x/sync/errgroup"
 
+	attacks "github.com/cordon-fhir/cordon/breakout"
 	"github.com/cordon-fhir/cordon/smart/smarttest"
 )
 
 // The rules of alerts about tokens.
 const (
-	mutatedClaims   = "mutated-claims"
+	mutatedClaims   = attacks.MutatedClaims
 	tokenReuse      = "token-reuse"
 	foreignAudience = "foreign-audience"
 )

@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	attacks "github.com/cordon-fhir/cordon/breakout"
 )
 
 // A pair is an attacker and a victim.
@@ -341,14 +343,14 @@ func (r *reply) audited() int {
 func (p *probe) clean(c *call, r *reply) {
 	p.Helper()
 	text := append(r.headerText(), r.body...)
-	for _, w := range sys.hunter().find(text) {
-		if w.party == c.owner() {
+	for _, w := range sys.hunter().Find(text) {
+		if own := c.owner(); own != nil && w.Owner == own.slug {
 			continue
 		}
-		if strings.Contains(c.url, w.plainText) || strings.Contains(c.body, w.plainText) {
+		if strings.Contains(c.url, w.Plain) || strings.Contains(c.body, w.Plain) {
 			continue
 		}
-		p.Errorf("C1: %s %s answers %d with the %s of %s %s", c.method, c.url, r.status, w.place, w.party.slug, w.disguise)
+		p.Errorf("C1: %s %s answers %d with the %s of %s %s", c.method, c.url, r.status, w.Place, w.Owner, w.Disguise)
 	}
 }
 
@@ -360,13 +362,13 @@ func (r *reply) headerText() []byte {
 
 var hunting struct {
 	once sync.Once
-	*hunter
+	*attacks.Hunter
 }
 
 // hunter finds the canaries of every tenant.
-func (s *system) hunter() *hunter {
-	hunting.once.Do(func() { hunting.hunter = newHunter(s.parties) })
-	return hunting.hunter
+func (s *system) hunter() *attacks.Hunter {
+	hunting.once.Do(func() { hunting.Hunter = newHunter(s.parties) })
+	return hunting.Hunter
 }
 
 // wellFormed holds what T152 and T269 ask of every answer.

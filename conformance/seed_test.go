@@ -9,6 +9,8 @@ import (
 	"io"
 	"net/http"
 	"strings"
+
+	attacks "github.com/cordon-fhir/cordon/breakout"
 )
 
 // records are in every tenant, under the same ids. «place» stands for the
@@ -55,18 +57,12 @@ var records = []string{
 	`{"resourceType":"Coverage","id":"k1","status":"active","beneficiary":{"reference":"Patient/p1"},"payor":[{"reference":"Organization/h1"}]}`,
 }
 
-// walked is how many more Patients each tenant has that no other tenant has.
-const walked = 500
-
-// walkedID names one of them.
-func (p *party) walkedID(i int) string { return fmt.Sprintf("only-%s-%d", p.slug, i) }
-
 // seed gives the tenant its records.
 func (p *party) seed(ctx context.Context) error {
 	p.canaries = map[string]string{}
 	replace := []string{"«slug»", p.slug}
-	for _, place := range places {
-		c := newCanary()
+	for _, place := range attacks.Places {
+		c := attacks.Canary()
 		p.canaries[place] = c
 		replace = append(replace, "«"+place+"»", c, "«"+place+"64»", base64.StdEncoding.EncodeToString([]byte("dictated: "+c+".")))
 	}
@@ -92,11 +88,6 @@ func (p *party) seed(ctx context.Context) error {
 	}
 	for _, text := range compartmentRecords() {
 		if err := put(text); err != nil {
-			return err
-		}
-	}
-	for i := range walked {
-		if err := put(`{"resourceType":"Patient","id":"` + p.walkedID(i) + `"}`); err != nil {
 			return err
 		}
 	}

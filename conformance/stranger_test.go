@@ -195,69 +195,9 @@ func TestStranger(t *testing.T) {
 		})
 	})
 
-	once(t, "AUTHZ-17 each letter of a scope allows its interactions only", func(p *probe) {
-		body := func(id string) string { return labResult(id, "p1", "laboratory", "x") }
-		id := p.fresh("letters")
-		p.want(p.send(p.as("backend", "PUT", "/Observation/"+id, body(id))), 201)
-		for _, tt := range []struct {
-			actor   string
-			c       *call
-			allowed bool
-		}{
-			{"reader", p.as("reader", "GET", "/Observation/"+id), true},
-			{"reader", p.as("reader", "GET", "/Observation?_id="+id), true},
-			{"reader", p.as("reader", "PUT", "/Observation/"+id, body(id)), false},
-			{"reader", p.as("reader", "POST", "/Observation", body(id)), false},
-			{"reader", p.as("reader", "DELETE", "/Observation/"+id), false},
-			{"reader", p.as("reader", "PATCH", "/Observation/"+id, `[{"op":"add","path":"/language","value":"en"}]`), false},
-			{"writer", p.as("writer", "GET", "/Observation/"+id), false},
-			{"writer", p.as("writer", "GET", "/Observation?_id="+id), false},
-			{"writer", p.as("writer", "GET", "/Observation/"+id+"/_history"), false},
-			{"writer", p.as("writer", "GET", "/Observation/_history"), false},
-			{"writer", p.as("writer", "GET", "/_history"), false},
-			{"writer", p.as("writer", "PUT", "/Observation?_id="+id, body(id)), false},
-			{"writer", p.as("writer", "POST", "/Observation", body(id)).with("If-None-Exist", "_id="+id), false},
-			{"writer", p.as("writer", "PUT", "/Observation/"+id, body(id)), true},
-			{"finder", p.as("finder", "GET", "/Observation/"+id), false},
-			{"finder", p.as("finder", "DELETE", "/Observation/"+id), false},
-			{"billing", p.as("billing", "GET", "/Observation/"+id), false},
-			{"billing", p.as("billing", "GET", "/Patient/p1"), false},
-			{"billing", p.as("billing", "GET", "/Coverage/k1"), true},
-			{"auditor", p.as("auditor", "GET", "/Patient/p1"), false},
-			{"auditor", p.as("auditor", "GET", "/AuditEvent"), true},
-			{"billing", p.as("billing", "GET", "/AuditEvent"), false},
-			{"lab", p.as("lab", "GET", "/Observation/"+id), true},
-			{"lab", p.as("lab", "GET", "/Observation/o2"), false},
-		} {
-			r := p.send(tt.c)
-			if tt.allowed != (r.status < 300) || !tt.allowed && r.status != 403 && r.status != 404 {
-				p.Errorf("%s: %s %s answers %d", tt.actor, tt.c.method, tt.c.url, r.status)
-			}
-		}
-	})
-
-	// AUD-04
-	once(t, "AUD-04 T277 nobody writes the audit trail", func(p *probe) {
-		event := refOf(p.bundle(p.get("auditor", "/AuditEvent?_count=1")).Entry[0].Resource)
-		for _, id := range []string{"backend", "dr1", "auditor", "writer"} {
-			for _, c := range []*call{
-				p.as(id, "PUT", "/"+event, `{"resourceType":"AuditEvent"}`), p.as(id, "PATCH", "/"+event, `[]`), p.as(id, "DELETE", "/"+event),
-				p.as(id, "DELETE", "/AuditEvent?_id=x"), p.as(id, "POST", "/AuditEvent", `{"resourceType":"AuditEvent"}`), p.as(id, "POST", "/AuditEvent/$purge", `{"resourceType":"Parameters"}`),
-				p.as(id, "PUT", "/AuditEvent?_id=x", `{"resourceType":"AuditEvent"}`),
-			} {
-				p.want(p.send(c), 403, 404, 405)
-			}
-			b := p.send(p.as(id, "POST", "", batch("batch", ask("DELETE", event), give("POST", "AuditEvent", `{"resourceType":"AuditEvent"}`))))
-			if b.status == 200 {
-				for _, status := range p.bundle(b).statuses() {
-					if !refused(status) && status != "405" {
-						p.Errorf("an entry of %s is answered %s", id, status)
-					}
-				}
-			}
-		}
-		p.want(p.get("auditor", "/"+event), 200)
-	})
+	// AUTHZ-17, AUD-04
+	outside(t, 11)
+	outside(t, 13)
 }
 
 // operatorToken signs a token as the operator of the development server.

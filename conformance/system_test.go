@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
+	attacks "github.com/cordon-fhir/cordon/breakout"
 	"github.com/cordon-fhir/cordon/conformance/harness"
 	"github.com/cordon-fhir/cordon/smart/backend"
 )
@@ -44,6 +46,8 @@ type system struct {
 	super string // URL of database postgres for the superuser
 	conns map[string]*pgx.Conn
 	app   string // password of cordon_app
+
+	suite *attacks.Suite // what attacks it from outside
 
 	A1, A2, S1, S2, D1, Z9 *party
 	parties                []*party // all but Z9
@@ -123,7 +127,8 @@ type party struct {
 	database, schema string
 	canaries         map[string]string // by place
 	actors           map[string]*actor
-	home             *home // nil until somebody logs in
+	clients          []*attacks.Client // the same, for package breakout
+	home             *home             // nil until somebody logs in
 }
 
 // actors are the clients that every tenant has. dr1 and dr2 are users; pA and
@@ -176,6 +181,9 @@ func (s *system) makeTenants(ctx context.Context) error {
 			return fmt.Errorf("seeding %s: %w", p.slug, err)
 		}
 	}
+	if err := s.prepare(ctx); err != nil {
+		return fmt.Errorf("seeding: %w", err)
+	}
 	_, err := s.Cordon(ctx, "tenant", "suspend", s.Z9.slug)
 	return err
 }
@@ -199,6 +207,7 @@ func (p *party) provision(ctx context.Context) error {
 		if err := p.addClient(ctx, a.id, a.scopes, more...); err != nil {
 			return err
 		}
+		p.clients[len(p.clients)-1].Patient = a.patient
 	}
 	return nil
 }
@@ -219,6 +228,7 @@ func (p *party) addClient(ctx context.Context, id, scopes string, more ...string
 		return fmt.Errorf("reading the key of %s: %w", id, err)
 	}
 	p.actors[id] = p.actor(id, scopes, key)
+	p.clients = append(p.clients, &attacks.Client{ID: id, Actor: id, Scopes: strings.Fields(scopes), KeyFile: file})
 	return nil
 }
 

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	attacks "github.com/cordon-fhir/cordon/breakout"
 )
 
 // Whatever the tests before this one did, no canary is found in a dump of any
@@ -19,8 +21,8 @@ func TestTraces(t *testing.T) {
 	h := newHunter(append(sys.parties[:len(sys.parties):len(sys.parties)], sys.Z9), "id")
 	report := func(t *testing.T, where string, b []byte) {
 		t.Helper()
-		for _, w := range h.find(b) {
-			t.Errorf("%s holds the %s of %s %s", where, w.place, w.party.slug, w.disguise)
+		for _, w := range h.Find(b) {
+			t.Errorf("%s holds the %s of %s %s", where, w.Place, w.Owner, w.Disguise)
 		}
 	}
 	super, err := sys.asSuperuser(t.Context(), "postgres")
@@ -91,10 +93,10 @@ func TestTraces(t *testing.T) {
 			all = append(all, p.want(p.get("reader", path), 200).body...)
 		}
 		found := map[string]bool{}
-		for _, w := range h.find(all) {
-			found[w.place] = true
+		for _, w := range h.Find(all) {
+			found[w.Place] = true
 		}
-		for _, place := range places {
+		for _, place := range attacks.Places {
 			if place != "id" && !found[place] {
 				t.Errorf("no canary at %s", place)
 			}

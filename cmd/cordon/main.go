@@ -16,6 +16,7 @@
 //	cordon alert      list, show, acknowledge and close alerts; set webhooks for them
 //	cordon break-glass list, show and end what staff see in an emergency
 //	cordon audit      show that an audit trail is as it was signed, give it away, and hold it
+//	cordon breakout   try to get from one tenant of a server into another
 //	cordon evidence   write and verify evidence of where data is and who can reach it
 //	cordon token      earn an access token
 //	cordon load       send Bundles and NDJSON
@@ -60,6 +61,7 @@ type commands struct {
 	Alert       alertCommand       `cmd:"" help:"List, show, acknowledge and close alerts."`
 	BreakGlass  breakGlassCommand  `cmd:"" help:"List, show and end what staff were let see of a patient in an emergency."`
 	Audit       auditCommand       `cmd:"" help:"Verify, export and list audit trails, and place legal holds on them."`
+	Breakout    breakoutCommand    `cmd:"" help:"Try to get from one tenant of a running server into another, over HTTP alone."`
 	Evidence    evidenceCommand    `cmd:"" help:"Write evidence of where the data of a tenant is, who can reach it and how that is proven; or verify it."`
 	Token       tokenCommand       `cmd:"" help:"Print an access token, earned at the token endpoint."`
 	Load        loadCommand        `cmd:"" help:"Send Bundles and NDJSON to a tenant."`
@@ -97,6 +99,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var faults *faultsError
 	if errors.As(err, &faults) {
 		return 1 // they have been printed
+	}
+	var cannot cannotRun
+	if errors.As(err, &cannot) {
+		fmt.Fprintf(stderr, "cordon: %v\n", err)
+		return 2
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "cordon: %v\n", err)
