@@ -34,10 +34,17 @@ func (s *Suite) party(i int, t *Tenant) (*party, error) {
 	p := &party{Tenant: t, index: i, canaries: map[string]string{}, actors: map[string]*actor{}}
 	for _, c := range t.Clients {
 		role := c.plays()
-		if role == "" || p.actors[role] != nil {
+		a := &actor{Client: c, party: p}
+		switch have := p.actors[role]; {
+		case role == "":
+			continue
+		case have == nil:
+		case role == "dr1" && p.actors["dr2"] == nil && c.User != have.User:
+			role = "dr2"
+		case role == "pA" && !have.may(http.MethodPut) && a.may(http.MethodPut): // with it more can be tried
+		default:
 			continue
 		}
-		a := &actor{Client: c, party: p}
 		if err := a.prepare(s); err != nil {
 			return nil, fmt.Errorf("client %s of %s: %w", c.ID, t.Slug, err)
 		}

@@ -42,6 +42,8 @@ type Tenant struct {
 type Client struct {
 	ID     string   `json:"id"`
 	Scopes []string `json:"scopes"`
+	// User is the fhirUser that it acts for: another makes another actor.
+	User string `json:"user,omitempty"`
 	// Patient is the id of the patient in its launch context.
 	Patient string `json:"patient,omitempty"`
 	// Actor is whom it plays in the attacks. By default that follows from its
@@ -83,7 +85,8 @@ func (t *Target) Keep(slugs ...string) error {
 // usual is whom a client with the scopes plays.
 var usual = []struct{ scopes, actor string }{
 	{"system/*.cruds", "backend"}, {"system/*.rs", "reader"}, {"system/*.cud", "writer"}, {"system/AuditEvent.rs", "auditor"},
-	{"user/*.cruds", "dr1"}, {"patient/*.cruds", "pA"}, {"patient/*.rs", "pA"},
+	{"user/*.cruds", "dr1"}, {"patient/*.cruds", "pA"}, {"patient/*.rs", "pA"}, {"system/Observation.cus system/Patient.cus", "finder"},
+	{"system/Observation.cruds?category=laboratory", "lab"}, {"system/Coverage.rs system/Claim.rs", "billing"},
 }
 
 // plays returns the actor that the client is, "" for none. A client without a

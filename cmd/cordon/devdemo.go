@@ -37,6 +37,13 @@ var demoClients = []devClient{
 	{ID: "patient-app", Scopes: []string{"patient/*.rs"}, User: "Patient/p1", Patient: "p1"},
 	{ID: "auditor", Scopes: []string{"system/AuditEvent.rs"}},
 	demoApp,
+	// As whom `cordon breakout` tries what the others cannot.
+	{ID: "writer", Scopes: []string{"system/*.cud"}},
+	{ID: "finder", Scopes: []string{"system/Observation.cus", "system/Patient.cus"}},
+	{ID: "lab", Scopes: []string{"system/Observation.cruds?category=laboratory"}},
+	{ID: "billing", Scopes: []string{"system/Coverage.rs", "system/Claim.rs"}},
+	{ID: "colleague", Scopes: []string{"user/*.cruds"}, User: "Practitioner/dr2"},
+	{ID: "patient-diary", Scopes: []string{"patient/*.cruds"}, User: "Patient/p1", Patient: "p1"},
 }
 
 // demoApp is the app of each demo tenant that users log in to. It is public, as
