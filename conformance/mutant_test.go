@@ -309,6 +309,9 @@ var programFaults = []mutant{
 	{"", "an explanation does not ask for consents", []edit{
 		{"store/why.go", "\tif by != nil {\n\t\tif err := h.consented(", "\tif by != nil {\n\t\tif err := h.consented(ctx, h.permit, by, nil, left); err == nil {\n\t\t} else if err := h.consented("},
 	}, "TestExplanations", "./store"},
+	{"", "an explanation takes what a chain leads to for seen", []edit{
+		{"store/whychain.go", "ok, says := of.Decision == allowed, ", "ok, says := of.Decision != \"\", "},
+	}, "TestASearchAlongAChain", "./store"},
 	{"", "who was on a care team for a time stays on it", []edit{
 		{"smart/attributes.go", "\treturn search.Names(on, code, ref, now)\n", "\treturn search.Refers(search.Paths(on, code, ref.Type), ref)\n"},
 	}, "TestWhoIsNamed", "./fhir/rest"},

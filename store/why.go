@@ -29,13 +29,16 @@ type AccessQuestion struct {
 	Interaction fhir.Interaction `json:"interaction,omitzero"` // default read
 	Type        fhir.Type        `json:"type,omitzero"`
 	ID          string           `json:"id,omitzero"`
+	// Query is a search of the type: of what its chains lead to is explained too
+	// whether it may be seen.
+	Query string `json:"query,omitzero"`
 }
 
 // An Explanation says how an access is decided, step by step. It holds ids and
 // codes, and no content of a resource.
 type Explanation struct {
 	// Decision is "allowed" or "denied", Status that of the answer, and By the step
-	// that decided: "tenant", "resource", "scope", "policy" or "consent".
+	// that decided: "tenant", "resource", "scope", "policy", "consent" or "chain".
 	Decision string `json:"decision"`
 	Status   int    `json:"status"`
 	By       string `json:"by"`
@@ -53,7 +56,8 @@ type Explanation struct {
 
 // A Step is one thing that was asked on the way to a decision.
 type Step struct {
-	Step   string `json:"step"` // tenant, resource, scope, rule, consent or mask
+	Step   string `json:"step"`        // tenant, resource, scope, rule, consent, mask or chain
+	Of     string `json:"of,omitzero"` // what a chain leads to, if the step is about that
 	Name   string `json:"name,omitzero"`
 	Line   int    `json:"line,omitzero"` // of a rule
 	Says   string `json:"says,omitzero"`
@@ -77,6 +81,9 @@ func (e Explanation) Lines() []string {
 	lines := []string{line, fmt.Sprintf("%s %s at %s, under version %d of the policy", e.Interaction, e.Resource, e.At.UTC().Format(time.RFC3339), e.Policy)}
 	for _, s := range e.Steps {
 		line := s.Step
+		if s.Of != "" {
+			line = "of " + s.Of + ", " + line
+		}
 		if s.Name != "" {
 			line += " " + s.Name
 		}
@@ -155,12 +162,17 @@ type hearing struct {
 	ref    fhir.Ref
 	since  time.Time // when the access was, if it is in the audit trail
 	ruling smart.Ruling
+	asked  string         // the search, if it is one
+	res    *fhir.Resource // nil if no one is asked about, or it is not there
 }
 
 func (v *View) why(ctx context.Context, q AccessQuestion, policy func(int64) (*smart.Policy, error)) (*Explanation, error) {
 	v.attempt(audit.Entry{Interaction: fhir.Operation, Type: q.Type, Entity: fhir.Ref{Type: q.Type, ID: q.ID}, Query: "why " + q.Audit})
 	h := &hearing{View: v, Explanation: Explanation{Interaction: q.Interaction, Who: q.Who, At: now(), Policy: v.grant.Tenant().PolicyVersion}}
-	h.ref = fhir.Ref{Type: q.Type, ID: q.ID}
+	h.ref, h.asked = fhir.Ref{Type: q.Type, ID: q.ID}, q.Query
+	if h.asked != "" {
+		h.Interaction = fhir.SearchType
+	}
 	if q.Audit != "" {
 		if done, err := h.recall(ctx, q.Audit); err != nil || done {
 			return &h.Explanation, err
@@ -187,7 +199,10 @@ func (v *View) why(ctx context.Context, q AccessQuestion, policy func(int64) (*s
 	if h.ref.ID != "" {
 		h.Resource = h.ref.String()
 	}
-	return &h.Explanation, h.decide(ctx)
+	if err := h.decide(ctx); err != nil {
+		return nil, err
+	}
+	return &h.Explanation, h.follow(ctx, p)
 }
 
 // recall fills in what the audit trail says of the access. done says that there
@@ -269,6 +284,9 @@ func (h *hearing) take(e audit.Entry) (done bool) {
 	if h.Interaction == "" {
 		h.Interaction = e.Interaction
 	}
+	if h.asked == "" && e.Interaction == fhir.SearchType {
+		h.asked = e.Query
+	}
 	switch h.Interaction {
 	case fhir.Operation, fhir.Batch, fhir.Transaction, fhir.Capabilities:
 		h.Interaction = fhir.SearchType // of what it is made of the trail has entries, each for itself
@@ -328,7 +346,7 @@ func (h *hearing) decide(ctx context.Context) error {
 		h.decided(denied, 404, "resource")
 		return nil
 	}
-	h.Version = res.Version
+	h.Version, h.res = res.Version, res
 	e := audit.Entry{Interaction: fhir.Operation, Type: h.ref.Type, Entity: h.ref, Version: res.Version, Query: "why"}
 	if ps := h.patients(*res); len(ps) > 0 {
 		e.Patient = ps[0]

@@ -435,3 +435,53 @@ func TestAnInquiryIsAnsweredByAServer(t *testing.T) {
 		t.Errorf("a tenant that no server serves: %v", err)
 	}
 }
+
+// AUTHZ-13: a search along a chain is explained by what the chain leads to.
+func TestASearchAlongAChainIsExplained(t *testing.T) {
+	d := openDoor(t)
+	const slug = "why-chain"
+	d.ward(t, slug)
+	psy := func(who smart.Asker, scope string) smart.Asker {
+		who.Scope = scope
+		return who
+	}
+	for _, tt := range []struct {
+		claim, query, ref, decision, by string
+		who                             smart.Asker
+		status                          int
+		says                            []string
+	}{
+		{"by what may be seen", "_has:Observation:patient:status=final", "Patient/in", "allowed", "policy", nurse, 200,
+			[]string{"chain Observation/o-in: is led to, and may be seen", "of Observation/o-in, rule team (line 3): permits", "chain Observation/psy-in: is led to, and hidden: decided by policy", "of Observation/psy-in, rule psy (line 6): forbids"}},
+		{"by what is hidden", "_has:Observation:patient:_id=psy-in", "Patient/in", "denied", "chain", nurse, 404,
+			[]string{"chain Observation/psy-in: is led to, and hidden"}},
+		{"by nothing", "_has:Observation:patient:status=amended", "Patient/in", "denied", "chain", nurse, 404, []string{"chain Observation: leads to nothing"}},
+		{"back again", "_has:Observation:patient:subject:Patient._id=in", "Patient/in", "allowed", "policy", nurse, 200, []string{"chain Patient/in: is led to, and may be seen"}},
+		{"forth", "subject:Patient._id=in&status=final", "Observation/o-in", "allowed", "policy", nurse, 200, []string{"chain Patient/in: is led to, and may be seen"}},
+		{"of a type without a scope", "_has:Observation:patient:status=final", "Patient/in", "denied", "scope", psy(nurse, "user/Patient.rs"), 403, []string{"of Observation, scope: there is none"}},
+		{"of what is hidden itself", "_has:Observation:patient:status=final", "Patient/out", "denied", "policy", nurse, 404, nil},
+		{"without a chain", "gender=male", "Patient/in", "allowed", "policy", nurse, 200, []string{"follows no chain"}},
+	} {
+		t.Run(tt.claim, func(t *testing.T) {
+			ref, _ := fhir.ParseRef(tt.ref)
+			e := d.why(t, slug, store.AccessQuestion{Who: tt.who, Type: ref.Type, ID: ref.ID, Query: tt.query})
+			text := strings.Join(e.Lines(), "\n")
+			if e.Decision != tt.decision || e.By != tt.by || e.Status != tt.status || strings.Contains(text, "secretword") {
+				t.Errorf("got %s by %s with %d:\n%s", e.Decision, e.By, e.Status, text)
+			}
+			for _, want := range tt.says {
+				if !strings.Contains(text, want) {
+					t.Errorf("it does not say %q:\n%s", want, text)
+				}
+			}
+		})
+	}
+	g := d.as(t, slug, smart.Token{Scope: nurse.Scope, Client: nurse.Client, User: nurse.User, Purpose: nurse.Purpose})
+	if got := d.search(t, g, "Patient", "_has:Observation:patient:_id=psy-in"); len(got.Matches) != 0 {
+		t.Fatalf("found %v", got.Matches)
+	}
+	e := d.why(t, slug, store.AccessQuestion{Audit: audit.Entry{Seq: g.Origin().Trail.Seq}.ID(), Type: "Patient", ID: "in"})
+	if e.Decision != "denied" || e.By != "chain" {
+		t.Errorf("a search that was: %s", strings.Join(e.Lines(), "\n"))
+	}
+}

@@ -40,6 +40,7 @@ type policyExplainCommand struct {
 	asker
 	Audit    string `placeholder:"ID" help:"id of an AuditEvent, or of a request: why that was allowed or denied."`
 	Resource string `placeholder:"REF" help:"A resource, 'Observation/o1': whether it would be shown, and why."`
+	Query    string `placeholder:"SEARCH" help:"With --resource: whether a search like '_has:Observation:patient:code=x' finds it by what they may see."`
 	Type     string `help:"Only a type of resource: what the policy says, rule by rule."`
 	Change   int64  `help:"With --type: a proposed change instead of what is in force."`
 	Do       string `default:"read" enum:"read,search-type,create,update,delete" help:"Interaction: read, search-type, create, update or delete."`
@@ -77,9 +78,12 @@ func (p *policyExplainCommand) ofAccess(ctx context.Context, api *controlAPI) ([
 	if p.Audit == "" && p.Resource == "" {
 		return nil, errors.New("give --audit, --resource or --type")
 	}
-	q := store.AccessQuestion{Audit: strings.TrimPrefix(p.Audit, "AuditEvent/")}
+	q := store.AccessQuestion{Audit: strings.TrimPrefix(p.Audit, "AuditEvent/"), Query: p.Query}
 	if p.Audit == "" {
 		q.Who, q.Interaction = p.who(), fhir.Interaction(p.Do)
+	}
+	if p.Query != "" {
+		q.Interaction = fhir.SearchType
 	}
 	if p.Resource != "" {
 		ref, err := fhir.ParseRef(p.Resource)
