@@ -76,7 +76,7 @@ func (m *Migrator) places(row tenant.Row, s site) []evidence.Place {
 		in("audit trail and its log", tables+whose, database, under("entries", entryKey)+"; "+under("who, whose record and what as hashes", keys.Index)+"; time, interaction, type, version and outcome in clear", "for ever, or for the years of the setting audit.keepYears; leaves and tombstones for ever"),
 		in("requests that are answered later", tables+whose, database, under("whole", requestKey), "until they are answered or given up"),
 		in("answers that are fetched later", tables+whose, database, under("whole", answerKey), hours(answerLife)),
-		in("checkpoints of the audit log", "the directory of checkpoints of the servers", servers, "nothing of records is in them", "always"),
+		in("checkpoints of the audit log", "the directory or bucket of checkpoints of the servers", servers+"; a bucket is where the operator made it", "nothing of records is in them", "always"),
 		in("files of bulk exports", "the directory or bucket of files of the servers, and the list of them in "+tables, servers+"; a bucket is where the operator made it", under("files", fileKey)+"; the list "+under("whose records as hashes", keys.Index)+", types, counts and sizes in clear", hours(exportLife)+", or until they are deleted"),
 		in("clients, users, policy, settings", registry, control, "policy, and secrets that are needed again, under the key-encryption key; passwords and other secrets as hashes; names, scopes and roles in clear", "always"),
 		in("logins, and what users let apps do", registry, control, "secrets as hashes; ids of users and of the patients and encounters that apps are opened for in clear", "until a day after they are over"),

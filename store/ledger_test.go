@@ -116,7 +116,7 @@ func (r *trailTest) verify(t testing.TB) ([]ledger.Fault, ledger.Report) {
 	return r.verifyBy(t, r.vault, r.key(t))
 }
 
-func (r *trailTest) verifyBy(t testing.TB, vault ledger.Dir, key note.Verifier) ([]ledger.Fault, ledger.Report) {
+func (r *trailTest) verifyBy(t testing.TB, vault ledger.Kept, key note.Verifier) ([]ledger.Fault, ledger.Report) {
 	t.Helper()
 	var faults []ledger.Fault
 	v, err := ledger.NewVerifier(ledger.Rules{Key: key, Now: func() time.Time { return time.Now().Add(r.clock) }}, vault,

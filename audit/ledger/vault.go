@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,17 @@ type Vault interface {
 	// Keep keeps a checkpoint. What is kept is durable when it returns nil. To
 	// keep the same again is no error.
 	Keep(ctx context.Context, c Checkpoint, signed []byte) error
+	// Kept returns what there is, for a verification that lasts as long as ctx.
+	Kept(ctx context.Context) Kept
+}
+
+// A Kept is what a vault has of logs, for who verifies them.
+type Kept interface {
+	// Files returns what is kept of the log, in the order of To. A file with
+	// another name is an error: what is in a vault has to be accounted for.
+	Files(origin string) ([]File, error)
+	// Read returns a file that Files named.
+	Read(f File) ([]byte, error)
 }
 
 // A Dir is a directory as a Vault. For each log it has a directory with one for
@@ -38,13 +50,22 @@ type Dir string
 
 var _ Vault = Dir("")
 
+// Kept implements Vault.
+func (d Dir) Kept(context.Context) Kept { return d }
+
 // of returns the directory of a log.
 func (d Dir) of(origin string) (string, error) {
+	name, err := folderOf(origin)
+	return filepath.Join(string(d), name), err
+}
+
+// folderOf is the name of what a vault has of the log.
+func folderOf(origin string) (string, error) {
 	name, ok := strings.CutPrefix(origin, Origin(""))
 	if !ok || name == "" || strings.ContainsAny(name, `/\.`) {
 		return "", errors.New("ledger: the name of the log cannot be the one of a directory")
 	}
-	return filepath.Join(string(d), name), nil
+	return name, nil
 }
 
 const day = "2006-01-02"
@@ -63,7 +84,7 @@ func (d Dir) Last(_ context.Context, origin string) ([]byte, error) {
 		return nil, fmt.Errorf("reading checkpoints: %w", err)
 	}
 	for _, at := range slices.Backward(days) {
-		files, err := filepath.Glob(filepath.Join(dir, at.Name(), "*.checkpoint")) // in order
+		files, err := filepath.Glob(filepath.Join(dir, at.Name(), "*"+isCheckpoint)) // in order
 		if err != nil {
 			return nil, fmt.Errorf("reading checkpoints: %w", err)
 		}
@@ -80,17 +101,27 @@ func (d Dir) Last(_ context.Context, origin string) ([]byte, error) {
 
 // KeepLeaves writes a file of leaves.
 func (d Dir) KeepLeaves(_ context.Context, origin string, at time.Time, from int64, leaves []tlog.Hash) error {
-	text := make([]byte, 0, len(leaves)*tlog.HashSize)
+	name, text := leavesFile(from, leaves)
+	return d.keep(origin, at, name, text)
+}
+
+func leavesFile(from int64, leaves []tlog.Hash) (name string, text []byte) {
+	text = make([]byte, 0, len(leaves)*tlog.HashSize)
 	for _, h := range leaves {
 		text = append(text, h[:]...)
 	}
-	return d.keep(origin, at, number(from)+"-"+number(from+int64(len(leaves)))+".leaves", text)
+	return number(from) + "-" + number(from+int64(len(leaves))) + ".leaves", text
 }
 
 // Keep writes the file of a checkpoint.
 func (d Dir) Keep(_ context.Context, c Checkpoint, signed []byte) error {
-	return d.keep(c.Origin, c.Time, number(c.Size)+".checkpoint", signed)
+	return d.keep(c.Origin, c.Time, checkpointFile(c), signed)
 }
+
+func checkpointFile(c Checkpoint) string { return number(c.Size) + isCheckpoint }
+
+// isCheckpoint ends the name of the file of a checkpoint.
+const isCheckpoint = ".checkpoint"
 
 func (d Dir) keep(origin string, at time.Time, name string, text []byte) error {
 	dir, err := d.of(origin)
@@ -165,8 +196,7 @@ type File struct {
 	Leaves   bool
 }
 
-// Files returns what d keeps of the log, in the order of To. A file with
-// another name is an error: what is in a vault has to be accounted for.
+// Files implements Kept.
 func (d Dir) Files(origin string) ([]File, error) {
 	dir, err := d.of(origin)
 	if err != nil {
@@ -191,11 +221,15 @@ func (d Dir) Files(origin string) ([]File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading checkpoints: %w", err)
 	}
-	slices.SortStableFunc(list, func(a, b File) int { return int(min(1, max(-1, a.To-b.To))) })
+	sortFiles(list)
 	return list, nil
 }
 
-// Read returns a file that Files named.
+func sortFiles(list []File) {
+	slices.SortStableFunc(list, func(a, b File) int { return cmp.Compare(a.To, b.To) })
+}
+
+// Read implements Kept.
 func (d Dir) Read(f File) ([]byte, error) {
 	text, err := os.ReadFile(filepath.Join(string(d), f.Name))
 	if err != nil {
@@ -211,7 +245,7 @@ func parseFile(name string) (f File, ok bool) {
 		return f, false
 	}
 	f.Day = day
-	if size, ok := strings.CutSuffix(base, ".checkpoint"); ok {
+	if size, ok := strings.CutSuffix(base, isCheckpoint); ok {
 		f.To, err = strconv.ParseInt(size, 10, 64)
 		return f, err == nil && number(f.To) == size
 	}

@@ -89,7 +89,7 @@ type Verifier struct {
 
 // NewVerifier reads what the vault has of the log. What is wrong is told as it
 // is found.
-func NewVerifier(r Rules, vault Dir, tell func(Fault)) (*Verifier, error) {
+func NewVerifier(r Rules, vault Kept, tell func(Fault)) (*Verifier, error) {
 	if r.Late == 0 {
 		r.Late = 5 * time.Minute
 	}
@@ -109,7 +109,7 @@ func NewVerifier(r Rules, vault Dir, tell func(Fault)) (*Verifier, error) {
 }
 
 // load reads the checkpoints, and notes which files have leaves.
-func (v *Verifier) load(vault Dir) error {
+func (v *Verifier) load(vault Kept) error {
 	files, err := vault.Files(v.Key.Name())
 	if err != nil {
 		return err
@@ -319,7 +319,7 @@ func (v *Verifier) End(size int64) Report {
 
 // outside is the leaves that a vault has.
 type outside struct {
-	vault Dir
+	vault Kept
 	files []File // in the order of To
 	at    int    // the file that text is of, counted from 1
 	text  []byte

@@ -50,11 +50,12 @@ func (k *auditKeyCommand) Run(ctx context.Context, c console, api *controlAPI) e
 
 // trailFlags say where the rows of an audit trail are, and its checkpoints.
 type trailFlags struct {
-	RegistryURL string        `env:"CORDON_REGISTRY_URL" placeholder:"URL" help:"PostgreSQL URL of the registry, as role cordon_registry, if it is not a development server's."`
-	LogURL      string        `env:"CORDON_LOG_URL" placeholder:"URL" help:"PostgreSQL URL of the clinical database, as role cordon_log."`
-	KEKDir      string        `name:"kek-dir" env:"CORDON_KEK_DIR" placeholder:"DIR" help:"Directory of the key-encryption keys."`
-	Checkpoints string        `env:"CORDON_CHECKPOINTS" placeholder:"DIR" help:"Directory of the checkpoints. Default: that of the development server."`
-	Late        time.Duration `default:"5m" help:"How long an entry may take to come into the log, and how far clocks may differ."`
+	RegistryURL string `env:"CORDON_REGISTRY_URL" placeholder:"URL" help:"PostgreSQL URL of the registry, as role cordon_registry, if it is not a development server's."`
+	LogURL      string `env:"CORDON_LOG_URL" placeholder:"URL" help:"PostgreSQL URL of the clinical database, as role cordon_log."`
+	KEKDir      string `name:"kek-dir" env:"CORDON_KEK_DIR" placeholder:"DIR" help:"Directory of the key-encryption keys."`
+	Checkpoints string `env:"CORDON_CHECKPOINTS" placeholder:"DIR" help:"Directory or s3://BUCKET/PREFIX of the checkpoints. Default: that of the development server."`
+	s3Flags
+	Late time.Duration `default:"5m" help:"How long an entry may take to come into the log, and how far clocks may differ."`
 }
 
 // auditVerifyCommand recomputes a log from the rows of the database. It believes
@@ -95,7 +96,11 @@ func (f trailFlags) verify(ctx context.Context, dir devDir, slug string, key led
 	if key.Name() != ledger.Origin(cmp.Or(slug, ledger.Platform)) {
 		return ledger.Report{}, errors.New("the key is the one of another log: " + key.Name())
 	}
-	verifier, err := ledger.NewVerifier(ledger.Rules{Key: key, Late: f.Late}, f.vault(dir), tell)
+	vault, err := f.vault(ctx, dir)
+	if err != nil {
+		return ledger.Report{}, err
+	}
+	verifier, err := ledger.NewVerifier(ledger.Rules{Key: key, Late: f.Late}, vault.Kept(ctx), tell)
 	if err != nil {
 		return ledger.Report{}, err
 	}
@@ -103,8 +108,8 @@ func (f trailFlags) verify(ctx context.Context, dir devDir, slug string, key led
 }
 
 // vault is where the checkpoints are.
-func (f trailFlags) vault(dir devDir) ledger.Dir {
-	return ledger.Dir(cmp.Or(f.Checkpoints, dir.path("checkpoints")))
+func (f trailFlags) vault(ctx context.Context, dir devDir) (ledger.Vault, error) {
+	return f.s3Flags.vault(ctx, cmp.Or(f.Checkpoints, dir.path("checkpoints")))
 }
 
 // rows gives the rows of the trail to the verifier.

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
 	"strings"
 
+	"github.com/cordon-fhir/cordon/audit/ledger"
 	"github.com/cordon-fhir/cordon/keys"
 	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/store/blob"
@@ -47,6 +49,18 @@ func (f s3Flags) files(place string) store.FilesConfig {
 		return store.FilesConfig{S3: f.bucket(place)}
 	}
 	return store.FilesConfig{Dir: place}
+}
+
+// vault is a place of checkpoints, as files is of files.
+func (f s3Flags) vault(ctx context.Context, place string) (ledger.Vault, error) {
+	if !blob.IsS3(place) {
+		return ledger.Dir(place), nil
+	}
+	objects, err := blob.OpenS3(ctx, f.bucket(place))
+	if err != nil {
+		return nil, err
+	}
+	return ledger.NewBucket(objects), nil
 }
 
 // listenFlags say where a plane answers.

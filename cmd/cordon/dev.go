@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/cordon-fhir/cordon/audit/ledger"
 	"github.com/cordon-fhir/cordon/keys"
 	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/store"
@@ -91,7 +92,7 @@ func (d *devCommand) Run(ctx context.Context, c console) (err error) {
 	ops.profiled = d.Pprof
 	plane, err := openDataPlane(ctx, dataPlaneConfig{
 		registryURL: urls.Registry, databaseURL: urls.App, auditURL: urls.Audit,
-		logURL: urls.Log, logRegistryURL: urls.LogRegistry, checkpoints: d.Dir.path("checkpoints"),
+		logURL: urls.Log, logRegistryURL: urls.LogRegistry, vault: ledger.Dir(d.Dir.path("checkpoints")),
 		kms: kms, public: publicURL("http://" + address(at.data)), networks: d.networkFlags, files: store.FilesConfig{Dir: d.Dir.path("files")}, ops: ops, log: log,
 	})
 	if err != nil {

@@ -74,7 +74,11 @@ func (w *evidenceWriteCommand) given(ctx context.Context, keyText string, key le
 	if w.NoAudit {
 		return pack, nil
 	}
-	checkpoint, err := w.vault(w.Dir).Last(ctx, key.Name())
+	vault, err := w.vault(ctx, w.Dir)
+	if err != nil {
+		return nil, err
+	}
+	checkpoint, err := vault.Last(ctx, key.Name())
 	if err != nil {
 		return nil, err
 	}

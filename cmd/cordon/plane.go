@@ -42,8 +42,8 @@ type dataPlaneConfig struct {
 	registryURL, databaseURL, auditURL string
 	// logURL and logRegistryURL are for the role of the audit logs.
 	logURL, logRegistryURL string
-	// checkpoints is the directory of their checkpoints; "" keeps none.
-	checkpoints string
+	// vault is where their checkpoints are kept, if there is one.
+	vault ledger.Vault
 
 	kms      keys.KMS
 	public   publicURL
@@ -151,10 +151,8 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 
 // openLedger opens what makes logs of the audit trails.
 func openLedger(cfg dataPlaneConfig, registry *store.Registry, keyring *keys.Keyring) (*store.Ledger, error) {
-	c := store.LedgerConfig{DatabaseURL: cfg.logURL, RegistryURL: cfg.logRegistryURL, Registry: registry, Keys: keyring, Log: cfg.log}
-	if cfg.checkpoints != "" {
-		c.Vault = ledger.Dir(cfg.checkpoints)
-	} else {
+	c := store.LedgerConfig{DatabaseURL: cfg.logURL, RegistryURL: cfg.logRegistryURL, Registry: registry, Keys: keyring, Vault: cfg.vault, Log: cfg.log}
+	if cfg.vault == nil {
 		cfg.log.Warn("the checkpoints of the audit logs are kept in the databases alone; set --checkpoints")
 	}
 	return store.OpenLedger(c)

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/cordon-fhir/cordon/audit/ledger"
 	"github.com/cordon-fhir/cordon/keys"
 	"github.com/cordon-fhir/cordon/oplog"
 )
@@ -20,7 +21,7 @@ type serveCommand struct {
 	PublicURL string `required:"" env:"CORDON_PUBLIC_URL" placeholder:"URL" help:"Origin that clients use, https://HOST."`
 	Listen    string `env:"CORDON_LISTEN" default:"127.0.0.1:8080" placeholder:"ADDR" help:"Address of FHIR and tokens."`
 
-	Checkpoints string `env:"CORDON_CHECKPOINTS" placeholder:"DIR" help:"Directory, out of reach of who can change the databases, for the signed checkpoints of the audit logs. Without one, changes of the audit trail by them cannot be proven."`
+	Checkpoints string `env:"CORDON_CHECKPOINTS" placeholder:"DIR" help:"Directory or s3://BUCKET/PREFIX, out of reach of who can change the databases, for the signed checkpoints of the audit logs. Without one, changes of the audit trail by them cannot be proven."`
 
 	Region         string         `env:"CORDON_REGION" help:"Region that this server runs in; tenants of others are refused. Default: none is."`
 	TrustedProxies []netip.Prefix `env:"CORDON_TRUSTED_PROXIES" placeholder:"CIDR" help:"Proxies whose X-Forwarded-For is believed."`
@@ -46,11 +47,17 @@ func (s *serveCommand) Run(ctx context.Context, c console) error {
 	if err != nil {
 		return err
 	}
+	var vault ledger.Vault
+	if s.Checkpoints != "" {
+		if vault, err = s.s3Flags.vault(ctx, s.Checkpoints); err != nil {
+			return err
+		}
+	}
 
 	ops := newOps(log)
 	plane, err := openDataPlane(ctx, dataPlaneConfig{
 		registryURL: s.RegistryURL, databaseURL: s.DatabaseURL, auditURL: s.AuditURL,
-		logURL: s.LogURL, logRegistryURL: logRegistry, checkpoints: s.Checkpoints,
+		logURL: s.LogURL, logRegistryURL: logRegistry, vault: vault,
 		kms: kms, public: front.public, region: s.Region, proxies: s.TrustedProxies, origins: s.Origins, networks: s.networkFlags, keyAge: s.KeyAge,
 		files: s.s3Flags.files(s.Files),
 		ops:   ops, log: log,

@@ -82,7 +82,7 @@ func TestAnExportBearsTheFaultsOfItsObjectStore(t *testing.T) {
 
 func objectsIn(t *testing.T, bucket *blob.S3) []string {
 	t.Helper()
-	names, err := bucket.List(t.Context(), "")
+	names, err := bucket.List(t.Context(), "", "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -111,7 +111,7 @@ func TestOfAllWhoWriteANewObjectOneDoes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got, err := s.List(t.Context(), "log/"); err != nil || !slices.Equal(got, []string{"log/1.checkpoint", "log/2.checkpoint"}) {
+	if got, err := s.List(t.Context(), "log/", ""); err != nil || !slices.Equal(got, []string{"log/1.checkpoint", "log/2.checkpoint"}) {
 		t.Errorf("got %v, %v", got, err)
 	}
 	if _, err := s.Get(t.Context(), "log/3.checkpoint"); !errors.Is(err, blob.ErrAbsent) {
@@ -185,5 +185,46 @@ func TestABucketSaysWhetherItKeepsVersions(t *testing.T) {
 		if keeps, err := s.Keeps(t.Context()); err != nil || keeps != want {
 			t.Errorf("%s: %t, %v", name, keeps, err)
 		}
+	}
+}
+
+// AUD-04: who may do everything with a bucket with locks cannot take away what
+// was put there first.
+func TestABucketWithLocksHasWhatWasPutThereFirst(t *testing.T) {
+	s, ctx := open(t, s3test.Start(t).Bucket(t, "locked", true)), t.Context()
+	for name, later := range map[string]func() error{
+		"log/1": func() error { return s.Remove(ctx, "log/1") },
+		"log/2": func() error { return s.Put(ctx, "log/2", []byte("another")) },
+	} {
+		if err := errors.Join(s.PutNew(ctx, name, []byte(name)), later()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names, err := s.Originals(ctx, "log/")
+	if err != nil || !slices.Equal(names, []string{"log/1", "log/2"}) {
+		t.Fatalf("got %v, %v", names, err)
+	}
+	for _, name := range names {
+		if got, err := s.GetOriginal(ctx, name); err != nil || string(got) != name {
+			t.Errorf("%s is %q, %v", name, got, err)
+		}
+	}
+	if _, err := s.GetOriginal(ctx, "log/"); !errors.Is(err, blob.ErrAbsent) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestABucketIsListedFromANameOn(t *testing.T) {
+	s, ctx := open(t, s3test.Start(t).Bucket(t, "listed", false)), t.Context()
+	for _, name := range []string{"a/1/x", "a/1/y", "a/2/x", "b/3/x"} {
+		if err := errors.Join(s.PutNew(ctx, name, []byte(name)), s.PutNew(ctx, name, []byte(name))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := s.List(ctx, "a/", "a/1/x"); err != nil || !slices.Equal(got, []string{"a/1/y", "a/2/x"}) {
+		t.Errorf("got %v, %v", got, err)
+	}
+	if got, err := s.Folders(ctx, "a/"); err != nil || !slices.Equal(got, []string{"1", "2"}) {
+		t.Errorf("got %v, %v", got, err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -99,14 +100,18 @@ func (s *S3) Put(ctx context.Context, name string, content []byte) error {
 	return s.put(ctx, name, content, minio.PutObjectOptions{})
 }
 
-// PutNew is Put if nothing has the name, which the server decides; else the error
-// is ErrExists.
+// PutNew is Put if nothing has the name, which the server decides; to put the same
+// again is no error. Else the error is ErrExists.
 func (s *S3) PutNew(ctx context.Context, name string, content []byte) error {
 	var new minio.PutObjectOptions
 	new.SetMatchETagExcept("*")
 	err := s.put(ctx, name, content, new)
-	if answered(err, minio.PreconditionFailed) {
-		return ErrExists
+	if !answered(err, minio.PreconditionFailed) {
+		return err
+	}
+	had, err := s.Get(ctx, name)
+	if err == nil && !bytes.Equal(had, content) {
+		err = ErrExists
 	}
 	return err
 }
@@ -145,9 +150,14 @@ func (s *S3) Open(ctx context.Context, name string, offset, n int64) (io.ReadClo
 
 // Get returns an object whole; ErrAbsent if there is none.
 func (s *S3) Get(ctx context.Context, name string) ([]byte, error) {
+	return s.getVersion(ctx, name, "")
+}
+
+// getVersion returns a version of an object whole; "" is the newest.
+func (s *S3) getVersion(ctx context.Context, name, version string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
-	r, err := s.get(ctx, name, minio.GetObjectOptions{})
+	r, err := s.get(ctx, name, minio.GetObjectOptions{VersionID: version})
 	if err != nil {
 		return nil, err
 	}
@@ -170,12 +180,78 @@ func (s *S3) get(ctx context.Context, name string, opts minio.GetObjectOptions) 
 	return r, nil
 }
 
-// List returns the names that begin with the prefix, in order.
-func (s *S3) List(ctx context.Context, prefix string) ([]string, error) {
+// List returns the names that begin with the prefix and come after the name, in
+// order.
+func (s *S3) List(ctx context.Context, prefix, after string) ([]string, error) {
+	opts := minio.ListObjectsOptions{Prefix: s.prefix + prefix, Recursive: true}
+	if after != "" {
+		opts.StartAfter = s.prefix + after
+	}
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
+	return s.list(ctx, opts)
+}
+
+// Folders returns what is between the prefix, which ends with a slash, and the
+// next slash of names, in order.
+func (s *S3) Folders(ctx context.Context, prefix string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	defer cancel()
+	names, err := s.list(ctx, minio.ListObjectsOptions{Prefix: s.prefix + prefix})
+	var folders []string
+	for _, name := range names {
+		if folder, ok := strings.CutSuffix(strings.TrimPrefix(name, prefix), "/"); ok {
+			folders = append(folders, folder)
+		}
+	}
+	return folders, err
+}
+
+// Originals returns the names that begin with the prefix, in order, also those
+// that were removed, as far as the bucket keeps versions. There may be many: it
+// takes as long as ctx lasts.
+func (s *S3) Originals(ctx context.Context, prefix string) ([]string, error) {
+	keeps, err := s.Keeps(ctx)
+	if err != nil {
+		return nil, err
+	}
+	names, err := s.list(ctx, minio.ListObjectsOptions{Prefix: s.prefix + prefix, Recursive: true, WithVersions: keeps})
+	return slices.Compact(names), err
+}
+
+// GetOriginal is Get of what was put under the name first, whatever was put there
+// since, as far as the bucket keeps versions.
+func (s *S3) GetOriginal(ctx context.Context, name string) ([]byte, error) {
+	keeps, err := s.Keeps(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !keeps {
+		return s.Get(ctx, name)
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	defer cancel()
+	var first minio.ObjectInfo
+	for o := range s.core.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{Prefix: s.prefix + name, Recursive: true, WithVersions: true}) {
+		if o.Err != nil {
+			return nil, fmt.Errorf("listing objects: %w", o.Err)
+		}
+		if o.Key == s.prefix+name && !o.IsDeleteMarker { // the newest comes first
+			first = o
+		}
+	}
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("listing objects: %w", ctx.Err())
+	}
+	if first.Key == "" {
+		return nil, ErrAbsent
+	}
+	return s.getVersion(ctx, name, first.VersionID)
+}
+
+func (s *S3) list(ctx context.Context, opts minio.ListObjectsOptions) ([]string, error) {
 	var names []string
-	for o := range s.core.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{Prefix: s.prefix + prefix, Recursive: true}) {
+	for o := range s.core.ListObjectsIter(ctx, s.bucket, opts) {
 		if o.Err != nil {
 			return nil, fmt.Errorf("listing objects: %w", o.Err)
 		}
