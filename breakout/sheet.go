@@ -142,12 +142,23 @@ func (s *Sheet) Score() (tried, held int) {
 	return tried, held
 }
 
+// Missed is how many attacks could not be made for some of the tenants, or for
+// any.
+func (s *Sheet) Missed() (n int) {
+	for _, r := range s.Attacks {
+		if len(r.NotRun) > 0 {
+			n++
+		}
+	}
+	return n
+}
+
 // Markdown writes the sheet for people.
 func (s *Sheet) Markdown(w io.Writer) error {
 	var b strings.Builder
 	tried, held := s.Score()
-	fmt.Fprintf(&b, "# Breakout score sheet\n\n%d of %d attacks held, between %d tenants (%d ordered pairs), with %d requests, from %s to %s.\n\n",
-		held, tried, len(s.Tenants), s.Pairs, s.Requests, s.Started.Format(time.RFC3339), s.Finished.Format(time.RFC3339))
+	fmt.Fprintf(&b, "# Breakout score sheet\n\n%d of %d attacks held, between %d tenants (%d ordered pairs), with %d requests, from %s to %s. %d could not be made everywhere.\n\n",
+		held, tried, len(s.Tenants), s.Pairs, s.Requests, s.Started.Format(time.RFC3339), s.Finished.Format(time.RFC3339), s.Missed())
 	s.sides(&b)
 	s.broken(&b)
 	b.WriteString("## Attacks\n\n| attack | what holds | tried | held | not run |\n|---|---|--:|--:|---|\n")

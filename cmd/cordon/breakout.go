@@ -54,6 +54,12 @@ func (b *breakoutCommand) Run(ctx context.Context, c console) error {
 	}
 	tried, held := sheet.Score()
 	fmt.Fprintf(c.out, "%d of %d attacks held between %d tenants\n", held, tried, len(sheet.Tenants))
+	if n := sheet.Missed(); n > 0 {
+		fmt.Fprintf(c.out, "%d could not be made everywhere: the report says why\n", n)
+	}
+	if n := len(sheet.Left); n > 0 {
+		fmt.Fprintf(c.err, "%d records of the run could not be removed: the report names them\n", n)
+	}
 	if tried == 0 {
 		return cannotRun{errors.New("no attack could be made")}
 	}

@@ -42,18 +42,22 @@ func TestBreakoutSaysByItsExitCodeWhetherAnythingGotOut(t *testing.T) {
 	for _, tt := range []struct {
 		args []string
 		want int
+		says string
 	}{
-		{[]string{"--target", file, "--only", "T001", "--rate", "100000", "--json", sheet, "--report", filepath.Join(dir, "sheet.md")}, 1},
-		{[]string{"--target", file, "--only", "T277"}, 2}, // there is no client for it
-		{[]string{"--target", file, "--only", "T999"}, 2},
-		{[]string{"--target", file, "--tenant", "north"}, 2},
-		{[]string{"--target", file, "--rate", "0"}, 2},
-		{[]string{"--target", filepath.Join(dir, "none.json")}, 2},
-		{[]string{"--list"}, 0},
+		{[]string{"--target", file, "--only", "T001", "--rate", "100000", "--json", sheet, "--report", filepath.Join(dir, "sheet.md")}, 1, "records of the run could not be removed"},
+		{[]string{"--target", file, "--only", "T277"}, 2, "1 could not be made everywhere"}, // there is no client for it
+		{[]string{"--target", file, "--only", "T999"}, 2, "there is no attack"},
+		{[]string{"--target", file, "--tenant", "north"}, 2, "two sides"},
+		{[]string{"--target", file, "--rate", "0"}, 2, "--rate"},
+		{[]string{"--target", filepath.Join(dir, "none.json")}, 2, "no such file"},
+		{[]string{"--list"}, 0, `"id":"T001"`},
 	} {
 		var out, faults strings.Builder
 		if got := run(t.Context(), append([]string{"breakout"}, tt.args...), &out, &faults); got != tt.want {
 			t.Errorf("%v ends with %d, want %d: %s%s", tt.args, got, tt.want, &out, &faults)
+		}
+		if said := out.String() + faults.String(); !strings.Contains(said, tt.says) {
+			t.Errorf("%v does not say %q: %s", tt.args, tt.says, said)
 		}
 	}
 	var says breakout.Sheet
