@@ -150,10 +150,10 @@ var recordsQuery = gate.SQL(`SELECT l.leaf, e.seq, ''::bytea, true,`).With(entry
 
 // logRecord returns the leaf of an entry, and what is hashed of it.
 func (v *View) logRecord(ctx context.Context, p smart.Permit, id string) (leaf int64, record []byte, err error) {
-	missing := unknown(fhir.Ref{Type: "AuditEvent", ID: id})
+	ref := fhir.Ref{Type: "AuditEvent", ID: id}
 	seq, err := audit.ParseID(id)
 	if err != nil {
-		return 0, nil, missing
+		return 0, nil, unknown(ref)
 	}
 	rows, err := v.query(ctx, p, recordsQuery.With(gate.SQL(`AND e.seq = ?`, seq)))
 	if err != nil {
@@ -174,7 +174,7 @@ func (v *View) logRecord(ctx context.Context, p smart.Permit, id string) (leaf i
 	case err != nil:
 		return 0, nil, fmt.Errorf("reading an audit entry: %w", err)
 	case !found:
-		return 0, nil, missing
+		return 0, nil, v.gone(ctx, p, ref)
 	case !numbered:
 		return 0, nil, errUnsigned
 	}

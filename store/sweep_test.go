@@ -105,6 +105,13 @@ func TestWhatATenantKeepsNoLongerIsRemovedAndTheLogStillVerifies(t *testing.T) {
 				t.Errorf("a removed entry is %v", err)
 			}
 			err = r.f.DB.View(t.Context(), r.f.Grant(t, r.slug, "system/AuditEvent.rs"), func(v *store.View) error {
+				_, err := v.LogInclusion(t.Context(), audit.Entry{Seq: first}.ID())
+				return err
+			})
+			if !fhir.IsCode(err, fhir.Deleted) {
+				t.Errorf("the proof of a removed entry is %v", err)
+			}
+			err = r.f.DB.View(t.Context(), r.f.Grant(t, r.slug, "system/AuditEvent.rs"), func(v *store.View) error {
 				page, err := v.AuditEvents(t.Context(), storetest.Query(t, "AuditEvent", "agent:identifier=cordon-retention"), store.Cursor{Page: 1})
 				if err == nil && (len(page.Entries) != 1 || !strings.HasPrefix(page.Entries[0].Reason, "removed 3 entries")) {
 					t.Errorf("the trail says of it %+v", page.Entries)
