@@ -224,7 +224,7 @@ func TestArchitecture(t *testing.T) {
 		}
 		contents := []string{
 			"cmd", "fhir", "store", "smart", "subscriptions", "bulk", "migrations", "conformance", "deploy",
-			"tenant", "audit", "keys", "summarize", "control", "docs", "tools", "bin", "dev", "alert", "limit", "outbound", "oplog", "evidence", "breakout",
+			"tenant", "audit", "keys", "summarize", "control", "docs", "tools", "bin", "dev", "bench-results", "alert", "limit", "outbound", "oplog", "evidence", "breakout",
 		}
 		for _, e := range entries {
 			if e.IsDir() && !strings.HasPrefix(e.Name(), ".") && !slices.Contains(contents, e.Name()) {
