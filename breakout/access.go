@@ -32,6 +32,13 @@ func access() []Attack {
 			get("pA", "/Observation/_history?_count=1000").want(200).hide("Patient/«p2»"),
 			get("pA", "/_history?_count=1000").want(200).hide("Patient/«p2»"),
 		}},
+		{ID: "T061", Group: 3, Alone: true, Title: "a version from before it was one's own is hidden", Steps: []Step{
+			put("backend", "Observation/«fresh»", labResult("«fresh»", "«p2»", "laboratory", "first")).want(201),
+			put("backend", "Observation/«fresh»", labResult("«fresh»", "«patient»", "laboratory", "second")).want(200),
+			get("pA", "/Observation/«fresh»/_history/2").want(200),
+			get("pA", "/Observation/«fresh»/_history/1").want(404),
+			get("pA", "/Observation/«fresh»/_history").want(200).hide("Patient/«p2»"),
+		}},
 		{ID: "T062", Group: 3, Alone: true, Title: "today's scope decides about yesterday's version", Steps: []Step{
 			put("backend", "Observation/«fresh»", labResult("«fresh»", "«p1»", "laboratory", "first")).want(201),
 			get("lab", "/Observation/«fresh»/_history/1").want(200),

@@ -25,6 +25,9 @@ type Attack struct {
 	needs []string
 	// mayAlert are rules by which any number of alerts is welcome and none is due.
 	mayAlert []string
+	// names says that answers may name the ids that were asked for, whatever the
+	// options say.
+	names bool
 	// moves says that the line itself writes in the victim, as the victim.
 	moves bool
 }

@@ -11,7 +11,7 @@ import (
 // errorsAndTiming is group 12: what errors tell.
 func errorsAndTiming() []Attack {
 	return []Attack{
-		{ID: "T254", Group: 12, Title: "nothing tells a hidden resource from none", Steps: append([]Step{
+		{ID: "T254", Group: 12, names: true, Title: "nothing tells a hidden resource from none", Steps: append([]Step{
 			put("backend", "Observation/«fresh»", labResult("«fresh»", "«p2»", "laboratory", "x")).want(201),
 			send("backend", http.MethodDelete, "/Observation/«fresh»").want(200, 204),
 		}, oracles()...)},

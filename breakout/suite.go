@@ -26,6 +26,9 @@ type Options struct {
 	// Settle is how long a trail or an alert may take to show what was done.
 	// Default 10 s.
 	Settle time.Duration
+	// Strict says that answers about what is hidden do not name the ids that were
+	// asked for either, as those of Cordon do not.
+	Strict bool
 	// Times is how many times over attacks that need many requests send them.
 	// Default 1.
 	Times int

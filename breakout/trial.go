@@ -350,8 +350,10 @@ type answer struct {
 func (t *Trial) neutral(x *Exchange) answer {
 	a := answer{header: map[string]string{}}
 	blank := func(text string) string {
-		for _, id := range t.ids {
-			text = strings.ReplaceAll(text, id, "ID")
+		if t.Attack.names || !t.suite.opt.Strict {
+			for _, id := range t.ids {
+				text = strings.ReplaceAll(text, id, "ID")
+			}
 		}
 		return strings.ReplaceAll(text, x.ID, "REQUEST")
 	}

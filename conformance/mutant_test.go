@@ -195,7 +195,7 @@ var programFaults = []mutant{
 	}, "", "./store"},
 	{"", "an answer that comes later is anyone's", []edit{
 		{"store/deferred.go", `v.keys.Hash("q", v.grant.Holder())`, `v.keys.Hash("q", "")`},
-	}, "TestOperations/T156", ""},
+	}, "TestCursors/T156", ""},
 	{"", "an answer that is kept outlives what hides it", []edit{
 		{"store/kept.go", "if err == nil && !stands {", "if err == nil && !stands && d.Export {"},
 	}, "TestAnAnswerThatIsKept", "./fhir/rest"},

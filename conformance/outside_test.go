@@ -19,7 +19,7 @@ func (s *system) prepare(ctx context.Context) (err error) {
 			Slug: p.slug, Mode: p.mode, FHIRBase: p.base, TokenURL: s.Auth + "/" + p.slug + "/token", Clients: p.clients,
 		})
 	}
-	s.suite, err = attacks.Open(ctx, target, attacks.Options{HTTP: s.http, Walk: walked, Rate: 1e6, Times: often(3)})
+	s.suite, err = attacks.Open(ctx, target, attacks.Options{HTTP: s.http, Walk: walked, Rate: 1e6, Strict: true, Times: often(3)})
 	return err
 }
 
