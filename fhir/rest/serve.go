@@ -67,7 +67,8 @@ func (c *call) answer(ctx context.Context) (resp *response) {
 	resp, err := c.run(ctx)
 	if err != nil {
 		c.err = err
-		if ctx.Err() != nil && !isClientError(err) {
+		// Its own time was up, or that of something it waited for.
+		if !isClientError(err) && (ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded)) {
 			err = fhir.Errorf(fhir.Transient, "the request took too long")
 		}
 		resp = failure(clientError(err))
