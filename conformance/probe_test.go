@@ -648,7 +648,7 @@ type entry struct {
 	request string
 	outcome int
 	linked  bool // to that of a request
-	job     bool // of the tenant's own work: on its index, or to hand out deferred requests
+	job     bool // of the server's own work: on an index or keys, or to hand out deferred requests
 }
 
 // observer reports whether the entry is of what the tests do to observe, or of
@@ -731,7 +731,8 @@ func (s *system) platformTrail(t testing.TB, since int64) []entry {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows, err := conn.Query(t.Context(), `SELECT request_id, outcome FROM registry.platform_audit WHERE seq > $1 AND server <> 'control'`, since)
+	rows, err := conn.Query(t.Context(), `
+		SELECT request_id, outcome, client = 'cordon-keys' FROM registry.platform_audit WHERE seq > $1 AND server <> 'control'`, since)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -739,7 +740,7 @@ func (s *system) platformTrail(t testing.TB, since int64) []entry {
 	var entries []entry
 	for rows.Next() {
 		var e entry
-		if err := rows.Scan(&e.request, &e.outcome); err != nil {
+		if err := rows.Scan(&e.request, &e.outcome, &e.job); err != nil {
 			t.Fatal(err)
 		}
 		entries = append(entries, e)

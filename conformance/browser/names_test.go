@@ -12,7 +12,6 @@ import (
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/network"
-	"github.com/chromedp/chromedp/kb"
 )
 
 // unbroken is a name that no page can break at a space.
@@ -94,7 +93,7 @@ func TestLongNamesFitOnEveryPage(t *testing.T) {
 	b.logIn("doctor", sys.password("doctor"))
 	b.see("Choose a patient")
 	b.fill("Name or identifier", unbroken[:20])
-	b.press(kb.Enter)
+	b.send()
 	b.see(unbroken)
 	b.inspect("patients-long")
 	b.push("Ada " + unbroken)

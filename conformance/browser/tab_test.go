@@ -178,6 +178,26 @@ func (b *tab) press(keys string) {
 	b.run(chromedp.KeyEvent(keys))
 }
 
+// send presses Enter, and waits for the page that comes of it: what is seen after
+// that is not on the page before.
+func (b *tab) send() {
+	b.t.Helper()
+	eval[bool](b, `window.before = true`)
+	b.press(kb.Enter)
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	for {
+		came, err := chromedp.Run(ctx, chromedp.Evaluate[bool](`!window.before && document.readyState === "complete"`))
+		if err == nil && came {
+			return
+		}
+		if ctx.Err() != nil {
+			b.t.Fatalf("no page came: %v", err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
 // to goes to what has a name that begins so.
 func (b *tab) to(name string) {
 	b.t.Helper()
