@@ -34,11 +34,7 @@ func (c FilesConfig) bucket(ctx context.Context) (blob.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	keeps, err := s.Keeps(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if keeps {
+	if s.Keeps {
 		return nil, fmt.Errorf("%s keeps versions: files that are removed would stay", c.S3.URL)
 	}
 	return s, nil

@@ -38,6 +38,9 @@ func IsS3(place string) bool { return strings.HasPrefix(place, "s3://") }
 type S3 struct {
 	core           minio.Core
 	bucket, prefix string
+	// Keeps says that the bucket keeps what is removed from it, as one with versions
+	// does.
+	Keeps bool
 }
 
 // The bounds of one request to the server. What fails for a moment is asked
@@ -59,10 +62,21 @@ func OpenS3(ctx context.Context, cfg S3Config) (*S3, error) {
 	if err == nil && !there {
 		err = errors.New("there is no such bucket")
 	}
+	if err == nil {
+		s.Keeps, err = s.keeps(ctx)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", cfg.URL, err)
 	}
 	return s, nil
+}
+
+func (s *S3) keeps(ctx context.Context) (bool, error) {
+	v, err := s.core.GetBucketVersioning(ctx, s.bucket)
+	if answered(err, minio.NotImplemented) {
+		return false, nil
+	}
+	return v.Enabled(), err
 }
 
 func newS3(cfg S3Config) (*S3, error) {
@@ -85,7 +99,7 @@ func newS3(cfg S3Config) (*S3, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", cfg.URL, err)
 	}
-	return &S3{minio.Core{Client: client}, bucket, prefix}, nil
+	return &S3{core: minio.Core{Client: client}, bucket: bucket, prefix: prefix}, nil
 }
 
 func (cfg S3Config) credentials() *credentials.Credentials {
@@ -211,22 +225,14 @@ func (s *S3) Folders(ctx context.Context, prefix string) ([]string, error) {
 // that were removed, as far as the bucket keeps versions. There may be many: it
 // takes as long as ctx lasts.
 func (s *S3) Originals(ctx context.Context, prefix string) ([]string, error) {
-	keeps, err := s.Keeps(ctx)
-	if err != nil {
-		return nil, err
-	}
-	names, err := s.list(ctx, minio.ListObjectsOptions{Prefix: s.prefix + prefix, Recursive: true, WithVersions: keeps})
+	names, err := s.list(ctx, minio.ListObjectsOptions{Prefix: s.prefix + prefix, Recursive: true, WithVersions: s.Keeps})
 	return slices.Compact(names), err
 }
 
 // GetOriginal is Get of what was put under the name first, whatever was put there
 // since, as far as the bucket keeps versions.
 func (s *S3) GetOriginal(ctx context.Context, name string) ([]byte, error) {
-	keeps, err := s.Keeps(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if !keeps {
+	if !s.Keeps {
 		return s.Get(ctx, name)
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
@@ -272,21 +278,6 @@ func (s *S3) Remove(ctx context.Context, name string) error {
 		return fmt.Errorf("removing an object: %w", err)
 	}
 	return nil
-}
-
-// Keeps reports whether the bucket keeps what is removed from it, as one with
-// versions does.
-func (s *S3) Keeps(ctx context.Context) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTime)
-	defer cancel()
-	v, err := s.core.GetBucketVersioning(ctx, s.bucket)
-	if answered(err, minio.NotImplemented) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("asking whether a bucket keeps versions: %w", err)
-	}
-	return v.Enabled(), nil
 }
 
 // answered reports whether err is an answer of the server with the code.
