@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/cordon-fhir/cordon/audit/ledger"
-	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/store/blob"
 	"github.com/cordon-fhir/cordon/store/blob/s3test"
 	"github.com/cordon-fhir/cordon/tenant"
@@ -20,14 +19,7 @@ func (r *trailTest) inBucket(t *testing.T, cfg blob.S3Config) (*ledger.Bucket, *
 		t.Fatal(err)
 	}
 	vault := ledger.NewBucket(s)
-	r.Ledger, err = store.OpenLedger(store.LedgerConfig{
-		DatabaseURL: r.f.URLs.Log, RegistryURL: r.f.URLs.LogRegistry, Registry: r.f.Registry, Keys: r.f.Keyring, Vault: vault,
-		Every: time.Nanosecond, Now: func() time.Time { r.clock += time.Millisecond; return time.Now().Add(r.clock) },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(r.Ledger.Close)
+	r.open(t, vault)
 	return vault, s
 }
 

@@ -54,16 +54,22 @@ func openTrail(t testing.TB, f *storetest.Fixture, x *tenant.Tenant) *trailTest 
 	if x != nil {
 		r.slug = x.Slug.String()
 	}
+	r.open(t, r.vault)
+	return r
+}
+
+// open opens the log of the trail, with its checkpoints in the vault.
+func (r *trailTest) open(t testing.TB, vault ledger.Vault) {
+	t.Helper()
 	var err error
 	r.Ledger, err = store.OpenLedger(store.LedgerConfig{
-		DatabaseURL: f.URLs.Log, RegistryURL: f.URLs.LogRegistry, Registry: f.Registry, Keys: f.Keyring, Vault: r.vault,
+		DatabaseURL: r.f.URLs.Log, RegistryURL: r.f.URLs.LogRegistry, Registry: r.f.Registry, Keys: r.f.Keyring, Vault: vault,
 		Every: time.Nanosecond, Now: func() time.Time { r.clock += time.Millisecond; return time.Now().Add(r.clock) },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(r.Close)
-	return r
 }
 
 // record adds entries to the trail.

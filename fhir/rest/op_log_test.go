@@ -11,40 +11,46 @@ import (
 	"github.com/cordon-fhir/cordon/store/storetest"
 )
 
+// openLog returns the key of the log of a tenant's trail, and what makes leaves of
+// all its entries and signs them.
+func openLog(t *testing.T, f *storetest.Fixture, slug string) (key ledger.Key, sign func()) {
+	t.Helper()
+	x := f.Tenant(t, slug)
+	l, err := store.OpenLedger(store.LedgerConfig{
+		DatabaseURL: f.URLs.Log, RegistryURL: f.URLs.LogRegistry, Registry: f.Registry, Keys: f.Keyring, Every: time.Nanosecond,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.Close)
+	text, err := f.Registry.LogVerifier(t.Context(), x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if key, err = ledger.ParseKey(text); err != nil {
+		t.Fatal(err)
+	}
+	return key, func() {
+		t.Helper()
+		for more := true; more; {
+			if _, more, err = l.Sequence(t.Context(), x); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(2 * time.Millisecond) // so that it has a time of its own
+		if err := l.Checkpoint(t.Context(), x); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // What the operations answer proves itself to whoever has the key, in
 // every mode, and anything else in its place does not.
 func TestProofsOfTheAuditLogAreCheckedWithoutTheServer(t *testing.T) {
 	a, f := newAPI(t), storetest.New(t)
 	for _, slug := range []string{storetest.A1, storetest.S1, storetest.D1} {
 		t.Run(slug, func(t *testing.T) {
-			x := f.Tenant(t, slug)
-			l, err := store.OpenLedger(store.LedgerConfig{
-				DatabaseURL: f.URLs.Log, RegistryURL: f.URLs.LogRegistry, Registry: f.Registry, Keys: f.Keyring, Every: time.Nanosecond,
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer l.Close()
-			sign := func() {
-				t.Helper()
-				for more := true; more; {
-					if _, more, err = l.Sequence(t.Context(), x); err != nil {
-						t.Fatal(err)
-					}
-				}
-				time.Sleep(2 * time.Millisecond) // so that it has a time of its own
-				if err := l.Checkpoint(t.Context(), x); err != nil {
-					t.Fatal(err)
-				}
-			}
-			text, err := f.Registry.LogVerifier(t.Context(), x)
-			if err != nil {
-				t.Fatal(err)
-			}
-			key, err := ledger.ParseKey(text)
-			if err != nil {
-				t.Fatal(err)
-			}
+			key, sign := openLog(t, f, slug)
 			c := a.client(t, slug, all)
 			auditor := a.client(t, slug, "system/AuditEvent.rs")
 			prove := func(path string) ledger.Proof {

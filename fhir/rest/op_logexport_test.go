@@ -5,11 +5,9 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/cordon-fhir/cordon/audit/ledger"
 	"github.com/cordon-fhir/cordon/smart"
-	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/store/storetest"
 )
 
@@ -41,37 +39,14 @@ func TestAnExportOfTheTrailProvesItselfWithoutTheServer(t *testing.T) {
 	a, f := newAPI(t), storetest.New(t)
 	for _, slug := range storetest.Slugs[:3] {
 		t.Run(slug, func(t *testing.T) {
-			x := f.Tenant(t, slug)
-			l, err := store.OpenLedger(store.LedgerConfig{
-				DatabaseURL: f.URLs.Log, RegistryURL: f.URLs.LogRegistry, Registry: f.Registry, Keys: f.Keyring, Every: time.Nanosecond,
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer l.Close()
-			text, err := f.Registry.LogVerifier(t.Context(), x)
-			if err != nil {
-				t.Fatal(err)
-			}
-			key, err := ledger.ParseKey(text)
-			if err != nil {
-				t.Fatal(err)
-			}
+			key, sign := openLog(t, f, slug)
 			id := fresh()
 			doctor := a.client(t, slug, "system/Patient.cruds", byClient("doctor-"+id))
 			doctor.must(201, "PUT", "/Patient/"+id, patient(id, "x"))
 			for range 4 {
 				doctor.must(200, "GET", "/Patient/"+id, "")
 			}
-			for more := true; more; {
-				if _, more, err = l.Sequence(t.Context(), x); err != nil {
-					t.Fatal(err)
-				}
-			}
-			time.Sleep(2 * time.Millisecond) // so that it has a time of its own
-			if err := l.Checkpoint(t.Context(), x); err != nil {
-				t.Fatal(err)
-			}
+			sign()
 			doctor.must(200, "GET", "/Patient/"+id, "") // that no checkpoint has yet
 
 			auditor := a.client(t, slug, "system/AuditEvent.rs", byClient("auditor-"+id))
