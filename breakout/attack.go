@@ -161,18 +161,18 @@ func (a Attack) actorsOf() []string {
 	return slices.Compact(all)
 }
 
-// batch makes a batch or transaction of entries.
-func batch(kind string, entries ...string) string {
+// Batch makes a batch or transaction of entries.
+func Batch(kind string, entries ...string) string {
 	return `{"resourceType":"Bundle","type":"` + kind + `","entry":[` + strings.Join(entries, ",") + `]}`
 }
 
-// ask is an entry that only asks.
-func ask(method, url string) string {
+// Ask is an entry that only asks.
+func Ask(method, url string) string {
 	return fmt.Sprintf(`{"request":{"method":%q,"url":%q}}`, method, url)
 }
 
-// give is an entry with a resource.
-func give(method, url, resource string) string {
+// Give is an entry with a resource.
+func Give(method, url, resource string) string {
 	return fmt.Sprintf(`{"resource":%s,"request":{"method":%q,"url":%q}}`, resource, method, url)
 }
 

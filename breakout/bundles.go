@@ -27,9 +27,9 @@ func bundles() []Attack {
 				"%2e%2e/«v»/Patient/«p1»", "Patient%2f..%2f..%2f«v»/Patient/«p1»", `..\\«v»\\Patient\\«p1»`, "http://169.254.169.254/Patient/«p1»",
 				"Patient/./«p1»", "Patient//«p1»", ";/Patient/«p1»", `\n/Patient/«p1»`,
 			}, func(url string) Step {
-				return post("backend", "", batch("batch", `{"request":{"method":"GET","url":"`+url+`"}}`)).want(200, 400).refused()
+				return post("backend", "", Batch("batch", `{"request":{"method":"GET","url":"`+url+`"}}`)).want(200, 400).refused()
 			}),
-			post("backend", "", batch("transaction", ask("GET", "../«v»/Patient/«p1»"))).want(400, 403, 404))},
+			post("backend", "", Batch("transaction", Ask("GET", "../«v»/Patient/«p1»"))).want(400, 403, 404))},
 		{ID: "T109", Group: 5, Title: "an entry has no headers of its own", do: entryHeaders, needs: []string{"backend"}},
 		{ID: "T112", Group: 5, Title: "a match that only the victim has is no match", do: matchElsewhere, needs: []string{"backend"}},
 		{ID: "T113", Group: 5, Alone: true, Title: "a match that is hidden is no match", needs: []string{"pA POST"}, Steps: []Step{
@@ -47,12 +47,12 @@ func bundles() []Attack {
 			send("pA", http.MethodDelete, "/Observation?identifier=urn:breakout:value|«value»").want(204),
 		}},
 		{ID: "T117", Group: 5, Title: "a placeholder is resolved inside its Bundle", Steps: []Step{
-			post("backend", "", batch("transaction",
+			post("backend", "", Batch("transaction",
 				`{"fullUrl":"`+urn+`","resource":{"resourceType":"Patient","name":[{"family":"New"}]},"request":{"method":"POST","url":"Patient"}}`,
 				`{"resource":{"resourceType":"Basic","id":"«fresh»","code":{"text":"x"},"subject":{"reference":"`+urn+`"}},"request":{"method":"PUT","url":"Basic/«fresh»"}}`)).want(200),
 			get("backend", "/Basic?_id=«fresh»&subject:Patient.name=New").want(200).find("Basic/«fresh»").hide("urn:uuid"),
 			// A placeholder that nothing in the Bundle has is not looked up anywhere.
-			post("backend", "", batch("transaction",
+			post("backend", "", Batch("transaction",
 				`{"resource":{"resourceType":"Basic","code":{"text":"x"},"subject":{"reference":"urn:uuid:00000000-0000-4000-8000-000000000000"}},"request":{"method":"POST","url":"Basic"}}`)).want(400),
 		}},
 		{ID: "T118", Group: 5, Title: "a reference tells no id of the victim", do: references(refer), needs: []string{"backend"}},
@@ -67,7 +67,7 @@ func bundles() []Attack {
 			put("pA", "Observation/«fresh»", labResult("«fresh»", "«p2»", "laboratory", "x")).want(403),
 			send("pA", http.MethodPatch, "/Observation/«fresh»", `[{"op":"replace","path":"/subject/reference","value":"Patient/«p2»"}]`).want(403),
 			put("pA", "Observation/«o2»", labResult("«o2»", "«patient»", "laboratory", "x")).want(403, 404),
-			post("pA", "", batch("transaction", give("PUT", "Observation/«fresh»", labResult("«fresh»", "«p2»", "laboratory", "x")))).want(403),
+			post("pA", "", Batch("transaction", Give("PUT", "Observation/«fresh»", labResult("«fresh»", "«p2»", "laboratory", "x")))).want(403),
 			put("lab", "Observation/«fresh»", labResult("«fresh»", "«patient»", "vital-signs", "x")).want(403),
 			get("backend", "/Observation/«fresh»").want(200).show(`"versionId":"1"`),
 		}},
@@ -77,10 +77,10 @@ func bundles() []Attack {
 // mixedBatch asks for its own and for the victim's in one batch.
 func mixedBatch(ctx context.Context, t *Trial) {
 	t.Alerts[OtherInEntry] += 3
-	x := t.take(ctx, send("backend", http.MethodPost, "", batch("batch",
-		ask("GET", "Patient/«p1»"), ask("GET", "«victim»/Patient/«p1»"), ask("GET", "«attacker»/Patient/«p1»"),
-		ask("DELETE", "«victim»/Patient/«only4»"),
-		give("PUT", "«victim»/Patient/«p1»", `{"resourceType":"Patient","id":"«p1»"}`))).want(200))
+	x := t.take(ctx, send("backend", http.MethodPost, "", Batch("batch",
+		Ask("GET", "Patient/«p1»"), Ask("GET", "«victim»/Patient/«p1»"), Ask("GET", "«attacker»/Patient/«p1»"),
+		Ask("DELETE", "«victim»/Patient/«only4»"),
+		Give("PUT", "«victim»/Patient/«p1»", `{"resourceType":"Patient","id":"«p1»"}`))).want(200))
 	if x == nil {
 		return
 	}
@@ -96,7 +96,7 @@ func entryHeaders(ctx context.Context, t *Trial) {
 	for _, more := range []string{
 		`"Authorization":"Bearer x"`, `"X-Tenant-Id":"«v»"`, `"ifMatch":"W/\"1\"\r\nX-Tenant-Id: «v»"`, `"ifNoneExist":"identifier=mrn|«vmrn»\r\nX-Tenant-Id: «v»"`,
 	} {
-		x := t.take(ctx, send("backend", http.MethodPost, "", batch("batch", `{"request":{"method":"GET","url":"Patient/«p1»",`+more+`}}`)).want(200, 400, 422))
+		x := t.take(ctx, send("backend", http.MethodPost, "", Batch("batch", `{"request":{"method":"GET","url":"Patient/«p1»",`+more+`}}`)).want(200, 400, 422))
 		if x == nil {
 			return
 		}
@@ -149,7 +149,7 @@ func twins(ctx context.Context, t *Trial) {
 // condition.
 func references(refer func(id string) Step) func(context.Context, *Trial) {
 	conditional := func(value string) Step {
-		return send("backend", http.MethodPost, "", batch("transaction", give("POST", "Basic",
+		return send("backend", http.MethodPost, "", Batch("transaction", Give("POST", "Basic",
 			`{"resourceType":"Basic","code":{"text":"x"},"subject":{"reference":"Patient?identifier=mrn|`+value+`"}}`))).same("conditional")
 	}
 	return func(ctx context.Context, t *Trial) {

@@ -82,10 +82,10 @@ func (s *Suite) state(ctx context.Context, p *party) string {
 	var entries []string
 	for _, ref := range append([]string{"Observation/" + s.id(fmt.Sprintf("vobs-%d", p.index)), "Patient/" + p.canaries["id"], "Patient/" + s.onlyID(p, 0), "Patient/" + s.onlyID(p, s.walk-1)},
 		"Patient/"+s.id("p1"), "Patient/"+s.id("p2"), "Observation/"+s.id("o1"), "Observation/"+s.id("o2"), "DocumentReference/"+s.id("d1"), "Group/"+s.id("g2")) {
-		entries = append(entries, ask(http.MethodGet, ref))
+		entries = append(entries, Ask(http.MethodGet, ref))
 	}
-	entries = append(entries, ask(http.MethodGet, "Patient?identifier=urn:breakout:run|"+s.run+"&_elements=id&_sort=_id&_count=1000"))
-	x, err := s.post(ctx, p, batch("batch", entries...))
+	entries = append(entries, Ask(http.MethodGet, "Patient?identifier=urn:breakout:run|"+s.run+"&_elements=id&_sort=_id&_count=1000"))
+	x, err := s.post(ctx, p, Batch("batch", entries...))
 	if err != nil {
 		return ""
 	}

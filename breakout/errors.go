@@ -42,7 +42,7 @@ func oracles() []Step {
 			return put("pA", "Observation/"+id, labResult(id, "«patient»", "laboratory", "x")).with("If-Match", `W/"1"`)
 		},
 		"in batch": func(id string) Step {
-			return send("pA", http.MethodPost, "", batch("batch", ask("GET", "Observation/"+id)))
+			return send("pA", http.MethodPost, "", Batch("batch", Ask("GET", "Observation/"+id)))
 		},
 	}
 	var all []Step

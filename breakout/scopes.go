@@ -66,7 +66,7 @@ func writeTrail(ctx context.Context, t *Trial) {
 		} {
 			t.take(ctx, s.want(refusal...))
 		}
-		t.take(ctx, send(who, http.MethodPost, "", batch("batch", ask("DELETE", event), give("POST", "AuditEvent", `{"resourceType":"AuditEvent"}`))).want(200, 403).refused())
+		t.take(ctx, send(who, http.MethodPost, "", Batch("batch", Ask("DELETE", event), Give("POST", "AuditEvent", `{"resourceType":"AuditEvent"}`))).want(200, 403).refused())
 	}
 	t.take(ctx, get("auditor", "/"+event).want(200))
 }

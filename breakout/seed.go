@@ -88,14 +88,14 @@ func (s *Suite) seed(ctx context.Context, p *party) error {
 			return fmt.Errorf("a record is not JSON: %w", err)
 		}
 		ref := refOf(compact.Bytes())
-		entries, made = append(entries, give(http.MethodPut, ref, compact.String())), append(made, ref)
+		entries, made = append(entries, Give(http.MethodPut, ref, compact.String())), append(made, ref)
 	}
 	for i := range s.walk {
 		ref := "Patient/" + s.onlyID(p, i)
-		entries = append(entries, give(http.MethodPut, ref, filled.Replace(`{"resourceType":"Patient","id":"`+s.onlyID(p, i)+`","identifier":[«run»]}`)))
+		entries = append(entries, Give(http.MethodPut, ref, filled.Replace(`{"resourceType":"Patient","id":"`+s.onlyID(p, i)+`","identifier":[«run»]}`)))
 		made = append(made, ref)
 	}
-	x, err := s.post(ctx, p, batch("transaction", entries...))
+	x, err := s.post(ctx, p, Batch("transaction", entries...))
 	if err != nil {
 		return err
 	}
@@ -127,9 +127,9 @@ func (s *Suite) remove(ctx context.Context, p *party) (left []string, err error)
 	for some := range slices.Chunk(refs, 100) {
 		var entries []string
 		for _, ref := range some {
-			entries = append(entries, ask(http.MethodDelete, ref))
+			entries = append(entries, Ask(http.MethodDelete, ref))
 		}
-		x, err := s.post(ctx, p, batch("batch", entries...))
+		x, err := s.post(ctx, p, Batch("batch", entries...))
 		if err != nil {
 			return append(left, refs...), fmt.Errorf("removing the records of %s: %w", p.Slug, err)
 		}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/cordon-fhir/cordon/alert"
+	attacks "github.com/cordon-fhir/cordon/breakout"
 )
 
 // The rules of alerts about what clients do over time, and about the trail.
@@ -185,7 +186,7 @@ var alarms = []struct {
 		p.want(p.send(p.as("reader", "GET", "/Patient/p1").with("X-Tenant-Id", p.victim.slug)), 400)
 	}, false},
 	{otherInBundle, func(p *probe) {
-		p.want(p.send(p.as("backend", "POST", "", batch("batch", ask("GET", p.victim.base+"/Patient/p1")))), 200)
+		p.want(p.send(p.as("backend", "POST", "", attacks.Batch("batch", attacks.Ask("GET", p.victim.base+"/Patient/p1")))), 200)
 	}, false},
 	{adminOnData, func(p *probe) {
 		p.want(p.send(&call{method: "GET", url: p.attacker.base + "/Patient/p1", header: http.Header{}, bearer: operatorToken(p)}), 403)
@@ -214,7 +215,7 @@ var alarms = []struct {
 		})
 	}, false},
 	{scraping, func(p *probe) {
-		p.want(p.send(p.as("backend", "POST", "", batch("transaction", slices.Repeat([]string{give("POST", "Patient", `{"resourceType":"Patient"}`)}, 30)...))), 200)
+		p.want(p.send(p.as("backend", "POST", "", attacks.Batch("transaction", slices.Repeat([]string{attacks.Give("POST", "Patient", `{"resourceType":"Patient"}`)}, 30)...))), 200)
 		p.cordon("tenant", "set", p.attacker.slug, "alerts.patients=20")
 		p.until("a client is told of many", func() bool {
 			p.want(p.get("reader", "/Patient?_count=50"), 200)

@@ -9,22 +9,9 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	attacks "github.com/cordon-fhir/cordon/breakout"
 )
-
-// batch makes a batch or transaction of entries.
-func batch(kind string, entries ...string) string {
-	return `{"resourceType":"Bundle","type":"` + kind + `","entry":[` + strings.Join(entries, ",") + `]}`
-}
-
-// ask is an entry that only asks.
-func ask(method, url string) string {
-	return fmt.Sprintf(`{"request":{"method":%q,"url":%q}}`, method, url)
-}
-
-// give is an entry with a resource.
-func give(method, url, resource string) string {
-	return fmt.Sprintf(`{"resource":%s,"request":{"method":%q,"url":%q}}`, resource, method, url)
-}
 
 // Group 5 of the breakout suite: Bundles, conditional interactions,
 // references and patches.
@@ -34,9 +21,9 @@ func TestBundles(t *testing.T) {
 	once(t, "T110 a batch of 500 shows what is visible and audits what is not", func(p *probe) {
 		var entries []string
 		for i := range 250 {
-			entries = append(entries, ask("GET", "Observation/o1"), ask("GET", []string{"Observation/o2", "Patient/p2", "Patient/never-was"}[i%3]))
+			entries = append(entries, attacks.Ask("GET", "Observation/o1"), attacks.Ask("GET", []string{"Observation/o2", "Patient/p2", "Patient/never-was"}[i%3]))
 		}
-		b := p.bundle(p.send(p.as("pA", "POST", "", batch("batch", entries...))))
+		b := p.bundle(p.send(p.as("pA", "POST", "", attacks.Batch("batch", entries...))))
 		for i, status := range b.statuses() {
 			if want := []string{"200", "404"}[i%2]; status != want {
 				p.Fatalf("entry %d is answered %s, want %s", i, status, want)
@@ -110,7 +97,7 @@ func TestBundles(t *testing.T) {
 		if strings.Contains(string(r.body), "secret words") {
 			p.Errorf("a conditional create shows its match")
 		}
-		b := p.bundle(p.send(p.as("writer", "POST", "", batch("transaction", give("PUT", "Observation/"+id, body))).with("Prefer", "return=representation")))
+		b := p.bundle(p.send(p.as("writer", "POST", "", attacks.Batch("transaction", attacks.Give("PUT", "Observation/"+id, body))).with("Prefer", "return=representation")))
 		if len(b.Entry) != 1 || len(b.Entry[0].Resource) > 0 {
 			p.Errorf("a transaction shows what was written")
 		}
@@ -121,7 +108,7 @@ func TestBundles(t *testing.T) {
 			for i := range n {
 				entries = append(entries, fmt.Sprintf(`{"fullUrl":"urn:uuid:00000000-0000-4000-8000-%012d","resource":{"resourceType":"Basic","code":{"text":"x"},"subject":{"reference":"urn:uuid:00000000-0000-4000-8000-%012d"}},"request":{"method":"POST","url":"Basic"}}`, i, (i+1)%n))
 			}
-			return batch("transaction", entries...)
+			return attacks.Batch("transaction", entries...)
 		}
 		begun := time.Now()
 		b := p.bundle(p.send(p.as("backend", "POST", "", circle(500))))
@@ -138,13 +125,13 @@ func TestBundles(t *testing.T) {
 		var entries []string
 		id := p.fresh("undone")
 		for i := range 499 {
-			entries = append(entries, give("PUT", fmt.Sprintf("Basic/%s-%d", id, i), fmt.Sprintf(`{"resourceType":"Basic","id":"%s-%d","code":{"text":"x"}}`, id, i)))
+			entries = append(entries, attacks.Give("PUT", fmt.Sprintf("Basic/%s-%d", id, i), fmt.Sprintf(`{"resourceType":"Basic","id":"%s-%d","code":{"text":"x"}}`, id, i)))
 		}
 		before := sys.digest(p, p.attacker)
-		r := p.want(p.send(p.as("backend", "POST", "", batch("transaction", append(entries, give("POST", "Patient", `{"resourceType":"Patient","gender":"nonsense"}`))...))), 422, 400)
+		r := p.want(p.send(p.as("backend", "POST", "", attacks.Batch("transaction", append(entries, attacks.Give("POST", "Patient", `{"resourceType":"Patient","gender":"nonsense"}`))...))), 422, 400)
 		_ = r
-		p.want(p.send(p.as("backend", "POST", "", batch("transaction", append(entries, give("DELETE", "Patient/never-was", `{"resourceType":"Patient"}`))...))), 200, 404, 400, 422)
-		p.want(p.send(p.as("lab", "POST", "", batch("transaction", give("POST", "Observation", labResult("x", "p1", "laboratory", "x")), give("POST", "Observation", labResult("x", "p1", "vital-signs", "x"))))), 403)
+		p.want(p.send(p.as("backend", "POST", "", attacks.Batch("transaction", append(entries, attacks.Give("DELETE", "Patient/never-was", `{"resourceType":"Patient"}`))...))), 200, 404, 400, 422)
+		p.want(p.send(p.as("lab", "POST", "", attacks.Batch("transaction", attacks.Give("POST", "Observation", labResult("x", "p1", "laboratory", "x")), attacks.Give("POST", "Observation", labResult("x", "p1", "vital-signs", "x"))))), 403)
 		if after := sys.digest(p, p.attacker); after != before {
 			p.Errorf("rows were left:\nfrom %s\nto   %s", before, after)
 		}
@@ -153,14 +140,14 @@ func TestBundles(t *testing.T) {
 	once(t, "T130 two transactions over the same ids end one after the other", func(p *probe) {
 		x, y := p.fresh("left"), p.fresh("right")
 		put := func(id, text string) string {
-			return give("PUT", "Basic/"+id, fmt.Sprintf(`{"resourceType":"Basic","id":%q,"code":{"text":%q}}`, id, text))
+			return attacks.Give("PUT", "Basic/"+id, fmt.Sprintf(`{"resourceType":"Basic","id":%q,"code":{"text":%q}}`, id, text))
 		}
 		won := 0
 		for round := range 66 {
 			a, b := fmt.Sprintf("a%d", round), fmt.Sprintf("b%d", round)
 			statuses := make([]int, 2)
 			var g errgroup.Group
-			for i, body := range []string{batch("transaction", put(x, a), put(y, a)), batch("transaction", put(y, b), put(x, b))} {
+			for i, body := range []string{attacks.Batch("transaction", put(x, a), put(y, a)), attacks.Batch("transaction", put(y, b), put(x, b))} {
 				g.Go(func() error {
 					r, err := p.try(p.as("backend", "POST", "", body))
 					if err == nil {

@@ -16,6 +16,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sync/errgroup"
+
+	attacks "github.com/cordon-fhir/cordon/breakout"
 )
 
 // A catalogCheck asks PostgreSQL itself whether the boundary stands, and
@@ -600,7 +602,7 @@ func TestAuditFailure(t *testing.T) {
 				probe.of(p, "reader", "GET", "/Patient/p1"), probe.of(p, "reader", "GET", "/Patient"), probe.of(p, "reader", "GET", "/Patient/p1/_history"),
 				probe.of(p, "reader", "GET", "/Patient/never-was"), probe.of(p, "billing", "GET", "/Patient/p1"),
 				probe.of(p, "backend", "PUT", "/Basic/unaudited", `{"resourceType":"Basic","id":"unaudited","code":{"text":"x"}}`),
-				probe.of(p, "backend", "POST", "", batch("batch", ask("GET", "Patient/p1"))),
+				probe.of(p, "backend", "POST", "", attacks.Batch("batch", attacks.Ask("GET", "Patient/p1"))),
 			} {
 				c.mayFail = true
 				r := probe.send(c)

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	attacks "github.com/cordon-fhir/cordon/breakout"
 	"github.com/cordon-fhir/cordon/conformance/harness"
 )
 
@@ -178,7 +179,7 @@ func (p *probe) hidden(who, on, id, patient string) {
 			p.Errorf("%s: %s shows it: %s", who, path, r)
 		}
 	}
-	r := p.send(p.as(who, "POST", "", batch("batch", ask("GET", on+"/"+id), ask("GET", on+"?_id="+id))))
+	r := p.send(p.as(who, "POST", "", attacks.Batch("batch", attacks.Ask("GET", on+"/"+id), attacks.Ask("GET", on+"?_id="+id))))
 	if r.status == 200 && p.shows(r, on, id) {
 		p.Errorf("%s: a batch shows it: %s", who, r)
 	}
@@ -295,7 +296,7 @@ func testPolicies(t *testing.T) {
 		} {
 			for _, call := range []*call{
 				p.as("stranger", "PUT", "/"+on+"/"+id, body(on, members)), p.as("stranger", "POST", "/"+on, body(on, members)),
-				p.as("stranger", "POST", "", batch("transaction", give("PUT", on+"/"+id, body(on, members)), ask("GET", "Observation/"+c.note))),
+				p.as("stranger", "POST", "", attacks.Batch("transaction", attacks.Give("PUT", on+"/"+id, body(on, members)), attacks.Ask("GET", "Observation/"+c.note))),
 			} {
 				if r := p.send(call); r.status < 400 || r.status >= 500 {
 					p.Errorf("%s: %s answers %s", on, call.method, r)
