@@ -23,7 +23,7 @@ type mutant struct {
 	// run names the test of this package that must turn red; atOnce says that
 	// with the fault not even the records of the tests can be stored. Where pkg
 	// is set a test of that package must turn red, of those that match run if it
-	// is set too: it can make tokens that no client can earn.
+	// is set too: it can make tokens that no client can earn, or kill servers.
 	run, pkg string
 }
 
@@ -100,6 +100,9 @@ var programFaults = []mutant{
 	{"40", "a failure of the audit trail is passed over", []edit{
 		{"store/internal/gate/gate.go", "\tif aerr := g.Append(ctx, t.tenant, t.trail.settle(grant, err)...); aerr != nil {\n\t\treturn aerr\n\t}\n\tcrash", "\tg.Append(ctx, t.tenant, t.trail.settle(grant, err)...)\n\tcrash"},
 	}, "TestAuditFailure", ""},
+	{"", "an entry of the audit trail counts before it is durable", []edit{
+		{"store/internal/gate/audit.go", "\tcase a.work <- p:\n\t\ta.mu.RUnlock()\n", "\tcase a.work <- p:\n\t\ta.mu.RUnlock()\n\t\treturn nil\n"},
+	}, "TestEachAnsweredRequestHasExactlyOneEvent", "./conformance/faults"},
 	{"43", "values of parameters are logged", []edit{
 		{"fhir/rest/log.go", "name := p.Name", "name := p.Value"},
 		{"fhir/rest/log.go", "if !parameterNames()[name] {", "if false {"},
@@ -627,16 +630,16 @@ func TestSeededProgramFaults(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var cmd *exec.Cmd
+			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", m.run, "-test.timeout", "5m")
 			if m.pkg != "" {
 				cmd = exec.CommandContext(t.Context(), "go", "test", "-vet=off", "-overlay", overlay, "-run", m.run, m.pkg)
 				cmd.Dir = root
-			} else {
+			}
+			if m.pkg == "" || m.pkg == "./conformance/faults" { // they run the program
 				bin, err := harness.Build(t.Context(), t.TempDir(), withRace("-overlay", overlay)...)
 				if err != nil {
 					t.Fatal(err)
 				}
-				cmd = exec.CommandContext(t.Context(), os.Args[0], "-test.run", m.run, "-test.timeout", "5m")
 				cmd.Env = append(os.Environ(), "CORDON_TEST_BINARY="+bin)
 			}
 			out, err := cmd.CombinedOutput()

@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -124,15 +125,27 @@ func (p *party) read(ctx context.Context) (map[string]shelf, error) {
 	return all, err
 }
 
-// requests returns the ids of the requests in the audit trail of the tenant.
-func (p *party) requests(ctx context.Context) (map[string]bool, error) {
-	all := map[string]bool{}
+// An event is an entry of the audit trail, as its AuditEvent tells.
+type event struct {
+	id     string
+	parent string // the event that it is a part of, "" for that of a request
+	what   string // what was read or written
+}
+
+// events returns the audit trail of the tenant, by the ids of the requests.
+func (p *party) events(ctx context.Context) (map[string][]event, error) {
+	all := map[string][]event{}
 	err := p.auditor.pages(ctx, "AuditEvent?_count=1000", func(page []byte) error {
 		var b struct {
 			Entry []struct {
 				Resource struct {
+					ID     string
 					Entity []struct {
-						What struct{ Identifier struct{ Value string } }
+						What struct {
+							Reference  string
+							Identifier struct{ Value string }
+						}
+						Role struct{ Code string }
 					}
 				}
 			}
@@ -141,10 +154,18 @@ func (p *party) requests(ctx context.Context) (map[string]bool, error) {
 			return err
 		}
 		for _, e := range b.Entry {
+			v, request := event{id: e.Resource.ID}, ""
 			for _, x := range e.Resource.Entity {
-				if id := x.What.Identifier.Value; id != "" {
-					all[id] = true
+				switch x.Role.Code {
+				case "4": // the resource
+					v.what, _, _ = strings.Cut(x.What.Reference, "/_history/")
+				case "20": // what it was done for
+					v.parent = strings.TrimPrefix(x.What.Reference, "AuditEvent/")
 				}
+				request = cmp.Or(request, x.What.Identifier.Value)
+			}
+			if request != "" {
+				all[request] = append(all[request], v)
 			}
 		}
 		return nil
@@ -157,7 +178,7 @@ func (l *load) checkTenant(ctx context.Context, p *party, f *findings) error {
 	if err != nil {
 		return err
 	}
-	audited, err := p.requests(ctx)
+	audited, err := p.events(ctx)
 	if err != nil {
 		return err
 	}
@@ -186,7 +207,7 @@ func (l *load) checkTenant(ctx context.Context, p *party, f *findings) error {
 		default:
 			c.whole(a)
 		}
-		if (a.answered() || a.refused()) && !audited[a.ID] {
+		if (a.answered() || a.refused()) && len(audited[a.ID]) == 0 {
 			f.unaudited = append(f.unaudited, "request "+a.ID)
 		}
 	}

@@ -34,7 +34,8 @@ type system struct {
 	env      []string
 	listen   string
 	ops      string
-	tenants  []*party // one in each mode
+	tenants  []*party          // one in each mode
+	logKeys  map[string]string // public keys of the audit logs by tenant, "" is the platform
 }
 
 // startSystem makes the databases, a tenant in each mode and their clients, as
@@ -82,6 +83,9 @@ func (s *system) provision(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.askLogKeys(ctx, dev); err != nil {
+		return err
+	}
 	if err := dev.Stop(); err != nil {
 		return err
 	}
@@ -117,6 +121,20 @@ func (s *system) provision(ctx context.Context) error {
 	return nil
 }
 
+// askLogKeys takes down the keys that the audit logs are verified with.
+func (s *system) askLogKeys(ctx context.Context, dev *harness.Dev) (err error) {
+	s.logKeys = map[string]string{}
+	if s.logKeys[""], err = dev.Cordon(ctx, "audit", "key"); err != nil {
+		return err
+	}
+	for _, t := range dev.Tenants {
+		if s.logKeys[t.Slug], err = dev.Cordon(ctx, "audit", "key", "--tenant", t.Slug); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // configure makes the environment of `cordon serve`.
 func (s *system) configure(dev *harness.Dev) (err error) {
 	for _, a := range []*string{&s.listen, &s.ops} {
@@ -134,6 +152,7 @@ func (s *system) configure(dev *harness.Dev) (err error) {
 		"CORDON_PUBLIC_URL=http://"+s.listen,
 		"CORDON_LISTEN="+s.listen,
 		"CORDON_OPS_LISTEN="+s.ops,
+		"CORDON_CHECKPOINTS="+filepath.Join(dev.Dir, "checkpoints"),
 	)
 	return nil
 }
