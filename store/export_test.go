@@ -95,8 +95,16 @@ var TrailColumns = []string{
 func (db *DB) TrailRow(ctx context.Context, t *tenant.Tenant, e *audit.Entry) ([]any, error) {
 	r, err := db.sealEntry(ctx, t, e)
 	return []any{
-		r.Tenant, r.Seq, r.Recorded, r.Interaction, r.Outcome, r.Type, r.Agent, r.Patient, r.Entity, r.Version, r.Client, r.Site, r.Purpose, r.Sealed,
+		r.Tenant, r.Seq, r.Recorded, r.Interaction, r.Outcome, r.Type, r.Agent, r.Patient, r.Entity, r.Version, r.Client, r.Site, orNull(r.Purpose), r.Sealed,
 	}, err
+}
+
+// orNull is n, or SQL's NULL for 0.
+func orNull(n int64) any {
+	if n == 0 {
+		return nil
+	}
+	return n
 }
 
 // AppendEntry writes the entry as it is, of whatever time.

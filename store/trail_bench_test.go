@@ -14,6 +14,7 @@ import (
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/audit/ledger"
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/store/storetest"
 	"github.com/cordon-fhir/cordon/tenant"
@@ -35,20 +36,31 @@ func BenchmarkTrail(b *testing.B) {
 	conn := database(b, d.Fixture, tn)
 	d.longTrail(b, conn, tn, n)
 	d.trailSizes(b, conn, tn, n)
-	for name, text := range map[string]string{
-		"everything": "_count=20", "tenant and time": "date=ge2026-01-02&date=lt2026-01-03&_count=20", "actor": "agent=Practitioner/7&_count=20", "patient": "patient=Patient/7&_count=20",
-		"facility": "site=Location/ward-7&_count=20", "action": "action=D&_count=20", "read": "action=R&_count=20", "emergency": "purpose=BTG&_count=20", "app": "agent:identifier=app-7&_count=20",
-		"failures": "outcome=8&_count=20", "actor and action": "agent=Practitioner/7&action=U&_count=20",
+	day := func(i int) string {
+		return trailBegun.AddDate(0, 0, i%max(1, n*trailStep/86_400)).Format(time.DateOnly)
+	}
+	for name, text := range map[string]func(i int) string{
+		"everything":       func(int) string { return "" },
+		"tenant and time":  func(i int) string { return "&date=" + day(i) },
+		"actor":            func(i int) string { return fmt.Sprintf("&agent=Practitioner/%d", i%2000) },
+		"patient":          func(i int) string { return fmt.Sprintf("&patient=Patient/%d", i%(n/100+10)) },
+		"facility":         func(i int) string { return fmt.Sprintf("&site=Location/ward-%d", i%50) },
+		"action":           func(int) string { return "&action=D" },
+		"read":             func(int) string { return "&action=R" },
+		"emergency":        func(int) string { return "&purpose=BTG" },
+		"app":              func(i int) string { return fmt.Sprintf("&agent:identifier=app-%d", i%20) },
+		"failures":         func(int) string { return "&outcome=8" },
+		"actor and action": func(i int) string { return fmt.Sprintf("&agent=Practitioner/%d&action=U", i%2000) },
 	} {
 		b.Run(name, func(b *testing.B) {
-			q := storetest.Query(b, "AuditEvent", text)
 			var took []time.Duration
-			for b.Loop() {
+			for i := 7; b.Loop(); i += 7919 { // another one each time
+				q := storetest.Query(b, "AuditEvent", "_count=20"+text(i))
 				begun := time.Now()
 				err := d.db.View(b.Context(), d.grant(b, slug, auditor), func(v *store.View) error {
 					page, err := v.AuditEvents(b.Context(), q, store.Cursor{Page: 1})
 					if err == nil && len(page.Entries) == 0 && page.Next == "" {
-						b.Errorf("%s finds nothing", text)
+						b.Errorf("%s finds nothing", text(i))
 					}
 					return err
 				})
@@ -102,27 +114,32 @@ func BenchmarkVerify(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/float64(n), "µs/entry")
 }
 
-// longTrail fills the trail with n entries of a clinic: a second apart, most of
-// them reads and searches that succeed.
+// The entries of a longTrail are so many seconds apart.
+const trailStep = 10
+
+var trailBegun = time.Date(2022, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// longTrail fills the trail with n entries of a clinic, most of them reads and
+// searches that succeed.
 func (d *door) longTrail(b *testing.B, conn *pgx.Conn, tn *tenant.Tenant, n int) {
 	b.Helper()
 	rnd := rand.New(rand.NewPCG(1, 2))
-	begun := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	kinds := []fhir.Interaction{fhir.Read, fhir.Read, fhir.Read, fhir.Read, fhir.Read, fhir.Read, fhir.SearchType, fhir.SearchType, fhir.SearchType, fhir.Update, fhir.Update, fhir.Create}
+	staff := d.staff(b, tn.Slug.String())
 	i := 0
 	source := pgx.CopyFromFunc(func() ([]any, error) {
 		if i == n {
 			return nil, nil
 		}
 		i++
+		at := trailBegun.Add(time.Duration(i) * trailStep * time.Second)
 		e := audit.Entry{
-			Seq: audit.SeqAt(begun.Add(time.Duration(i) * 10 * time.Second)), Recorded: begun.Add(time.Duration(i) * 10 * time.Second),
+			Seq: audit.SeqAt(at), Recorded: at,
 			Interaction: kinds[rnd.IntN(len(kinds))], Type: "Observation", Status: 200,
 			Entity: fhir.Ref{Type: "Observation", ID: "0198c2d4-7e1f-7a3b-9c5d-" + fmt.Sprintf("%012d", i)}, Version: 1,
 			Patient: fhir.Ref{Type: "Patient", ID: strconv.Itoa(rnd.IntN(n/100 + 10))},
 			Origin:  audit.Origin{RequestID: "0198c2d47e1f7a3b9c5d0198c2", Address: "192.0.2.77", Method: "GET /fhir/harbor/Observation/0198c2d4-7e1f-7a3b-9c5d", Server: "cordon-1"},
-			Agent: audit.Agent{Client: "app-" + strconv.Itoa(rnd.IntN(20)), User: "Practitioner/" + strconv.Itoa(rnd.IntN(2000)), Issuer: "https://fhir.example/auth/harbor",
-				TokenID: "WTKA4QVWTCQJPHJFUZPFTYOXQE", Policy: 4, Site: "ward-" + strconv.Itoa(rnd.IntN(50))},
+			Agent:   staff[rnd.IntN(len(staff))],
 		}
 		switch rnd.IntN(1000) {
 		case 0:
@@ -140,6 +157,19 @@ func (d *door) longTrail(b *testing.B, conn *pgx.Conn, tn *tenant.Tenant, n int)
 	if _, err := conn.Exec(b.Context(), `VACUUM ANALYZE `+tn.Placement.Schema+`.audit`); err != nil {
 		b.Fatal(err)
 	}
+}
+
+// staff are 2,000 users of 20 apps at 50 wards.
+func (d *door) staff(b *testing.B, slug string) []audit.Agent {
+	b.Helper()
+	list := make([]audit.Agent, 2000)
+	for i := range list {
+		list[i] = d.as(b, slug, smart.Token{
+			Scope: "user/*.cruds", Client: "app-" + strconv.Itoa(i/100), User: "Practitioner/" + strconv.Itoa(i),
+			Person: smart.Person{Roles: []string{"nurse"}, Location: "ward-" + strconv.Itoa(i%50)},
+		}).Agent()
+	}
+	return list
 }
 
 // trailSizes logs what an entry takes.
