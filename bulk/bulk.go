@@ -24,6 +24,8 @@ type Export struct {
 	// does, and Patients of whom, by id and in order; nil is of anybody.
 	Records  bool
 	Patients []string
+	// Provenance narrows what is exported of that type.
+	Provenance Provenance
 	// Since and Until bound when a resource was changed last; zero is no bound.
 	Since, Until time.Time
 	// Show returns the JSON of a resource as the client asked for it.
@@ -32,6 +34,17 @@ type Export struct {
 	// get, each on one line.
 	Passed [][]byte
 }
+
+// Provenance says which Provenance goes with what is exported.
+type Provenance int
+
+// AnyProvenance is not narrowed; RelevantProvenance is of what is exported, and
+// LatestProvenance the most recent one of each resource.
+const (
+	AnyProvenance Provenance = iota
+	RelevantProvenance
+	LatestProvenance
+)
 
 // Beside are the types that no record holds and that go with any: without them
 // much in the records has no name.
@@ -50,5 +63,19 @@ func (e *Export) query(t fhir.Type) store.ExportQuery {
 	if e.Records && !slices.Contains(Beside, t) {
 		q.OfPatients, q.Patients = true, e.Patients
 	}
+	if t == "Provenance" && e.Provenance != AnyProvenance {
+		q.Beside = e.beside()
+	}
 	return q
+}
+
+// beside is what Provenance has to tell of.
+func (e *Export) beside() *store.Beside {
+	b := &store.Beside{Of: map[fhir.Type]store.ExportQuery{}, Since: e.Since, Until: e.Until, Latest: e.Provenance == LatestProvenance}
+	for _, t := range e.Types {
+		if t != "Provenance" {
+			b.Of[t] = e.query(t)
+		}
+	}
+	return b
 }

@@ -38,6 +38,9 @@ type ExportQuery struct {
 	// of whom; nil is of anybody.
 	OfPatients bool
 	Patients   []string
+	// Beside, if it is not nil, says of what is shown Provenance is; OfPatients does
+	// not narrow that.
+	Beside *Beside
 }
 
 // An ExportSlice is a part of the order of the resources of a type.
@@ -50,6 +53,12 @@ type ExportSlice struct {
 	from mark      // what is not after it is written
 	to   time.Time // the last change that can be in it
 	at   time.Time // the time that the export shows the resources of
+}
+
+// AllOf is all of a type, as it is now.
+func AllOf(t fhir.Type) ExportSlice {
+	at := now()
+	return ExportSlice{Type: t, from: mark{rid: math.MinInt64}, to: at, at: at}
 }
 
 // A mark is a place in the order.
@@ -71,6 +80,9 @@ func endOf(t time.Time) mark { return mark{t, math.MaxInt64} }
 // An ExportBatch is what Export has shown.
 type ExportBatch struct {
 	Show func(fhir.Resource) // takes what is shown; a deletion has no Body
+	// Whose, if it is not nil, takes the ids of the patients of whom each tells,
+	// before Show does.
+	Whose func(ids []string)
 	// Room says whether more can be taken.
 	Room func() bool
 	// Told says of a patient, by the key that the database knows, whether the
@@ -112,6 +124,10 @@ type exporter struct {
 	entry  audit.Entry
 	permit smart.Permit
 	pl     plan
+
+	// waiting is Provenance of which it is not known yet whether it is shown.
+	waiting      []*told
+	waitingBytes int
 }
 
 // exportAtOnce bounds the resources of a batch, and exportMoved those of which
@@ -156,7 +172,7 @@ const maxBegun = 500
 // whose returns the condition that a resource tells of one of few patients, nil
 // if the index is not asked for that.
 func (q *ExportQuery) whose() search.Expr {
-	if q.Patients == nil || len(q.Patients) > maxBegun {
+	if q.Patients == nil || len(q.Patients) > maxBegun || q.Beside != nil {
 		return nil
 	}
 	or := search.Or{}
@@ -197,6 +213,9 @@ func (x *exporter) resources(ctx context.Context, s ExportSlice) (ExportSlice, e
 				return s, err
 			}
 		}
+	}
+	if x.q.Beside != nil {
+		return s, x.showWaiting(ctx)
 	}
 	return s, nil
 }
@@ -245,11 +264,20 @@ func (r row) mark() mark { return mark{r.updated.UTC(), r.rid} }
 // reports whether there is no room for more.
 func (x *exporter) show(res fhir.Resource) (full bool, err error) {
 	about, err := x.about(res)
-	if err != nil || !x.concerns(about) {
+	if err != nil {
 		return false, err
+	}
+	if x.q.Beside != nil {
+		return x.wait(res, about)
+	}
+	if !x.concerns(about) {
+		return false, nil
 	}
 	if res, err = x.shown(res); err != nil {
 		return false, err
+	}
+	if x.out.Whose != nil {
+		x.out.Whose(about)
 	}
 	x.tell(about)
 	x.out.Show(res)
@@ -307,6 +335,11 @@ type movedRow struct{ then, now row }
 // changed since, those that are deleted then or not, and how far the slice is to
 // be read with them.
 func (x *exporter) moved(ctx context.Context, s ExportSlice, deleted bool) ([]movedRow, mark, error) {
+	return x.movedOf(ctx, s, deleted, nil)
+}
+
+// movedOf is moved for resources that the database knows by the keys; nil is any.
+func (x *exporter) movedOf(ctx context.Context, s ExportSlice, deleted bool, rids []int64) ([]movedRow, mark, error) {
 	rows, err := x.query(ctx, x.permit, gate.SQL(`
 		SELECT h.rid, h.id, h.version, h.updated, h.deleted, h.body, r.version, r.updated, r.deleted, r.body
 		FROM   ~resource r, LATERAL (
@@ -316,9 +349,10 @@ func (x *exporter) moved(ctx context.Context, s ExportSlice, deleted bool) ([]mo
 		       ORDER  BY version DESC
 		       LIMIT  1) h
 		WHERE  r.tenant_id = $1 AND r.type = ? AND r.updated > ? AND r.version > 1 AND h.deleted = ?
+		AND    (?::bigint[] IS NULL OR r.rid = ANY(?::bigint[]))
 		AND    (h.updated, h.rid) > (?, ?) AND h.updated <= ?
 		ORDER  BY h.updated, h.rid
-		LIMIT  ?`, x.at, x.q.Type.Number(), x.at, deleted, stamp(s.from.updated), s.from.rid, s.to, exportMoved))
+		LIMIT  ?`, x.at, x.q.Type.Number(), x.at, deleted, rids, rids, stamp(s.from.updated), s.from.rid, s.to, exportMoved))
 	if err != nil {
 		return nil, mark{}, fmt.Errorf("looking for what was changed since: %w", err)
 	}
@@ -338,29 +372,34 @@ func (x *exporter) moved(ctx context.Context, s ExportSlice, deleted bool) ([]mo
 	return list, list[len(list)-1].then.mark(), nil
 }
 
-// showMoved shows the version of then, if it is asked for and the Grant covers
-// it and the current version.
+// showMoved shows the version of then, if it stands.
 func (x *exporter) showMoved(ctx context.Context, m movedRow) error {
+	then, stands, err := x.standing(ctx, m)
+	if err == nil && stands {
+		_, err = x.show(then)
+	}
+	return err
+}
+
+// standing returns the version of then, and whether it is asked for and the Grant
+// covers it and the current version.
+func (x *exporter) standing(ctx context.Context, m movedRow) (then fhir.Resource, stands bool, err error) {
 	if m.now.deleted {
-		return nil
+		return then, false, nil
 	}
 	now, err := x.open(m.now)
 	if err != nil {
-		return err
+		return then, false, err
 	}
-	then, err := x.open(m.then)
-	if err != nil {
-		return err
+	if then, err = x.open(m.then); err != nil {
+		return then, false, err
 	}
 	may, err := x.cover(ctx, x.permit, now, then)
 	if err != nil || !may[0] || !may[1] {
-		return err
+		return then, false, err
 	}
-	if ok, err := x.asked(ctx, then); !ok || err != nil {
-		return err
-	}
-	_, err = x.show(then)
-	return err
+	stands, err = x.asked(ctx, then)
+	return then, stands, err
 }
 
 // asked reports whether a version that is no longer current matches one of the

@@ -73,8 +73,8 @@ type letter struct {
 	Address   string `json:"address"`
 	Place     string `json:"place"` // the Method of its Origin
 	Seq       int64  `json:"seq"`   // of its entry in the audit trail
-	// Version is that of the Group whose members are exported.
-	Version int64 `json:"version,omitempty"`
+	// Group is that whose members are exported.
+	Group *pinned `json:"group,omitempty"`
 }
 
 // kept are the headers on which an answer depends.
@@ -83,10 +83,10 @@ var kept = []string{"Accept", "Content-Type", "Prefer"}
 // A postponed says how a request is kept: below which path its answer will be,
 // and within which time.
 type postponed struct {
-	path    string
-	within  time.Duration
-	export  bool
-	version int64
+	path   string
+	within time.Duration
+	export bool
+	group  *pinned
 }
 
 // postpone keeps the request and answers where the answer will be.
@@ -94,7 +94,7 @@ func (c *call) postpone(ctx context.Context, p postponed) (*response, error) {
 	g, o := c.grant, c.grant.Origin()
 	l := letter{
 		Method: c.http.Method, URL: c.http.URL.RequestURI(), Header: http.Header{}, Body: c.sent,
-		RequestID: o.RequestID, Address: o.Address, Place: o.Method, Seq: o.Trail.Seq, Version: p.version,
+		RequestID: o.RequestID, Address: o.Address, Place: o.Method, Seq: o.Trail.Seq, Group: p.group,
 	}
 	for _, name := range kept {
 		if v := c.http.Header.Values(name); len(v) > 0 {
@@ -139,7 +139,7 @@ func (s *server) reopen(ctx context.Context, t *tenant.Tenant, sealed []byte) (*
 		return nil, err
 	}
 	r.Header = l.Header
-	return &call{server: s, http: r, begun: s.Now(), grant: g, origin: g.Origin(), req: &request{grant: g}, again: again, pinned: l.Version}, nil
+	return &call{server: s, http: r, begun: s.Now(), grant: g, origin: g.Origin(), req: &request{grant: g}, again: again, group: l.Group}, nil
 }
 
 // pollAsync answers whether a deferred request was answered, and what.

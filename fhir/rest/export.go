@@ -138,7 +138,7 @@ func (c *call) turn(ctx context.Context, w store.Work) (done bool, j *bulk.Job, 
 	if err := c.place.route.parse(c.req); err != nil {
 		return false, nil, err
 	}
-	if _, err := c.members(ctx, c.grant.Entry(), c.pinned); err != nil {
+	if _, err := c.ofGroup(ctx, c.group); err != nil {
 		return false, nil, err
 	}
 	j = &bulk.Job{Export: c.req.export, DB: c.DB, Tenant: c.grant.Tenant(), Work: w, Grant: c.again, Told: c.exports.of(w.ID)}
@@ -160,6 +160,19 @@ func (c *call) exported(ctx context.Context, w store.Work, x exported) error {
 // exportState answers how far an export has come, and where its files are.
 // https://hl7.org/fhir/uv/bulkdata/STU2/export.html#bulk-data-status-request
 func exportState(ctx context.Context, s *server, req *request) (*response, error) {
+	resp, err := stateOfExport(ctx, s, req)
+	if err == nil && req.query == separateStatus {
+		resp.status, resp.exportStatus = http.StatusOK, resp.status
+	}
+	return resp, err
+}
+
+// separateStatus is the query of the place where the state of an export is told to who
+// would have it apart from the status of the answer.
+// https://hl7.org/fhir/uv/bulkdata/STU3/en/export.html#headers
+const separateStatus = "_status=separate"
+
+func stateOfExport(ctx context.Context, s *server, req *request) (*response, error) {
 	d, err := s.DB.Deferred(ctx, req.grant, req.job, true)
 	switch {
 	case err != nil:
@@ -167,7 +180,7 @@ func exportState(ctx context.Context, s *server, req *request) (*response, error
 	case d.Done:
 		return tellExported(d)
 	case s.Now().After(d.Until):
-		return nil, fhir.Errorf(fhir.Transient, "the export was not done in time; ask again")
+		return failure(fhir.Errorf(fhir.Transient, "the export was not done in time; ask again")), nil
 	case s.exports.eager(req.job, s.Now()):
 		return nil, fhir.Errorf(fhir.Throttled, "the state of an export does not change so fast; ask after the time in Retry-After")
 	}

@@ -383,7 +383,7 @@ func TestAnExportIsRefusedOrSaysWhatItPassesOver(t *testing.T) {
 	for _, query := range []string{
 		"_outputFormat=text/csv", "_since=yesterday", "_since=2999-01-01T00:00:00Z", "_until=never", "_type=Nonsense", "_type=AuditEvent", "_type=", "nonsense=1",
 		"_typeFilter=Observation", "_typeFilter=Nonsense?x=1", "_typeFilter=" + url.QueryEscape("Observation?nonsense=1"), "_typeFilter=" + url.QueryEscape("Observation?_sort=date"),
-		"_type=Patient&_typeFilter=" + url.QueryEscape("Observation?status=final"), "_elements=Nonsense.x", "patient=Patient/1", "includeAssociatedData=LatestProvenanceResources",
+		"_type=Patient&_typeFilter=" + url.QueryEscape("Observation?status=final"), "_elements=Nonsense.x", "patient=Patient/1", "includeAssociatedData=_everything",
 		"organizeOutputBy=Patient",
 	} {
 		if w := c.do("GET", "/$export?"+query, "", "Prefer", "respond-async"); w.Code != 400 || !strings.Contains(w.Body.String(), "OperationOutcome") {

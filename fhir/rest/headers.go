@@ -15,6 +15,7 @@ type preference struct {
 	returns  string // "minimal", "representation", "OperationOutcome" or ""
 	handling string // "strict", "lenient" or ""
 	async    bool   // respond-async
+	separate bool   // separate-export-status
 }
 
 // parsePrefer reads the fields of Prefer. What it does not know it passes
@@ -32,6 +33,8 @@ func parsePrefer(fields []string) preference {
 				}
 			case "respond-async":
 				p.async = true
+			case "separate-export-status":
+				p.separate = true
 			case "handling":
 				if p.handling == "" && (value == "strict" || value == "lenient") {
 					p.handling = value

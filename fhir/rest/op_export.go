@@ -11,7 +11,6 @@ import (
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/r4"
 	"github.com/cordon-fhir/cordon/fhir/search"
-	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store"
 )
 
@@ -49,7 +48,7 @@ func exportOf(definition string, at level, on ...fhir.Type) operation {
 // parseExport reads what is to be exported.
 func parseExport(req *request) error {
 	p := &exportParser{request: req, e: &bulk.Export{Any: map[fhir.Type][]*search.Query{}, Records: req.ref.Type != ""}}
-	for _, read := range []func() error{p.format, p.times, p.types, p.filters, p.elements, p.patients, p.others} {
+	for _, read := range []func() error{p.format, p.times, p.types, p.filters, p.elements, p.patients, p.associated, p.others} {
 		if err := read(); err != nil {
 			return err
 		}
@@ -237,13 +236,38 @@ func notPatients() error {
 	return fhir.Errorf(fhir.Invalid, "parameter patient names somebody who is no patient here")
 }
 
-// others reads what is not done: the client is told, or goes without it.
-func (p *exportParser) others() error {
-	for _, name := range []string{"includeAssociatedData", "organizeOutputBy"} {
-		if p.in.has(name) {
-			if err := p.passOver(fhir.Errorf(fhir.NotSupported, "parameter %s is not supported", name)); err != nil {
+// associated reads includeAssociatedData. With two words the wider one counts.
+func (p *exportParser) associated() error {
+	for _, words := range p.in.texts("includeAssociatedData") {
+		for word := range strings.SplitSeq(words, ",") {
+			var with bulk.Provenance
+			switch strings.TrimSpace(word) {
+			case "LatestProvenanceResources":
+				with = bulk.LatestProvenance
+			case "RelevantProvenanceResources":
+				with = bulk.RelevantProvenance
+			default:
+				if err := p.passOver(fhir.Errorf(fhir.NotSupported, "parameter includeAssociatedData is LatestProvenanceResources or RelevantProvenanceResources here")); err != nil {
+					return err
+				}
+				continue
+			}
+			if p.e.Provenance != bulk.RelevantProvenance {
+				p.e.Provenance = with
+			}
+			if err := p.addType("Provenance"); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+// others reads what is not done: the client is told, or goes without it.
+func (p *exportParser) others() error {
+	if p.in.has("organizeOutputBy") {
+		if err := p.passOver(fhir.Errorf(fhir.NotSupported, "parameter organizeOutputBy is not supported")); err != nil {
+			return err
 		}
 	}
 	for _, x := range p.params {
@@ -263,11 +287,16 @@ func kickOff(ctx context.Context, c *call) (*response, error) {
 	if err := c.known(ctx); err != nil {
 		return nil, err
 	}
-	group, err := c.members(ctx, c.grant.Entry(), 0)
+	group, err := c.ofGroup(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
-	return c.postpone(ctx, postponed{path: "/_export/", within: exportTime, export: true, version: group.Version})
+	resp, err := c.postpone(ctx, postponed{path: "/_export/", within: exportTime, export: true, group: group})
+	if err == nil && c.req.prefer.separate {
+		resp.contentLocation += "?" + separateStatus
+		resp.applied = "respond-async, separate-export-status"
+	}
+	return resp, err
 }
 
 // known refuses patients whom the client does not see.
@@ -287,52 +316,4 @@ func (c *call) known(ctx context.Context) error {
 		}
 		return err
 	})
-}
-
-// members reads the group that is exported, in the version, and narrows the
-// export to its members; 0 is the current version.
-func (c *call) members(ctx context.Context, g *smart.Grant, version int64) (group fhir.Resource, err error) {
-	if c.req.ref.Type != "Group" {
-		return group, nil
-	}
-	err = c.DB.View(ctx, g, func(v *store.View) error {
-		if version == 0 {
-			group, err = v.Read(ctx, c.req.ref)
-		} else {
-			group, err = v.Vread(ctx, c.req.ref, version)
-		}
-		return err
-	})
-	if err != nil {
-		return group, err
-	}
-	members := membersOf(group.Body, c.req.base, c.Now())
-	e := c.req.export
-	for _, id := range e.Patients {
-		if _, found := slices.BinarySearch(members, id); !found {
-			return group, notPatients()
-		}
-	}
-	if e.Patients == nil {
-		e.Patients = members
-	}
-	return group, nil
-}
-
-// membersOf returns the ids of the patients who are in a group at the time, in
-// order.
-// https://hl7.org/fhir/R4/group-definitions.html#Group.member
-func membersOf(group []byte, base string, at time.Time) []string {
-	ids := []string{} // not nil, which is everybody
-	elements(member(group, "member"), func(m []byte) bool {
-		_, end, err := span(text(member(member(m, "period"), "end")))
-		id, ok := strings.CutPrefix(strings.TrimPrefix(text(member(member(m, "entity"), "reference")), base+"/"), "Patient/")
-		id, _, _ = strings.Cut(id, "/_history/")
-		if ok && string(member(m, "inactive")) != "true" && (err != nil || end.After(at)) {
-			ids = append(ids, id)
-		}
-		return true
-	})
-	slices.Sort(ids)
-	return slices.Compact(ids)
 }

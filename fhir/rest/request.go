@@ -81,6 +81,7 @@ type response struct {
 	// Of the asynchronous pattern.
 	contentLocation, progress string
 	expires                   time.Time
+	exportStatus              int // if the status is only of the question about it
 
 	file *servedFile // in place of a body
 }

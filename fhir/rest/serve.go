@@ -34,8 +34,8 @@ type call struct {
 
 	refused *refusal // if too much was asked
 	// Of a request that was taken up.
-	again  func(context.Context) (*smart.Grant, error) // earns its Grant anew
-	pinned int64                                       // the version of the group whose members are exported
+	again func(context.Context) (*smart.Grant, error) // earns its Grant anew
+	group *pinned                                     // whose members are exported
 }
 
 // ServeHTTP answers a request. The audit entry is durable before the first

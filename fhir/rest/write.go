@@ -75,7 +75,7 @@ func (c *call) headers(h http.Header, resp *response) {
 	}
 	switch resp.applied {
 	case "":
-	case "respond-async":
+	case "respond-async", "respond-async, separate-export-status":
 		h.Set("Preference-Applied", resp.applied)
 	default:
 		h.Set("Preference-Applied", "return="+resp.applied)
@@ -86,6 +86,9 @@ func (c *call) headers(h http.Header, resp *response) {
 	if resp.progress != "" {
 		h.Set("X-Progress", resp.progress)
 		h.Set("Retry-After", "1")
+	}
+	if resp.exportStatus != 0 {
+		h.Set("X-Export-Status", strconv.Itoa(resp.exportStatus)+" "+http.StatusText(resp.exportStatus))
 	}
 	if !resp.expires.IsZero() {
 		h.Set("Expires", resp.expires.UTC().Format(http.TimeFormat))
