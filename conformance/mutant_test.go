@@ -142,6 +142,12 @@ var programFaults = []mutant{
 	{"", "a log is signed that does not contain what was signed before", []edit{
 		{"store/checkpoint.go", "if err := c.contains(tree, old); err != nil {", "if err := c.contains(tree, old); err != nil && false {"},
 	}, "TestARestoredDatabase", "./store"},
+	{"", "a next key of the audit log need not be named by the one before", []edit{
+		{"audit/ledger/succession.go", "err != nil || !from.Verify([]byte(s.text()), signature)", "err != nil || false && !from.Verify([]byte(s.text()), signature)"},
+	}, "TestAKeyOfSomebodyElse", "./store"},
+	{"", "the log goes on from a key that counts no longer", []edit{
+		{"audit/ledger/verify.go", "if !GoesOn(c.Keys, v.keys) {", "if false && !GoesOn(c.Keys, v.keys) {"},
+	}, "TestAKeyOfSomebodyElse", "./store"},
 	{"", "an export of the trail is for anybody who reads some of it", []edit{
 		{"store/logproof.go", "if err == nil && !all(p.Where()) {", "if err == nil && do == fhir.Read && !all(p.Where()) {"},
 	}, "TestAnExportOfTheTrail", "./fhir/rest"},
@@ -149,7 +155,7 @@ var programFaults = []mutant{
 		{"audit/ledger/export.go", " || p.After != c.said:", ":"},
 	}, "TestAnExportThatTheLog", "./audit/ledger"},
 	{"", "a tombstone that nobody signed is believed", []edit{
-		{"audit/ledger/tombstone.go", "\tn, err := note.Open(signed, note.VerifierList(by))\n", "\tn, err := note.Open(signed, note.VerifierList(by))\n\tif err != nil {\n\t\ttext, _, _ := strings.Cut(string(signed), \"\\n\\n\")\n\t\tn, err = &note.Note{Text: text + \"\\n\"}, nil\n\t}\n"},
+		{"audit/ledger/tombstone.go", "\to, err := trust.open(signed)\n", "\to, err := trust.open(signed)\n\tif err != nil {\n\t\ttext, _, _ := strings.Cut(string(signed), \"\\n\\n\")\n\t\to, err = opened{text: text + \"\\n\", by: &believed{}}, nil\n\t}\n"},
 	}, "TestWhatATenantKeepsNoLonger", "./store"},
 	{"", "what is of a patient on hold is removed", []edit{
 		{"store/sweep.go", "\tfor _, p := range s.holds.patients {", "\tfor _, p := range s.holds.patients[:0] {"},

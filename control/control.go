@@ -154,6 +154,8 @@ var routes = []route{
 	{method: http.MethodGet, path: "/audit/before/{number}", do: (*api).listPlatform},
 	{method: http.MethodGet, path: "/audit-key", do: (*api).showAuditKey},
 	{method: http.MethodGet, path: "/tenants/{slug}/audit-key", do: (*api).showAuditKey},
+	{method: http.MethodPost, path: "/audit-key", do: (*api).rotateAuditKey},
+	{method: http.MethodPost, path: "/tenants/{slug}/audit-key", do: (*api).rotateAuditKey},
 	{method: http.MethodPost, path: "/tenants/{slug}/evidence", do: (*api).evidence},
 	{method: http.MethodGet, path: "/migrations", do: (*api).migrations},
 }

@@ -12,17 +12,26 @@ func (a *api) rotateKeys(ctx context.Context, c call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	alone, err := aloneIn(c.body)
+	if err != nil {
+		return answer{}, err
+	}
+	did := "made the next keys for tokens of tenant " + c.slug
+	if alone {
+		did += ", to believe no other"
+	}
+	return answer{http.StatusCreated, struct{}{}, did}, a.Registry.RotateKeys(ctx, t, alone)
+}
+
+// aloneIn reports whether the body of a call asks that no key before the next one is
+// believed.
+func aloneIn(body []byte) (bool, error) {
 	var b struct {
 		Alone bool `json:"alone,omitempty"`
 	}
-	if len(c.body) > 0 {
-		if err := decode(c.body, &b); err != nil {
-			return answer{}, err
-		}
+	if len(body) == 0 {
+		return false, nil
 	}
-	did := "made the next keys for tokens of tenant " + c.slug
-	if b.Alone {
-		did += ", to believe no other"
-	}
-	return answer{http.StatusCreated, struct{}{}, did}, a.Registry.RotateKeys(ctx, t, b.Alone)
+	err := decode(body, &b)
+	return b.Alone, err
 }

@@ -248,6 +248,28 @@ func TestAPackVerifiesAsItWasSignedAndNotOtherwise(t *testing.T) {
 	refused("the key of another tenant", m.files(t), neighbour)
 }
 
+// What was signed after the key of the log was changed verifies with the first one.
+func TestTheFirstKeyOfTheLogVerifiesLaterEvidence(t *testing.T) {
+	first, key, text := ledgertest.NewKey(t, "cordon/harbor")
+	next, _, nextText := ledgertest.NewKey(t, "cordon/harbor")
+	now := time.Unix(0, 0)
+	s, err := ledger.Succeed(first, text, nextText, now, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, err := evidence.Statement{Origin: "cordon/harbor", Time: now}.Sign(&ledger.Holder{Signer: next, Keys: []ledger.Succession{s}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := evidence.OpenStatement(signed, key); err != nil {
+		t.Error(err)
+	}
+	_, stranger, _ := ledgertest.NewKey(t, "cordon/harbor")
+	if _, err := evidence.OpenStatement(signed, stranger); err == nil {
+		t.Error("another key verifies it")
+	}
+}
+
 // What signs checkpoints and evidence is one key: neither is taken for the other.
 func TestEvidenceIsNoCheckpoint(t *testing.T) {
 	signer, key, _ := ledgertest.NewKey(t, "cordon/harbor")

@@ -83,6 +83,10 @@ type Key struct {
 	Algorithm   string `json:"algorithm"`
 	Wrapped     string `json:"wrapped_by"`  // URI of the key-encryption key
 	Fingerprint string `json:"fingerprint"` // tells keys apart, and nothing else about them
+	// Since is from when it signs, and Until when what it alone has signed counts no
+	// longer, of keys of the audit log.
+	Since time.Time `json:"since,omitzero"`
+	Until time.Time `json:"until,omitzero"`
 }
 
 // Policy is the access policy in force.

@@ -116,7 +116,8 @@ type Contents struct {
 
 // open reads the files: each must be in the statement, and be as that says.
 func (p Pack) open(by ledger.Key) (c Contents, err error) {
-	if c.Statement, err = OpenStatement(p[statementFile], by); err != nil {
+	trust := ledger.NewTrust(by)
+	if c.Statement, err = openStatement(p[statementFile], by.Name(), trust); err != nil {
 		return c, err
 	}
 	want := slices.Concat(c.Statement.Stated, c.Statement.Given)
@@ -141,11 +142,11 @@ func (p Pack) open(by ledger.Key) (c Contents, err error) {
 	if SumOf("", p[PolicyFile]).SHA256 != c.Facts.Policy.SHA256 || ledger.Origin(c.Facts.Tenant.Slug) != by.Name() {
 		return c, errors.New("evidence: the facts are of another tenant or policy")
 	}
-	return c, c.given(p, by)
+	return c, c.given(p, trust)
 }
 
 // given reads what the operator added.
-func (c *Contents) given(p Pack, by ledger.Key) error {
+func (c *Contents) given(p Pack, by *ledger.Trust) error {
 	if p[ResultsFile] != nil {
 		c.Results = new(Results)
 		if err := read(p, ResultsFile, c.Results); err != nil {
@@ -153,7 +154,7 @@ func (c *Contents) given(p Pack, by ledger.Key) error {
 		}
 	}
 	if p[CheckpointFile] != nil {
-		checkpoint, err := ledger.Open(p[CheckpointFile], by)
+		checkpoint, err := by.Open(p[CheckpointFile])
 		if err != nil {
 			return err
 		}
@@ -166,7 +167,7 @@ func (c *Contents) given(p Pack, by ledger.Key) error {
 	if err := read(p, AuditFile, c.Audit); err != nil {
 		return err
 	}
-	if key, err := ledger.ParseKey(c.Audit.Key); err != nil || key.Name() != by.Name() || key.KeyHash() != by.KeyHash() {
+	if key, err := ledger.ParseKey(c.Audit.Key); err != nil || !by.Knows(key) {
 		return errors.New("evidence: the audit trail was verified with another key")
 	}
 	return nil

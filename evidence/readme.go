@@ -117,6 +117,14 @@ func (r *readme) row(cells ...string) {
 
 func show(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
 
+// shown is show of a time that there may be.
+func shown(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return show(t)
+}
+
 func yes(b bool) string {
 	if b {
 		return "yes"
@@ -242,9 +250,9 @@ func (r *readme) proof(c Contents) {
 
 func (r *readme) keys(f Facts) {
 	r.head("Keys")
-	r.table("class", "algorithm", "wrapped by", "fingerprint")
+	r.table("class", "algorithm", "wrapped by", "fingerprint", "since", "until")
 	for _, k := range f.Keys {
-		r.row(k.Class, k.Algorithm, k.Wrapped, k.Fingerprint)
+		r.row(k.Class, k.Algorithm, k.Wrapped, k.Fingerprint, shown(k.Since), shown(k.Until))
 	}
 }
 

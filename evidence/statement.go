@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"github.com/cordon-fhir/cordon/audit/ledger"
 )
 
@@ -53,8 +51,8 @@ func (s Statement) text() string {
 
 // Sign returns s as a signed note.
 // https://pkg.go.dev/golang.org/x/mod/sumdb/note
-func (s Statement) Sign(by note.Signer) ([]byte, error) {
-	signed, err := note.Sign(&note.Note{Text: s.text()}, by)
+func (s Statement) Sign(by ledger.Signer) ([]byte, error) {
+	signed, err := ledger.SignText(s.text(), by)
 	if err != nil {
 		return nil, fmt.Errorf("signing evidence of %s: %w", s.Origin, err)
 	}
@@ -76,18 +74,22 @@ func CheckGiven(s Sum) error {
 	return nil
 }
 
-// OpenStatement returns the Statement in a note that is signed by the key. There
-// is one way to write each.
+// OpenStatement returns the Statement in a note that is signed by the key, or by one
+// that came after it. There is one way to write each.
 func OpenStatement(signed []byte, by ledger.Key) (Statement, error) {
-	n, err := note.Open(signed, note.VerifierList(by))
+	return openStatement(signed, by.Name(), ledger.NewTrust(by))
+}
+
+func openStatement(signed []byte, origin string, by *ledger.Trust) (Statement, error) {
+	text, err := by.OpenText(signed)
 	if err != nil {
 		return Statement{}, fmt.Errorf("opening a statement: %w", err)
 	}
-	lines := strings.Split(strings.TrimSuffix(n.Text, "\n"), "\n")
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 	if len(lines) < 2 {
 		return Statement{}, errStatement
 	}
-	s := Statement{Origin: by.Name()}
+	s := Statement{Origin: origin}
 	at, _ := strings.CutPrefix(lines[1], "time ")
 	if s.Time, err = time.Parse(timeForm, at); err != nil {
 		return Statement{}, errStatement
@@ -103,7 +105,7 @@ func OpenStatement(signed []byte, by ledger.Key) (Statement, error) {
 			s.Given = append(s.Given, Sum{m[2], m[3]})
 		}
 	}
-	if s.text() != n.Text {
+	if s.text() != text {
 		return Statement{}, errStatement
 	}
 	return s, nil

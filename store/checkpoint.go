@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/cordon-fhir/cordon/audit/ledger"
@@ -21,11 +20,11 @@ import (
 // Nothing is signed that does not contain all that was signed before, here or by
 // another process, as far as the Vault knows: the error is *Broken.
 func (l *Ledger) Checkpoint(ctx context.Context, t *tenant.Tenant) error {
-	signer, verifier, err := l.Registry.logSigner(ctx, t)
+	signer, trust, err := l.Registry.logSigner(ctx, t)
 	if err != nil {
 		return err
 	}
-	c := checkpointing{Ledger: l, origin: originOf(t), signer: signer, verifier: verifier}
+	c := checkpointing{Ledger: l, origin: originOf(t), signer: signer, trust: trust}
 	if l.Vault != nil {
 		if c.kept, err = l.Vault.Last(ctx, c.origin); err != nil {
 			return err
@@ -60,10 +59,10 @@ func (b *Broken) Error() string { return b.Log + ": " + b.Why }
 // checkpointing is the work on one checkpoint.
 type checkpointing struct {
 	*Ledger
-	origin   string
-	signer   note.Signer
-	verifier note.Verifier
-	kept     []byte // the last one in the Vault
+	origin string
+	signer *ledger.Holder
+	trust  *ledger.Trust
+	kept   []byte // the last one in the Vault
 }
 
 // due reports whether there may be something to sign or to keep, without
@@ -100,11 +99,16 @@ func (c *checkpointing) signed(text []byte) (ledger.Checkpoint, error) {
 	if len(text) == 0 {
 		return ledger.Checkpoint{Origin: c.origin}, nil
 	}
-	cp, err := ledger.Open(text, c.verifier)
-	if err != nil {
+	cp, err := c.trust.Open(text)
+	switch {
+	case err != nil:
 		return cp, &Broken{c.origin, "a checkpoint is not signed by the key of the log"}
+	case ledger.GoesOn(c.signer.Keys, cp.Keys):
+		return cp, nil
+	case ledger.GoesOn(cp.Keys, c.signer.Keys):
+		return cp, gate.ErrBusy // by another server, which knew the next key already
 	}
-	return cp, nil
+	return cp, &Broken{c.origin, "a checkpoint goes on under a key that is not the next one of the log"}
 }
 
 func (c *checkpointing) run(ctx context.Context, x *gate.LedgerTx) error {
@@ -119,6 +123,9 @@ func (c *checkpointing) run(ctx context.Context, x *gate.LedgerTx) error {
 	outside, err := c.signed(c.kept)
 	if err != nil {
 		return err
+	}
+	if outside.Size >= newest.Size && !ledger.GoesOn(outside.Keys, newest.Keys) {
+		return &Broken{c.origin, "a checkpoint is signed with a key that counts no longer"}
 	}
 	tree := ledger.NewTree(s.size, hashes(ctx, x))
 	for _, old := range []ledger.Checkpoint{newest, outside} {

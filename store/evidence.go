@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"database/sql"
-	"encoding/hex"
 	"fmt"
 	"time"
 
@@ -111,17 +110,22 @@ func (m *Migrator) keyEvidence(ctx context.Context, id int32) ([]evidence.Key, e
 	for i := range list {
 		list[i].Algorithm = algorithmOf(keys.Class(list[i].Class))
 	}
-	log := evidence.Key{Class: "audit log", Algorithm: "Ed25519"}
-	var verifier string
-	if err := m.registry.QueryRowContext(ctx, `SELECT verifier, kek FROM registry.log_key WHERE tenant_id = $1`, id).Scan(&verifier, &log.Wrapped); err != nil {
-		return nil, fmt.Errorf("reading evidence: %w", err)
-	}
-	key, err := ledger.ParseKey(verifier)
+	log, err := rowsOf(ctx, m.registry, logKeysQuery, []any{id}, (*logKeyRow).fields)
 	if err != nil {
 		return nil, err
 	}
-	log.Fingerprint = hex.EncodeToString([]byte{byte(key.KeyHash() >> 24), byte(key.KeyHash() >> 16), byte(key.KeyHash() >> 8), byte(key.KeyHash())})
-	return append(list, log), nil
+	shown, err := logKeyRows(log).list()
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range shown {
+		key, err := ledger.ParseKey(k.Key)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, evidence.Key{Class: "audit log", Algorithm: "Ed25519", Wrapped: k.Wrapped, Fingerprint: fmt.Sprintf("%08x", key.KeyHash()), Since: k.Since, Until: k.Until})
+	}
+	return list, nil
 }
 
 // catalogue reads what PostgreSQL says of the tables of a schema.

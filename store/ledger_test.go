@@ -122,7 +122,7 @@ func (r *trailTest) verify(t testing.TB) ([]ledger.Fault, ledger.Report) {
 	return r.verifyBy(t, r.vault, r.key(t))
 }
 
-func (r *trailTest) verifyBy(t testing.TB, vault ledger.Kept, key note.Verifier) ([]ledger.Fault, ledger.Report) {
+func (r *trailTest) verifyBy(t testing.TB, vault ledger.Kept, key ledger.Key) ([]ledger.Fault, ledger.Report) {
 	t.Helper()
 	var faults []ledger.Fault
 	v, err := ledger.NewVerifier(ledger.Rules{Key: key, Now: func() time.Time { return time.Now().Add(r.clock) }}, vault,
@@ -137,13 +137,13 @@ func (r *trailTest) verifyBy(t testing.TB, vault ledger.Kept, key note.Verifier)
 	return faults, report
 }
 
-func (r *trailTest) key(t testing.TB) note.Verifier {
+func (r *trailTest) key(t testing.TB) ledger.Key {
 	t.Helper()
 	text, err := r.f.Registry.LogVerifier(t.Context(), r.tenant)
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := note.NewVerifier(text)
+	key, err := ledger.ParseKey(text)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,7 +35,7 @@ func (l *Ledger) Sweep(ctx context.Context, t *tenant.Tenant) (removed int, more
 	if years == 0 {
 		return 0, false, nil
 	}
-	signer, verifier, err := l.Registry.logSigner(ctx, t)
+	signer, trust, err := l.Registry.logSigner(ctx, t)
 	if err != nil {
 		return 0, false, err
 	}
@@ -43,7 +43,7 @@ func (l *Ledger) Sweep(ctx context.Context, t *tenant.Tenant) (removed int, more
 	if err != nil {
 		return 0, false, err
 	}
-	s := sweep{checkpointing: checkpointing{Ledger: l, origin: originOf(t), signer: signer, verifier: verifier}, tenant: t, keys: set, years: max(years, ledger.LeastYears)}
+	s := sweep{checkpointing: checkpointing{Ledger: l, origin: originOf(t), signer: signer, trust: trust}, tenant: t, keys: set, years: max(years, ledger.LeastYears)}
 	err = l.Registry.WithHolds(ctx, t, func(h *Holds) error {
 		if h.Cover(fhir.Ref{}) {
 			return nil

@@ -20,6 +20,8 @@ type Checkpoint struct {
 	Size   int64
 	Root   tlog.Hash
 	Time   time.Time
+	// Keys are how its log came to the key that signs it.
+	Keys []Succession
 }
 
 // text is what is signed: the log, its size and its hash, and the time.
@@ -31,8 +33,8 @@ const timeForm = "2006-01-02T15:04:05.000Z"
 
 // Sign returns c as a signed note.
 // https://pkg.go.dev/golang.org/x/mod/sumdb/note
-func (c Checkpoint) Sign(by note.Signer) ([]byte, error) {
-	signed, err := note.Sign(&note.Note{Text: c.text()}, by)
+func (c Checkpoint) Sign(by Signer) ([]byte, error) {
+	signed, err := signText(c.text(), by, true)
 	if err != nil {
 		return nil, fmt.Errorf("signing a checkpoint of %s: %w", c.Origin, err)
 	}
@@ -42,18 +44,21 @@ func (c Checkpoint) Sign(by note.Signer) ([]byte, error) {
 // errCheckpoint says that a text is not the one of a checkpoint.
 var errCheckpoint = errors.New("ledger: malformed checkpoint")
 
-// Open returns the checkpoint in a note that is signed by the key. There is one
-// way to write each.
-func Open(signed []byte, by Key) (Checkpoint, error) {
-	n, err := note.Open(signed, note.VerifierList(by))
+// Open returns the checkpoint in a note that is signed by the key, or by one that
+// came after it. There is one way to write each.
+func Open(signed []byte, by Key) (Checkpoint, error) { return NewTrust(by).Open(signed) }
+
+// Open returns the checkpoint in a note that is signed by a key of the log.
+func (t *Trust) Open(signed []byte) (Checkpoint, error) {
+	o, err := t.open(signed)
 	if err != nil {
 		return Checkpoint{}, fmt.Errorf("opening a checkpoint: %w", err)
 	}
-	lines := strings.Split(n.Text, "\n")
-	if len(lines) != 5 || lines[0] != by.Name() {
+	lines := strings.Split(o.text, "\n")
+	if len(lines) != 5 || lines[0] != t.name {
 		return Checkpoint{}, errCheckpoint
 	}
-	c := Checkpoint{Origin: lines[0]}
+	c := Checkpoint{Origin: lines[0], Keys: o.keys}
 	if c.Size, err = strconv.ParseInt(lines[1], 10, 64); err != nil || c.Size < 0 {
 		return Checkpoint{}, errCheckpoint
 	}
@@ -63,20 +68,24 @@ func Open(signed []byte, by Key) (Checkpoint, error) {
 	}
 	c.Root = tlog.Hash(root)
 	at, ok := strings.CutPrefix(lines[3], "time ")
-	if c.Time, err = time.Parse(timeForm, at); err != nil || !ok || c.text() != n.Text {
+	if c.Time, err = time.Parse(timeForm, at); err != nil || !ok || c.text() != o.text {
 		return Checkpoint{}, errCheckpoint
 	}
 	return c, nil
 }
 
 // A Key is a public key that verifies checkpoints. Its name is that of the log.
-type Key = note.Verifier
+type Key struct {
+	note.Verifier
+	text string
+}
 
 // ParseKey reads a Key as it is shown: NAME+HASH+KEY.
 func ParseKey(text string) (Key, error) {
-	k, err := note.NewVerifier(strings.TrimSpace(text))
+	text = strings.TrimSpace(text)
+	k, err := note.NewVerifier(text)
 	if err != nil {
-		return nil, errors.New("ledger: malformed key")
+		return Key{}, errors.New("ledger: malformed key")
 	}
-	return k, nil
+	return Key{k, text}, nil
 }

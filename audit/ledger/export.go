@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -70,13 +71,16 @@ var errPage = errors.New("ledger: malformed statement about a page of an export"
 
 // openPage returns the statement in a note that is signed by the key. There is one
 // way to write each.
-func openPage(signed []byte, by Key) (p Page, err error) {
-	n, err := openOne(signed, by)
+func (t *Trust) openPage(signed []byte) (p Page, err error) {
+	o, err := t.open(signed)
+	if err == nil {
+		err = spelled(o.signatures)
+	}
 	if err != nil {
 		return p, fmt.Errorf("opening a statement about a page: %w", err)
 	}
-	f, ok := fields(n.Text, "", "audit export", "page ", "after ", "content ", "entries ", "", "asked ", "time ")
-	if !ok || f[0] != by.Name() {
+	f, ok := fields(o.text, "", "audit export", "page ", "after ", "content ", "entries ", "", "asked ", "time ")
+	if !ok || f[0] != t.name {
 		return p, errPage
 	}
 	p = Page{Origin: f[0], Last: f[6] == "end"}
@@ -87,7 +91,7 @@ func openPage(signed []byte, by Key) (p Page, err error) {
 	p.Entries, errs[3] = strconv.Atoi(f[5])
 	errs[4] = json.Unmarshal([]byte(f[7]), &p.Asked)
 	p.Time, errs[5] = time.Parse(timeForm, f[8])
-	if errors.Join(errs[:]...) != nil || p.text() != n.Text {
+	if errors.Join(errs[:]...) != nil || p.text() != o.text {
 		return Page{}, errPage
 	}
 	return p, nil
@@ -95,16 +99,26 @@ func openPage(signed []byte, by Key) (p Page, err error) {
 
 // openOne opens a note with one signature, which is spelled in the one way that
 // there is.
-func openOne(signed []byte, by ...Key) (*note.Note, error) {
-	n, err := note.Open(signed, note.VerifierList(by...))
+func openOne(signed []byte, by []Key) (*note.Note, error) {
+	list := make([]note.Verifier, len(by))
+	for i, k := range by {
+		list[i] = k
+	}
+	n, err := note.Open(signed, note.VerifierList(list...))
 	if err != nil {
 		return nil, err
 	}
-	if len(n.Sigs) != 1 || len(n.UnverifiedSigs) > 0 {
-		return nil, errors.New("ledger: the note has other signatures than one")
+	return n, spelled(slices.Concat(n.Sigs, n.UnverifiedSigs))
+}
+
+// spelled returns an error unless there is one signature, spelled in the one way that
+// there is.
+func spelled(list []note.Signature) error {
+	if len(list) != 1 {
+		return errors.New("ledger: the note has other signatures than one")
 	}
-	_, err = base64.StdEncoding.Strict().DecodeString(n.Sigs[0].Base64)
-	return n, err
+	_, err := base64.StdEncoding.Strict().DecodeString(list[0].Base64)
+	return err
 }
 
 // fields returns the lines of a text without the prefixes, of which each has one.
@@ -186,13 +200,13 @@ func (l line) append(b []byte) []byte {
 // WritePage returns the lines of a page of an export, and the hash by which the
 // statement about the next page names the one about this. p lacks what is known of
 // its content.
-func WritePage(p Page, checkpoint []byte, entries []ExportEntry, by note.Signer) (text []byte, said tlog.Hash, err error) {
+func WritePage(p Page, checkpoint []byte, entries []ExportEntry, by Signer) (text []byte, said tlog.Hash, err error) {
 	text = line{Checkpoint: string(checkpoint)}.append(nil)
 	for _, e := range entries {
 		text = line{Entry: &e}.append(text)
 	}
 	p.Content, p.Entries = sha256.Sum256(text), len(entries)
-	signed, err := note.Sign(&note.Note{Text: p.text()}, by)
+	signed, err := SignText(p.text(), by)
 	if err != nil {
 		return nil, said, fmt.Errorf("signing a page of an export: %w", err)
 	}
@@ -234,7 +248,7 @@ type ExportReport struct {
 // CheckExport holds an export against the public key of its log and those of who
 // had it in custody. tell is told of each fault.
 func CheckExport(text []byte, key Key, custodians []Key, tell func(string)) ExportReport {
-	c := exportCheck{key: key, custodians: custodians, tell: tell, seen: map[string]bool{}, text: text}
+	c := exportCheck{trust: NewTrust(key), custodians: custodians, tell: tell, seen: map[string]bool{}, text: text}
 	for len(c.text) > c.at {
 		end := bytes.IndexByte(text[c.at:], '\n')
 		if end < 0 {
@@ -255,7 +269,7 @@ func CheckExport(text []byte, key Key, custodians []Key, tell func(string)) Expo
 }
 
 type exportCheck struct {
-	key        Key
+	trust      *Trust
 	custodians []Key
 	tell       func(string)
 	report     ExportReport
@@ -291,7 +305,7 @@ func (c *exportCheck) line(text []byte) {
 	case l.Entry != nil:
 		c.pageHas = append(c.pageHas, *l.Entry)
 	case l.Checkpoint != "" && c.from == c.at:
-		cp, err := Open([]byte(l.Checkpoint), c.key)
+		cp, err := c.trust.Open([]byte(l.Checkpoint))
 		if err != nil {
 			c.fault("the checkpoint is not one of this log, signed by the key")
 			return
@@ -304,7 +318,7 @@ func (c *exportCheck) line(text []byte) {
 
 // page holds the entries of a page against what the server said of them.
 func (c *exportCheck) page(text []byte, l line) {
-	p, err := openPage([]byte(l.Page), c.key)
+	p, err := c.trust.openPage([]byte(l.Page))
 	switch {
 	case err != nil:
 		c.fault("what is said of the page is not signed by the key")
@@ -395,14 +409,14 @@ func (c *exportCheck) entry(e ExportEntry) string {
 
 // custody holds a custody record against what is before it.
 func (c *exportCheck) custody(text []byte, l line) {
-	n, err := openOne([]byte(l.Custody), c.custodians...)
+	n, err := openOne([]byte(l.Custody), c.custodians)
 	if err != nil {
 		c.fault("the custody record is not signed by a key that is given")
 		return
 	}
 	r, err := parseCustody(n.Text)
 	switch {
-	case err != nil || r.check() != nil || r.Origin != c.key.Name() || n.Sigs[0].Name != r.From || !bytes.Equal(line{Custody: l.Custody}.append(nil), text):
+	case err != nil || r.check() != nil || r.Origin != c.trust.name || n.Sigs[0].Name != r.From || !bytes.Equal(line{Custody: l.Custody}.append(nil), text):
 		c.fault("this is no custody record of this export")
 	case r.Of != sha256.Sum256(c.text[:c.at]):
 		c.fault("the custody record of %s is about other lines than those before it", r.From)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -167,7 +168,7 @@ func TestACheckpointIsOfOneLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := ledger.Open(text, key); err != nil || got != c {
+	if got, err := ledger.Open(text, key); err != nil || !reflect.DeepEqual(got, c) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	c.Origin = "cordon/lakeside"

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -96,16 +97,19 @@ func (p Proof) Check(key Key, known ...[]byte) (string, error) {
 	if p.Checkpoint != nil {
 		known = append(known, p.Checkpoint)
 	}
+	trust := NewTrust(key)
 	var newest Checkpoint
-	for _, text := range known {
-		c, err := Open(text, key)
+	for _, text := range slices.Backward(known) { // the newest says which keys were before
+		c, err := trust.Open(text)
 		if err != nil {
 			return "", err
 		}
 		if had, ok := bySize[c.Size]; ok && had.Root != c.Root {
 			return "", fmt.Errorf("ledger: the checkpoints of %s and %s, of %d leaves each, contradict each other", show(had.Time), show(c.Time), c.Size)
 		}
-		bySize[c.Size], newest = c, c
+		if bySize[c.Size] = c; len(bySize) == 1 {
+			newest = c
+		}
 	}
 	if p.Record != nil {
 		return p.checkRecord(newest)

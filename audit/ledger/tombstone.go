@@ -7,8 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"golang.org/x/mod/sumdb/note"
 )
 
 // A Tombstone says that entries of a log were removed because their time was up.
@@ -55,8 +53,8 @@ func (t Tombstone) text() string {
 }
 
 // Sign returns t as a signed note.
-func (t Tombstone) Sign(by note.Signer) ([]byte, error) {
-	signed, err := note.Sign(&note.Note{Text: t.text()}, by)
+func (t Tombstone) Sign(by Signer) ([]byte, error) {
+	signed, err := SignText(t.text(), by)
 	if err != nil {
 		return nil, fmt.Errorf("signing a tombstone of %s: %w", t.Origin, err)
 	}
@@ -68,13 +66,27 @@ var errTombstone = errors.New("ledger: malformed tombstone")
 
 // OpenTombstone returns the tombstone in a note that is signed by the key of its
 // log. There is one way to write each.
-func OpenTombstone(signed []byte, by Key) (t Tombstone, err error) {
-	n, err := note.Open(signed, note.VerifierList(by))
+func OpenTombstone(signed []byte, by Key) (Tombstone, error) {
+	t, _, err := NewTrust(by).openTombstone(signed)
+	return t, err
+}
+
+// openTombstone returns the key that has signed it, too.
+func (trust *Trust) openTombstone(signed []byte) (t Tombstone, by *believed, err error) {
+	o, err := trust.open(signed)
 	if err != nil {
-		return t, fmt.Errorf("opening a tombstone: %w", err)
+		return t, nil, fmt.Errorf("opening a tombstone: %w", err)
 	}
-	lines := strings.Split(n.Text, "\n")
-	if len(lines) != 8 || lines[0] != by.Name() {
+	t, err = parseTombstone(o.text)
+	if err == nil && t.Origin != trust.name {
+		err = errTombstone
+	}
+	return t, o.by, err
+}
+
+func parseTombstone(text string) (t Tombstone, err error) {
+	lines := strings.Split(text, "\n")
+	if len(lines) != 8 {
 		return t, errTombstone
 	}
 	t.Origin = lines[0]
@@ -88,7 +100,7 @@ func OpenTombstone(signed []byte, by Key) (t Tombstone, err error) {
 	t.Before, errs[1] = time.Parse(timeForm, before)
 	t.Years, errs[2] = strconv.Atoi(years)
 	t.Time, errs[3] = time.Parse(timeForm, at)
-	if errors.Join(errs[:]...) != nil || !ok1 || !ok2 || !ok3 || !ok4 || t.text() != n.Text {
+	if errors.Join(errs[:]...) != nil || !ok1 || !ok2 || !ok3 || !ok4 || t.text() != text {
 		return Tombstone{}, errTombstone
 	}
 	return t, nil
@@ -138,9 +150,13 @@ type removal struct {
 // Tombstone takes in what an entry says of others that were removed: all are taken
 // in before the first Leaf. leaf is that of the entry itself, -1 if it is none yet.
 func (v *Verifier) Tombstone(leaf int64, id string, signed []byte) {
-	t, err := OpenTombstone(signed, v.Key)
+	t, by, err := v.trust.openTombstone(signed)
 	if err != nil {
-		v.tell(Fault{Unverified, leaf, id, fmt.Sprintf("entry %s is no tombstone of this log, signed by the key", id)})
+		v.tell(Fault{Unverified, leaf, id, fmt.Sprintf("entry %s is no tombstone of this log, signed by the key%s", id, strange(err))})
+		return
+	}
+	if v.late(by, leaf) {
+		v.tell(Fault{Unverified, leaf, id, fmt.Sprintf("the tombstone in entry %s is signed with a key that counted no longer", id)})
 		return
 	}
 	if last := t.Leaves[len(t.Leaves)-1]; leaf >= 0 && last.To > leaf {
@@ -154,6 +170,20 @@ func (v *Verifier) Tombstone(leaf int64, id string, signed []byte) {
 	for _, s := range t.Leaves {
 		v.removals = append(v.removals, removal{s, t.Before})
 	}
+}
+
+// late reports whether a leaf came when the key counted no longer: after the first
+// checkpoint of such a time.
+func (v *Verifier) late(by *believed, leaf int64) bool {
+	if by.until.IsZero() {
+		return false
+	}
+	for _, c := range v.checkpoints {
+		if !c.Time.Before(by.until) {
+			return leaf < 0 || leaf >= c.Size
+		}
+	}
+	return false
 }
 
 // removedBy returns the removal of the leaf, nil if there is none.

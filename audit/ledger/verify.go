@@ -1,7 +1,9 @@
 package ledger
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -55,7 +57,8 @@ type Loose struct {
 
 // Rules are what a Verifier holds against.
 type Rules struct {
-	// Key is the public key that checkpoints are signed with. Required.
+	// Key is the public key that checkpoints are signed with, or were before the log
+	// went on under another. Required.
 	Key Key
 	// Late is how long it may take until an entry becomes a leaf, and how far
 	// clocks of servers may differ. Default 5 min.
@@ -72,6 +75,8 @@ type Verifier struct {
 	// Fault is told of what is wrong, when it is found.
 	tell func(Fault)
 
+	trust       *Trust
+	keys        []Succession // of the checkpoint that names most
 	tree        *Tree
 	checkpoints []Checkpoint // in order of size, each size once
 	outside     outside
@@ -96,7 +101,7 @@ func NewVerifier(r Rules, vault Kept, tell func(Fault)) (*Verifier, error) {
 	if r.Now == nil {
 		r.Now = time.Now
 	}
-	v := &Verifier{Rules: r, last: -1}
+	v := &Verifier{Rules: r, trust: NewTrust(r.Key), last: -1}
 	v.tell = func(f Fault) {
 		v.faults++
 		tell(f)
@@ -112,6 +117,9 @@ func NewVerifier(r Rules, vault Kept, tell func(Fault)) (*Verifier, error) {
 func (v *Verifier) load(vault Kept) error {
 	files, err := vault.Files(v.Key.Name())
 	if err != nil {
+		return err
+	}
+	if err := v.begin(vault, files); err != nil {
 		return err
 	}
 	var end int64 // of the files of leaves
@@ -133,13 +141,45 @@ func (v *Verifier) load(vault Kept) error {
 	return nil
 }
 
+// begin opens the newest checkpoint that can be opened with the key: it says which
+// keys were before that.
+func (v *Verifier) begin(vault Kept, files []File) error {
+	for _, f := range slices.Backward(files) {
+		if f.Leaves {
+			continue
+		}
+		text, err := vault.Read(f)
+		if err != nil {
+			return err
+		}
+		if _, err := v.trust.Open(text); err == nil {
+			return nil
+		}
+	}
+	return nil
+}
+
+// strange names the key of somebody else, if err is about one.
+func strange(err error) string {
+	var e *StrangeKey
+	if !errors.As(err, &e) {
+		return ""
+	}
+	return ": the key " + e.Key + " is none that a key of the log has named as the next"
+}
+
 // add takes in a checkpoint of the vault.
 func (v *Verifier) add(f File, text []byte) {
-	c, err := Open(text, v.Key)
+	c, err := v.trust.Open(text)
 	if err != nil || c.Size != f.To {
-		v.tell(Fault{Unverified, -1, "", f.Name + " is not a checkpoint of this log, signed by the key"})
+		v.tell(Fault{Unverified, -1, "", f.Name + " is not a checkpoint of this log, signed by the key" + strange(err)})
 		return
 	}
+	if !GoesOn(c.Keys, v.keys) {
+		v.tell(Fault{Forked, c.Size, "", fmt.Sprintf("the checkpoint of %s is not of the key %s, under which the log had gone on: somebody has signed with a key before it", show(c.Time), shortOf(v.keys[len(v.keys)-1].To))})
+		return
+	}
+	v.keys = c.Keys
 	n := len(v.checkpoints)
 	if n > 0 && v.checkpoints[n-1].Size == c.Size {
 		if v.checkpoints[n-1].Root != c.Root {
@@ -293,7 +333,8 @@ type Report struct {
 	Newest      Checkpoint // the largest that fits
 	Signed      int64      // leaves that it has; what comes after could be cut off unseen
 	Waiting     int64      // entries that are yet to become leaves
-	Removed     int64      // leaves whose entries were removed, by tombstones that the log has
+	Keys        []Succession
+	Removed     int64 // leaves whose entries were removed, by tombstones that the log has
 }
 
 // End says that there are no more leaves. size is how many the database says
@@ -309,7 +350,7 @@ func (v *Verifier) End(size int64) Report {
 	if !v.unsigned.IsZero() && v.Now().Sub(v.unsigned) > v.Late {
 		v.tell(Fault{Stale, -1, "", fmt.Sprintf("since %s nothing was signed, or what was is missing from the vault", show(v.unsigned))})
 	}
-	r := Report{Faults: v.faults, Leaves: v.tree.Size, Checkpoints: len(v.checkpoints), Waiting: v.loose, Removed: v.removedCount}
+	r := Report{Faults: v.faults, Leaves: v.tree.Size, Checkpoints: len(v.checkpoints), Waiting: v.loose, Keys: v.keys, Removed: v.removedCount}
 	if v.passed > 0 && !v.broken {
 		r.Newest = v.checkpoints[v.passed-1]
 		r.Signed = r.Newest.Size

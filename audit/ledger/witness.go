@@ -89,6 +89,8 @@ func (w Witness) goesOn(ctx context.Context, s Server, c Checkpoint) (more bool,
 	}
 	contradicts := fmt.Errorf("ledger: the log of %s, %d leaves, does not go on from the one of %s, %d leaves, that was seen", show(c.Time), c.Size, show(seen.Time), seen.Size)
 	switch {
+	case !GoesOn(c.Keys, seen.Keys):
+		return false, fmt.Errorf("ledger: the checkpoint of %s is not of the key %s, under which the log had gone on", show(c.Time), shortOf(seen.Keys[len(seen.Keys)-1].To))
 	case c.Size < seen.Size, c.Time.Before(seen.Time), c.Size == seen.Size && c.Root != seen.Root:
 		return false, contradicts
 	case c.Size == seen.Size, seen.Size == 0:
@@ -108,9 +110,9 @@ func (w Witness) cosign(signed []byte) ([]byte, error) {
 	if w.Signer == nil {
 		return signed, nil
 	}
-	n, err := note.Open(signed, note.VerifierList(w.Key))
+	o, err := NewTrust(w.Key).open(signed)
 	if err == nil {
-		signed, err = note.Sign(n, w.Signer)
+		signed, err = note.Sign(&note.Note{Text: o.whole, Sigs: o.signatures}, w.Signer)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("signing a checkpoint as witness: %w", err)

@@ -18,7 +18,7 @@ import (
 
 // auditCommand is about the logs that are made of audit trails.
 type auditCommand struct {
-	Key    auditKeyCommand    `cmd:"" help:"Print the public key of an audit log, to be kept where it is verified."`
+	Key    auditKeyCommand    `cmd:"" help:"Print the public key of an audit log, to be kept where it is verified; or list all that it had, or make the next."`
 	Verify auditVerifyCommand `cmd:"" help:"Hold an audit trail against its checkpoints, and name what was changed."`
 	Proof  auditProofCommand  `cmd:"" help:"Check a proof that the API gave, without any server."`
 
@@ -29,19 +29,66 @@ type auditCommand struct {
 	Witness  auditWitnessCommand  `cmd:"" help:"See that a log goes on from what was seen of it, as another party, and keep that."`
 }
 
+// auditKeyCommand is about the keys that sign for audit logs.
 type auditKeyCommand struct {
+	Show   auditKeyShowCommand   `cmd:"" default:"withargs" help:"Print the public key of an audit log."`
+	List   auditKeyListCommand   `cmd:"" help:"List the keys that an audit log had, with their times."`
+	Rotate auditKeyRotateCommand `cmd:"" help:"Make the next key of an audit log. The one before names it, and signs beside it for a day."`
+}
+
+type auditKeyFlags struct {
 	controlFlags
 	Tenant string `help:"Slug of the tenant. Default: the platform."`
 }
 
-// Run prints the key.
-func (k *auditKeyCommand) Run(ctx context.Context, c console, api *controlAPI) error {
-	path := "/audit-key"
-	if k.Tenant != "" {
-		path = tenantPath(k.Tenant, "audit-key")
+func (k auditKeyFlags) path() string {
+	if k.Tenant == "" {
+		return "/audit-key"
 	}
+	return tenantPath(k.Tenant, "audit-key")
+}
+
+type auditKeyShowCommand struct{ auditKeyFlags }
+
+// Run prints the key.
+func (k *auditKeyShowCommand) Run(ctx context.Context, c console, api *controlAPI) error {
 	var key control.AuditKey
-	if err := api.do(ctx, http.MethodGet, path, nil, &key); err != nil {
+	if err := api.do(ctx, http.MethodGet, k.path(), nil, &key); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(c.out, key.Key)
+	return err
+}
+
+type auditKeyListCommand struct{ auditKeyFlags }
+
+// Run prints the keys, the newest last.
+func (k *auditKeyListCommand) Run(ctx context.Context, c console, api *controlAPI) error {
+	var shown control.AuditKey
+	if err := api.do(ctx, http.MethodGet, k.path(), nil, &shown); err != nil {
+		return err
+	}
+	for _, one := range shown.Keys {
+		until := ""
+		if !one.Until.IsZero() {
+			until = " until " + one.Until.UTC().Format(time.RFC3339)
+		}
+		if _, err := fmt.Fprintf(c.out, "%s since %s%s\n", one.Key, one.Since.UTC().Format(time.RFC3339), until); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type auditKeyRotateCommand struct {
+	auditKeyFlags
+	Compromised bool `help:"Somebody else may have the key: it signs no longer beside the next."`
+}
+
+// Run makes the key, and prints it.
+func (k *auditKeyRotateCommand) Run(ctx context.Context, c console, api *controlAPI) error {
+	var key control.AuditKey
+	if err := api.do(ctx, http.MethodPost, k.path(), map[string]bool{"alone": k.Compromised}, &key); err != nil {
 		return err
 	}
 	_, err := fmt.Fprintln(c.out, key.Key)
