@@ -2,6 +2,8 @@
 
 GO        ?= go
 FUZZTIME  ?= 60s
+# More flags of go test for the fuzz targets.
+FUZZFLAGS ?=
 # Flags of cordonbench: BENCH=-help lists them.
 BENCH     ?=
 # The official package that the tables of fhir/r4 are made from.
@@ -9,7 +11,7 @@ CORDON_PACKAGE ?= ../shared/data/definitions/hl7.fhir.r4.core-4.0.1.tgz
 INSTALL = apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race check format vet lint tidy fmt generate templates pages bench fuzz results breakout breakout-mutants faults deps clean
+.PHONY: help run build test race check format vet lint tidy fmt generate templates pages bench fuzz results breakout breakout-full breakout-mutants faults deps clean
 
 help: ## Print what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,7 +67,7 @@ bench: build ## Measure Cordon beside what PostgreSQL alone can do (BENCH=-quick
 fuzz: ## Run each fuzz target for FUZZTIME=60s
 	@set -e; for p in $$($(GO) list ./...); do \
 		for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
-			echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p; \
+			echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $(FUZZFLAGS) $$p; \
 		done; \
 	done
 
@@ -78,6 +80,11 @@ results: ## Run every test, and write which requirement each proves to bin/resul
 breakout: ## Try to break out of each tenant; writes a score sheet to bin/breakout.json
 	@mkdir -p bin
 	$(GO) test -json -timeout 30m ./conformance | $(COLLECT) > bin/breakout.json
+
+breakout-full: ## The same for every ordered pair of tenants, and each fuzz target for FUZZTIME: bin/breakout-full.json and -scan.md
+	@mkdir -p bin
+	{ $(GO) test -json -timeout 4h ./conformance -full -scan $(CURDIR)/bin/breakout-full-scan.md; \
+		$(MAKE) -s --no-print-directory fuzz FUZZFLAGS=-json; } | $(COLLECT) > bin/breakout-full.json
 
 breakout-mutants: ## Put each seeded fault into the program, and see the suite turn red
 	$(GO) test -run 'TestSeeded' -v -timeout 60m ./conformance -mutants

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"maps"
@@ -27,7 +28,22 @@ import (
 // A pair is an attacker and a victim.
 type pair struct{ attacker, victim *party }
 
-func (s *system) pairs() []pair {
+// full makes the suite as large as it is in make breakout-full.
+var full = flag.Bool("full", false, "make each attack for every ordered pair of tenants, and scan all that was left")
+
+// pairs are one of each two modes, in both directions, and neighbours in one mode; of
+// the full suite all.
+func (s *system) pairs() (list []pair) {
+	if *full {
+		for _, a := range s.parties {
+			for _, b := range s.parties {
+				if a != b {
+					list = append(list, pair{a, b})
+				}
+			}
+		}
+		return list
+	}
 	return []pair{{s.A1, s.A2}, {s.A1, s.S1}, {s.S1, s.S2}, {s.S1, s.A1}, {s.A1, s.D1}, {s.D1, s.A1}}
 }
 

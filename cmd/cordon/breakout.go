@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/cordon-fhir/cordon/breakout"
 )
@@ -20,7 +21,7 @@ type breakoutCommand struct {
 	Only   []string `placeholder:"ATTACK" help:"Attacks to make: T001, group=3. Default: all."`
 	Rate   float64  `default:"200" help:"Requests per second, at most."`
 	JSON   string   `placeholder:"FILE" help:"Where to write the score sheet."`
-	Report string   `placeholder:"FILE" help:"Where to write it for people, as Markdown."`
+	Report string   `placeholder:"FILE" help:"Where to write it for people: as a page if the name ends in .html, else as Markdown."`
 	List   bool     `help:"Print the attacks and make none."`
 }
 
@@ -82,7 +83,11 @@ func (b *breakoutCommand) write(sheet *breakout.Sheet) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(sheet.Markdown(f), f.Close())
+	form := sheet.Markdown
+	if strings.HasSuffix(b.Report, ".html") {
+		form = sheet.HTML
+	}
+	return errors.Join(form(f), f.Close())
 }
 
 // progressOf prints each trial in which something did not hold, and on a terminal

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -60,6 +61,11 @@ func Start(ctx context.Context, bin, dir string, flags ...string) (*Dev, error) 
 	cmd := exec.Command(bin, append([]string{"dev", "--dir", dir,
 		"--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--ops", "127.0.0.1:0"}, flags...)...)
 	cmd.Stdout, cmd.Stderr = out, out
+	tmp := filepath.Join(dir, "tmp") // what it leaves there is looked at too
+	if err := errors.Join(os.MkdirAll(tmp, 0o700), os.Chmod(tmp, 0o777|os.ModeSticky)); err != nil {
+		return nil, err
+	}
+	cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
