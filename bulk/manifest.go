@@ -65,3 +65,46 @@ func (j *Job) Manifest(ctx context.Context, request, at string) ([]byte, error) 
 	}
 	return json.Marshal(m)
 }
+
+// An ImportManifest says what became of an import.
+// https://github.com/smart-on-fhir/bulk-import/blob/master/import-manifest.md
+type ImportManifest struct {
+	TransactionTime     string       `json:"transactionTime"`
+	Request             string       `json:"request"`
+	RequiresAccessToken bool         `json:"requiresAccessToken"`
+	Output              []ImportItem `json:"output"`
+	Error               []ImportItem `json:"error"`
+}
+
+// An ImportItem is how many lines of an input were stored, or a file of why some
+// were not.
+type ImportItem struct {
+	Type     fhir.Type `json:"type"`
+	InputURL string    `json:"inputUrl"`
+	Count    int64     `json:"count"`
+	URL      string    `json:"url,omitempty"`
+}
+
+// Manifest returns that of the import, which is done, whose files are at the
+// URL.
+func (j *ImportJob) Manifest(ctx context.Context, request, at string) ([]byte, error) {
+	inputs, err := j.DB.Importing(ctx, j.Tenant, j.Work.ID)
+	if err != nil {
+		return nil, err
+	}
+	files, err := j.DB.ExportFiles(ctx, j.Work)
+	if err != nil {
+		return nil, err
+	}
+	m := ImportManifest{
+		TransactionTime: time.Now().UTC().Format("2006-01-02T15:04:05.000Z07:00"), Request: request, RequiresAccessToken: true,
+		Output: []ImportItem{}, Error: []ImportItem{},
+	}
+	for _, in := range inputs {
+		m.Output = append(m.Output, ImportItem{Type: in.Type, InputURL: j.Inputs[in.N-1].Name, Count: in.Stored})
+	}
+	for _, f := range files {
+		m.Error = append(m.Error, ImportItem{Type: "OperationOutcome", InputURL: j.Inputs[f.Slice-1].Name, Count: f.Lines, URL: at + "/" + FileName(f)})
+	}
+	return json.Marshal(m)
+}

@@ -205,8 +205,23 @@ var programFaults = []mutant{
 	{"", "an answer that comes later is anyone's", []edit{
 		{"store/deferred.go", `v.keys.Hash("q", v.grant.Holder())`, `v.keys.Hash("q", "")`},
 	}, "TestCursors/T156", ""},
+	{"", "who has an import no longer goes on with it", []edit{
+		{"store/importing.go", "AND n = ? AND lines = ? AND NOT done AND EXISTS (SELECT FROM own)", "AND n = ? AND lines = ? AND NOT done"},
+	}, "TestLinesOfAnImport", "./store"},
+	{"", "lines of an import are taken twice", []edit{
+		{"store/importing.go", "AND n = ? AND lines = ? AND NOT done", "AND n = ? AND lines >= ? - lines AND NOT done"},
+	}, "TestLinesOfAnImport", "./store"},
+	{"", "an import is given its inputs by anyone", []edit{
+		{"store/importing.go", "d.id = ? AND d.owner = ? AND d.import AND NOT d.done AND d.until > ?`, n, job, owner, now())", "d.id = ? AND d.import AND NOT d.done AND d.until > ?`, n, job, now())"},
+	}, "TestAnImportStores", "./fhir/rest"},
+	{"", "an import overwrites what its client does not see", []edit{
+		{"fhir/rest/import.go", "	_, err := update(ctx, tx, req)\n", "	_, err := tx.Create(ctx, d.ID, d)\n"},
+	}, "TestAnImportDoesWhatItsClientMay", "./fhir/rest"},
+	{"", "an import goes on without its client", []edit{
+		{"fhir/rest/import.go", "Grant: c.again,", "Grant: func(context.Context) (*smart.Grant, error) { return c.grant.Entry(), nil },"},
+	}, "TestAnImportStops", "./fhir/rest"},
 	{"", "an answer that is kept outlives what hides it", []edit{
-		{"store/kept.go", "if err == nil && !stands {", "if err == nil && !stands && d.Export {"},
+		{"store/kept.go", "if err == nil && !stands {", "if err == nil && !stands && d.Kind == Export {"},
 	}, "TestAnAnswerThatIsKept", "./fhir/rest"},
 	{"", "what a number counts is not kept with it", []edit{
 		{"store/kept.go", "\t\t\tif !free {\n\t\t\t\tv.keep(res)\n", "\t\t\tif !free && n < 0 {\n\t\t\t\tv.keep(res)\n"},

@@ -101,6 +101,8 @@ var tables = map[string]string{
 	"deferred":         "DELETE INSERT SELECT UPDATE",
 	"export_slice":     "DELETE INSERT SELECT UPDATE",
 	"export_file":      "DELETE INSERT SELECT UPDATE",
+	"import_input":     "DELETE INSERT SELECT UPDATE",
+	"import_fault":     "DELETE INSERT SELECT",
 
 	"audit_leaf": "SELECT",
 	"audit_node": "SELECT",
@@ -135,6 +137,8 @@ func put(schema string, n int32, rid int64) []string {
 		row("index_generation", "generation", `RID`),
 		row("deferred", "id, owner, until, expires, done, answer", `lpad('RID', 32, '0')::uuid, 1, now(), now(), false, ''`),
 		row("export_slice", "job, n, type, deletions, from_updated, from_rid, to_updated", `lpad('RID', 32, '0')::uuid, 1, 103, false, now(), 0, now()`),
+		row("import_input", "job, n, type", `lpad('RID', 32, '0')::uuid, 1, 103`),
+		row("import_fault", "job, n, line, faults, outcomes", `lpad('RID', 32, '0')::uuid, 1, 0, 1, ''`),
 		row("export_file", "job, id, n, type, kind, made", `lpad('RID', 32, '0')::uuid, lpad('RID', 32, '0')::uuid, 1, 103, 'o', now()`),
 	}
 }

@@ -23,10 +23,39 @@ type Deferred struct {
 	Until time.Time
 	// Expires is when the answer is thrown away.
 	Expires time.Time
-	Export  bool // it is a bulk export
+	Kind    Kind
 	Begun   bool // somebody works on it, or has
 	Done    bool
 	Answer  []byte
+}
+
+// A Kind says what a deferred request asks for.
+type Kind byte
+
+// The kinds.
+const (
+	Asked  Kind = iota // what any request may ask for
+	Export             // a bulk export
+	Import             // a bulk import
+)
+
+// operation is how the audit trail calls work of the kind.
+func (k Kind) operation() string {
+	if k == Import {
+		return "$import"
+	}
+	return "$export"
+}
+
+// kindOf is the kind that the columns of a row say.
+func kindOf(export, imports bool) Kind {
+	switch {
+	case export:
+		return Export
+	case imports:
+		return Import
+	}
+	return Asked
 }
 
 // maxDeferred bounds the requests that one principal has in work at a time, and
@@ -34,40 +63,45 @@ type Deferred struct {
 const (
 	maxDeferred = 10
 	maxWaiting  = 200
-	// maxExports bounds the bulk exports of a tenant that are under way.
+	// maxExports bounds the bulk exports of a tenant that are under way, and
+	// maxImports its imports.
 	maxExports = 10
+	maxImports = 10
 )
 
 // answerLife is how long an answer is kept, and how long it is known that there
-// was none in time; exportLife is that of a bulk export and its files.
+// was none in time; exportLife is that of a bulk export or import and its files.
 const (
 	answerLife = time.Hour
 	exportLife = 24 * time.Hour
 )
 
-func lifeOf(export bool) time.Duration {
-	if export {
-		return exportLife
+func lifeOf(k Kind) time.Duration {
+	if k == Asked {
+		return answerLife
 	}
-	return answerLife
+	return exportLife
 }
 
 // Defer keeps a request, which e describes, to be answered within the time. It
 // belongs to the principal of g: nobody else finds it or can open its answer.
-// Whoever takes it up gets the bytes of the request back.
-func (db *DB) Defer(ctx context.Context, g *smart.Grant, e audit.Entry, request []byte, within time.Duration, export bool) (Deferred, error) {
-	d := Deferred{ID: uuid.NewString(), Until: now().Add(within), Export: export}
-	d.Expires = d.Until.Add(lifeOf(export))
+// Whoever takes it up gets the bytes of the request back. inputs are those of an
+// import.
+func (db *DB) Defer(ctx context.Context, g *smart.Grant, e audit.Entry, request []byte, within time.Duration, kind Kind, inputs ...ImportInput) (Deferred, error) {
+	d := Deferred{ID: uuid.NewString(), Until: now().Add(within), Kind: kind}
+	d.Expires = d.Until.Add(lifeOf(kind))
 	err := db.ofPrincipal(ctx, g, e, func(v *View, p smart.Permit, owner int64) error {
-		var own, all, exports int
+		var own, all, exports, imports int
 		err := v.one(ctx, p, gate.SQL(`
-			SELECT count(*) FILTER (WHERE owner = ?), count(*), count(*) FILTER (WHERE export)
-			FROM   ~deferred WHERE tenant_id = $1 AND NOT done AND until > ?`, owner, now()), &own, &all, &exports)
+			SELECT count(*) FILTER (WHERE owner = ?), count(*), count(*) FILTER (WHERE export), count(*) FILTER (WHERE import)
+			FROM   ~deferred WHERE tenant_id = $1 AND NOT done AND until > ?`, owner, now()), &own, &all, &exports, &imports)
 		switch {
 		case err != nil:
 			return err
-		case export && exports >= maxExports:
+		case kind == Export && exports >= maxExports:
 			return fhir.Errorf(fhir.Throttled, "%d exports of this tenant are under way already", maxExports)
+		case kind == Import && imports >= maxImports:
+			return fhir.Errorf(fhir.Throttled, "%d imports of this tenant are under way already", maxImports)
 		case own >= maxDeferred:
 			return fhir.Errorf(fhir.Throttled, "%d requests of this client are in work already", maxDeferred)
 		case all >= maxWaiting:
@@ -77,9 +111,13 @@ func (db *DB) Defer(ctx context.Context, g *smart.Grant, e audit.Entry, request 
 		if err != nil {
 			return fmt.Errorf("sealing a request: %w", err)
 		}
-		return v.gate.Defer(p, gate.SQL(`
-			INSERT INTO ~deferred (tenant_id, id, owner, until, expires, done, answer, request, export)
-			VALUES ($1, ?, ?, ?, ?, false, '', ?, ?)`, d.ID, owner, d.Until, d.Expires, sealed, export))
+		err = v.gate.Defer(p, gate.SQL(`
+			INSERT INTO ~deferred (tenant_id, id, owner, until, expires, done, answer, request, export, import)
+			VALUES ($1, ?, ?, ?, ?, false, '', ?, ?, ?)`, d.ID, owner, d.Until, d.Expires, sealed, kind == Export, kind == Import))
+		if err != nil || len(inputs) == 0 {
+			return err
+		}
+		return v.putInputs(p, d, inputs)
 	})
 	return d, err
 }
@@ -100,23 +138,23 @@ func (db *DB) Answer(ctx context.Context, g *smart.Grant, w Work, answer []byte)
 				SET    done = true, answer = ?, expires = ?, request = '', holder = NULL, lease = NULL
 				WHERE  tenant_id = $1 AND id = ? AND owner = ? AND holder = ?
 				RETURNING 1)
-			SELECT count(*) FROM kept`, sealed, now().Add(lifeOf(w.Export)), w.ID, owner, w.holder), &n)
+			SELECT count(*) FROM kept`, sealed, now().Add(lifeOf(w.Kind)), w.ID, owner, w.holder), &n)
 		kept = n > 0
 		return err
 	})
 	return kept, err
 }
 
-// Deferred returns a request of the principal of g, or a bulk export. The error
+// Deferred returns a request of the kind, of the principal of g. The error
 // for any other is NotFound, and Deleted if the answer shows what g may see no
 // longer.
-func (db *DB) Deferred(ctx context.Context, g *smart.Grant, id string, export bool) (Deferred, error) {
-	d := Deferred{ID: id, Export: export}
+func (db *DB) Deferred(ctx context.Context, g *smart.Grant, id string, kind Kind) (Deferred, error) {
+	d := Deferred{ID: id, Kind: kind}
 	err := db.ofPrincipal(ctx, g, audit.Entry{Interaction: fhir.Operation}, func(v *View, p smart.Permit, owner int64) error {
 		var sealed []byte
 		err := v.one(ctx, p, gate.SQL(`
 			SELECT until, expires, turn > 0, done, answer FROM ~deferred
-			WHERE  tenant_id = $1 AND id = ? AND owner = ? AND expires > ? AND export = ?`, id, owner, now(), export), &d.Until, &d.Expires, &d.Begun, &d.Done, &sealed)
+			WHERE  tenant_id = $1 AND id = ? AND owner = ? AND expires > ? AND export = ? AND import = ?`, id, owner, now(), kind == Export, kind == Import), &d.Until, &d.Expires, &d.Begun, &d.Done, &sealed)
 		if err != nil || !d.Done {
 			return err
 		}
@@ -129,14 +167,13 @@ func (db *DB) Deferred(ctx context.Context, g *smart.Grant, id string, export bo
 	return d, nil
 }
 
-// Cancel forgets a request of the principal of g, or a bulk export, and its
-// answer.
-func (db *DB) Cancel(ctx context.Context, g *smart.Grant, id string, export bool) error {
+// Cancel forgets a request of the kind, of the principal of g, and its answer.
+func (db *DB) Cancel(ctx context.Context, g *smart.Grant, id string, kind Kind) error {
 	return db.ofPrincipal(ctx, g, audit.Entry{Interaction: fhir.Operation}, func(v *View, p smart.Permit, owner int64) error {
 		var found int
 		return v.one(ctx, p, gate.SQL(`
-			WITH gone AS (DELETE FROM ~deferred WHERE tenant_id = $1 AND id = ? AND owner = ? AND export = ? RETURNING 1)
-			SELECT 1 FROM gone`, id, owner, export), &found)
+			WITH gone AS (DELETE FROM ~deferred WHERE tenant_id = $1 AND id = ? AND owner = ? AND export = ? AND import = ? RETURNING 1)
+			SELECT 1 FROM gone`, id, owner, kind == Export, kind == Import), &found)
 	})
 }
 

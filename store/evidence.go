@@ -48,7 +48,7 @@ const (
 	requestKey = keys.Clinical // requests that are answered later
 	answerKey  = keys.Cursor   // and their answers
 	entryKey   = keys.Audit    // audit entries
-	fileKey    = keys.Export   // files of bulk exports
+	fileKey    = keys.Export   // files of bulk exports and imports
 )
 
 // places are the copies of a tenant's data that servers make. Which servers those
@@ -77,6 +77,8 @@ func (m *Migrator) places(row tenant.Row, s site) []evidence.Place {
 		in("answers that are fetched later", tables+whose, database, under("whole", answerKey), hours(answerLife)),
 		in("checkpoints of the audit log", "the directory or bucket of checkpoints of the servers", servers+"; a bucket is where the operator made it", "nothing of records is in them", "always"),
 		in("files of bulk exports", "the directory or bucket of files of the servers, and the list of them in "+tables, servers+"; a bucket is where the operator made it", under("files", fileKey)+"; the list "+under("whose records as hashes", keys.Index)+", types, counts and sizes in clear", hours(exportLife)+", or until they are deleted"),
+		in("what is uploaded to be imported", "where the files of bulk exports are", servers+"; a bucket is where the operator made it", under("files", fileKey), "until it is imported, or for "+hours(2*exportLife)+" at most"),
+		in("why lines of imports were refused", tables+whose+"; then where the files of bulk exports are", database, under("whole", fileKey)+"; how many lines of which type were taken in clear", hours(exportLife)+" after the import, or until they are deleted"),
 		in("clients, users, policy, settings", registry, control, "policy, and secrets that are needed again, under the key-encryption key; passwords and other secrets as hashes; names, scopes and roles in clear", "always"),
 		in("logins, and what users let apps do", registry, control, "secrets as hashes; ids of users and of the patients and encounters that apps are opened for in clear", "until a day after they are over"),
 		in("broken glasses", registry, control, under("patient, reason and review", smart.GlassKey)+"; users, clients and times in clear", "always"),

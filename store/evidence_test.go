@@ -80,22 +80,22 @@ func (d *door) keepOneOfEach(t *testing.T, slug string) {
 	d.put(t, slug, "Patient/p", `{"resourceType":"Patient","id":"p"}`)
 	d.put(t, slug, "Patient/p", `{"resourceType":"Patient","id":"p","active":true}`)
 	d.broken(t, slug, smart.Glass{User: "Practitioner/a", Client: "tester", Session: "s", Patient: "p"})
-	ask := func(export bool) *smart.Grant {
+	ask := func(kind store.Kind) *smart.Grant {
 		g := d.grant(t, slug, everything)
-		if _, err := d.DB.Defer(ctx, g, audit.Entry{Interaction: fhir.Operation}, []byte("a question"), time.Minute, export); err != nil {
+		if _, err := d.DB.Defer(ctx, g, audit.Entry{Interaction: fhir.Operation}, []byte("a question"), time.Minute, kind); err != nil {
 			t.Fatal(err)
 		}
 		return g
 	}
-	for _, export := range []bool{true, false} {
-		ask(export)
+	for _, kind := range []store.Kind{store.Export, store.Asked} {
+		ask(kind)
 		w, found, err := d.DB.TakeUp(ctx, d.Tenant(t, slug))
 		if err != nil || !found {
 			t.Fatal(found, err)
 		}
 		g := d.grant(t, slug, everything)
 		g.Origin().Trail.Shown = &audit.Shown{}
-		if export {
+		if kind == store.Export {
 			if err := d.DB.PutExportFile(context.WithoutCancel(ctx), g, w, store.ExportFile{Type: "Patient", Kind: store.OutputFile, Lines: 1, Plain: 1}, []byte("x"), nil); err != nil {
 				t.Fatal(err)
 			}
@@ -104,7 +104,7 @@ func (d *door) keepOneOfEach(t *testing.T, slug string) {
 			t.Fatal(kept, err)
 		}
 	}
-	ask(false)
+	ask(store.Asked)
 }
 
 // sealedUnder returns what tells by its first bytes under which key something of

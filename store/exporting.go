@@ -214,11 +214,11 @@ func putSlices(v *View, p smart.Permit, job string, list []ExportSlice) error {
 		job, types, deletions, froms, rids, tos))
 }
 
-// ofExport changes the row of an export, if the work is w's, and runs fn in the
-// same transaction. Progress is noted: the work may be begun anew as often as if
+// ofExport changes the row of an export or import, if the work is w's, and runs
+// fn in the same transaction. Progress is noted: the work may be begun anew as often as if
 // it were the first time.
 func (db *DB) ofExport(ctx context.Context, g *smart.Grant, w Work, set gate.Clause, fn func(*View, smart.Permit) error) (kept bool, err error) {
-	err = db.ofPrincipal(ctx, g.Entry(), audit.Entry{Interaction: fhir.Operation, Query: "$export"}, func(v *View, p smart.Permit, owner int64) error {
+	err = db.ofPrincipal(ctx, g.Entry(), audit.Entry{Interaction: fhir.Operation, Query: w.Kind.operation()}, func(v *View, p smart.Permit, owner int64) error {
 		var n int
 		err := v.one(ctx, p, gate.SQL(`WITH own AS (UPDATE ~deferred SET turn = 1,`).With(set, gate.SQL(`
 			WHERE  tenant_id = $1 AND id = ? AND owner = ? AND holder = ? AND NOT done
@@ -254,6 +254,7 @@ const (
 	OutputFile   FileKind = "o"
 	DeletionFile FileKind = "d"
 	ErrorFile    FileKind = "e"
+	InputFile    FileKind = "i" // of what is to be imported
 )
 
 // Type returns the type of the resources in a file of the kind, of an export of
@@ -272,6 +273,16 @@ func (k FileKind) Type(of fhir.Type) fhir.Type {
 // slice has come with it. Nobody sees the one without the other. f gives what is
 // known of the file; s may be nil.
 func (db *DB) PutExportFile(ctx context.Context, g *smart.Grant, w Work, f ExportFile, content []byte, s *ExportSlice) error {
+	return db.putFile(ctx, g, w, f, content, func(v *View, p smart.Permit) error {
+		if s == nil {
+			return nil
+		}
+		return putSlice(v, p, w.ID, s)
+	})
+}
+
+// putFile writes a file, and calls also in the transaction that makes it known.
+func (db *DB) putFile(ctx context.Context, g *smart.Grant, w Work, f ExportFile, content []byte, also func(*View, smart.Permit) error) error {
 	f.ID, f.Size = uuid.NewString(), int64(len(content))
 	ctx, cancel := context.WithTimeout(ctx, (putTime-1)*db.Lease)
 	defer cancel()
@@ -279,7 +290,7 @@ func (db *DB) PutExportFile(ctx context.Context, g *smart.Grant, w Work, f Expor
 	if err != nil {
 		return err
 	}
-	at := sealedFile{w.ID, f.ID, g, set, f.Size}
+	at := sealedFile{job: w.ID, id: f.ID, grant: g, keys: set, size: f.Size, imports: w.Kind == Import}
 	sealed, hash, err := at.seal(content)
 	if err != nil {
 		return fmt.Errorf("sealing a file: %w", err)
@@ -291,12 +302,12 @@ func (db *DB) PutExportFile(ctx context.Context, g *smart.Grant, w Work, f Expor
 	if err := db.files.Put(ctx, at.name(), sealed); err != nil {
 		return fmt.Errorf("keeping a file: %w", err)
 	}
-	return db.endFile(ctx, g, w, f, s)
+	return db.endFile(ctx, g, w, f, also)
 }
 
 // beginFile makes a file known that is about to be written.
 func (db *DB) beginFile(ctx context.Context, g *smart.Grant, w Work, f ExportFile) error {
-	kept, err := db.ofExport(ctx, g, w, gate.SQL(`export = true`), func(v *View, p smart.Permit) error {
+	kept, err := db.ofExport(ctx, g, w, gate.SQL(`lease = lease`), func(v *View, p smart.Permit) error {
 		return v.gate.Defer(p, gate.SQL(`
 			INSERT INTO ~export_file (tenant_id, job, id, n, type, kind, made)
 			VALUES ($1, ?, ?, ?, ?, ?::text::"char", ?)`, w.ID, f.ID, f.Slice, f.Type.Number(), string(f.Kind), now()))
@@ -307,19 +318,19 @@ func (db *DB) beginFile(ctx context.Context, g *smart.Grant, w Work, f ExportFil
 	return err
 }
 
-// endFile says that a file is whole, and how far its slice has come.
-func (db *DB) endFile(ctx context.Context, g *smart.Grant, w Work, f ExportFile, s *ExportSlice) error {
+// endFile says that a file is whole.
+func (db *DB) endFile(ctx context.Context, g *smart.Grant, w Work, f ExportFile, also func(*View, smart.Permit) error) error {
 	about := make([]byte, 0, 8*len(f.Patients))
 	for _, rid := range f.Patients {
 		about = binary.BigEndian.AppendUint64(about, uint64(rid))
 	}
-	kept, err := db.ofExport(ctx, g, w, gate.SQL(`export = true`), func(v *View, p smart.Permit) error {
+	kept, err := db.ofExport(ctx, g, w, gate.SQL(`lease = lease`), func(v *View, p smart.Permit) error {
 		if err := v.gate.Defer(p, gate.SQL(`
 			UPDATE ~export_file SET ready = true, made = ?, lines = ?, plain = ?, size = ?, hash = ?, about = ?
-			WHERE  tenant_id = $1 AND job = ? AND id = ?`, f.Made, f.Lines, f.Plain, f.Size, f.Hash, about, w.ID, f.ID)); err != nil || s == nil {
+			WHERE  tenant_id = $1 AND job = ? AND id = ?`, f.Made, f.Lines, f.Plain, f.Size, f.Hash, about, w.ID, f.ID)); err != nil {
 			return err
 		}
-		return putSlice(v, p, w.ID, s)
+		return also(v, p)
 	})
 	if err == nil && !kept {
 		err = errNotHeld
@@ -330,7 +341,7 @@ func (db *DB) endFile(ctx context.Context, g *smart.Grant, w Work, f ExportFile,
 // EndExportSlice notes how far a slice has come of which there is nothing to
 // write.
 func (db *DB) EndExportSlice(ctx context.Context, g *smart.Grant, w Work, s *ExportSlice) error {
-	kept, err := db.ofExport(ctx, g, w, gate.SQL(`export = true`), func(v *View, p smart.Permit) error { return putSlice(v, p, w.ID, s) })
+	kept, err := db.ofExport(ctx, g, w, gate.SQL(`lease = lease`), func(v *View, p smart.Permit) error { return putSlice(v, p, w.ID, s) })
 	if err == nil && !kept {
 		err = errNotHeld
 	}
@@ -347,7 +358,7 @@ func putSlice(v *View, p smart.Permit, job string, s *ExportSlice) error {
 func (db *DB) ExportFiles(ctx context.Context, w Work) (list []ExportFile, err error) {
 	err = db.look(ctx, w.tenant, func(tx *gate.Tx, p smart.Permit) error {
 		rows, err := tx.Query(ctx, p, exportFiles.With(gate.SQL(`
-			WHERE tenant_id = $1 AND job = ? AND ready
+			WHERE tenant_id = $1 AND job = ? AND ready AND kind <> 'i'
 			ORDER BY kind DESC, n, made, id`, w.ID)))
 		if err != nil {
 			return err
@@ -379,7 +390,8 @@ func scanFile(rows pgx.CollectableRow) (f ExportFile, err error) {
 // there, is NotFound; it is Forbidden if g may not search the type, and Deleted
 // if a consent of a patient whose record is in it has changed since, or if
 // g may not see all that is in it any more.
-func (db *DB) OpenExportFile(ctx context.Context, g *smart.Grant, job, id string) (f ExportFile, r io.ReadSeeker, err error) {
+// For a file of an import it is the same; that holds no resources.
+func (db *DB) OpenExportFile(ctx context.Context, g *smart.Grant, kind Kind, job, id string) (f ExportFile, r io.ReadSeeker, err error) {
 	if db.files == nil {
 		return f, nil, unknownAnswer()
 	}
@@ -387,7 +399,7 @@ func (db *DB) OpenExportFile(ctx context.Context, g *smart.Grant, job, id string
 	if err != nil {
 		return f, nil, err
 	}
-	at := sealedFile{job: job, id: id, grant: g, keys: set}
+	at := sealedFile{job: job, id: id, grant: g, keys: set, imports: kind == Import}
 	var in []audit.ShownVersion
 	looked := false
 	inside := func(kind FileKind, size int64) ([]audit.ShownVersion, error) {
@@ -401,11 +413,11 @@ func (db *DB) OpenExportFile(ctx context.Context, g *smart.Grant, job, id string
 		}}
 	}
 	err = db.View(ctx, g, func(v *View) error {
-		v.attempt(audit.Entry{Interaction: fhir.Operation, Query: "$export"})
-		if f, err = v.exportFile(ctx, job, id, inside); err != nil {
+		v.attempt(audit.Entry{Interaction: fhir.Operation, Query: kind.operation()})
+		if f, err = v.exportFile(ctx, kind, job, id, inside); err != nil {
 			return err
 		}
-		v.note(audit.Entry{Interaction: fhir.Operation, Type: f.Kind.Type(f.Type), Query: "$export"})
+		v.note(audit.Entry{Interaction: fhir.Operation, Type: f.Kind.Type(f.Type), Query: kind.operation()})
 		return nil
 	})
 	if err != nil {
@@ -415,7 +427,7 @@ func (db *DB) OpenExportFile(ctx context.Context, g *smart.Grant, job, id string
 	return f, &fileReader{ctx: ctx, file: at, files: db.files}, nil
 }
 
-func (v *View) exportFile(ctx context.Context, job, id string, inside contents) (f ExportFile, err error) {
+func (v *View) exportFile(ctx context.Context, kind Kind, job, id string, inside contents) (f ExportFile, err error) {
 	p, err := v.grant.PermitAnswers()
 	if err != nil {
 		return f, err
@@ -423,12 +435,12 @@ func (v *View) exportFile(ctx context.Context, job, id string, inside contents) 
 	var answer []byte
 	err = v.one(ctx, p, gate.SQL(`
 		SELECT answer FROM ~deferred
-		WHERE  tenant_id = $1 AND id = ? AND owner = ? AND expires > ? AND export AND done`, job, v.owner(), now()), &answer)
+		WHERE  tenant_id = $1 AND id = ? AND owner = ? AND expires > ? AND export = ? AND import = ? AND done`, job, v.owner(), now(), kind == Export, kind == Import), &answer)
 	if err != nil {
 		return f, err
 	}
-	if _, err := v.keys.Open(answerKey, answer, v.answerOf(job)); err != nil {
-		return f, unknownAnswer()
+	if _, err := v.openAnswer(ctx, p, Deferred{ID: job, Kind: kind}, answer); err != nil {
+		return f, err
 	}
 	rows, err := v.query(ctx, p, exportFiles.With(gate.SQL(`WHERE tenant_id = $1 AND job = ? AND id = ? AND ready`, job, id)))
 	if err != nil {
@@ -440,6 +452,8 @@ func (v *View) exportFile(ctx context.Context, job, id string, inside contents) 
 		return f, unknownAnswer()
 	case err != nil:
 		return f, fmt.Errorf("looking for a file: %w", err)
+	case f.Kind == InputFile: // nobody gets back what they gave
+		return f, unknownAnswer()
 	case f.Kind == ErrorFile:
 		return f, nil
 	}

@@ -62,6 +62,16 @@ var leftSlices = gate.SQL(`
 	~export_slice s
 	WHERE s.tenant_id = $1 AND NOT EXISTS (SELECT 1 FROM ~deferred d WHERE d.tenant_id = $1 AND d.id = s.job)`)
 
+// leftInputs and leftFaults are those of imports that are over.
+var (
+	leftInputs = gate.SQL(`
+	~import_input i
+	WHERE i.tenant_id = $1 AND NOT EXISTS (SELECT 1 FROM ~deferred d WHERE d.tenant_id = $1 AND d.id = i.job)`)
+	leftFaults = gate.SQL(`
+	~import_fault i
+	WHERE i.tenant_id = $1 AND NOT EXISTS (SELECT 1 FROM ~deferred d WHERE d.tenant_id = $1 AND d.id = i.job)`)
+)
+
 // maxSwept is how many files are removed at once.
 const maxSwept = 1000
 

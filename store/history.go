@@ -343,6 +343,10 @@ func (v *View) noteThrough(r fhir.Resource) {
 // or changed them: each finds it in theirs. Of a resource that is of several
 // records all of them are told; what else was asked for concerns the one alone.
 func (v *View) noteOf(e audit.Entry, about []fhir.Ref) {
+	if v.imports != nil { // the batch has an entry, and so has each patient
+		v.imports.tell(v, about)
+		return
+	}
 	for i, p := range about {
 		if i == 0 {
 			e.Patient = p

@@ -40,10 +40,13 @@ func (v *View) keeps() *audit.Shown { return v.grant.Origin().Trail.Shown }
 func (v *View) keptAt(id string) []byte { return append([]byte("kept2|"), v.answerOf(id)...) }
 
 // sealAnswer seals the answer, and before it what it rests on. The files of an
-// export have a basis of their own.
+// export have a basis of their own, and that of an import tells of no resource.
 func (v *View) sealAnswer(w Work, answer []byte) ([]byte, error) {
-	if w.Export {
+	switch w.Kind {
+	case Export:
 		return v.keys.Seal(nil, answerKey, answer, v.answerOf(w.ID))
+	case Import:
+		return v.keys.Seal(nil, answerKey, answer, v.importedAt(w.ID))
 	}
 	shown := v.keeps()
 	if shown == nil {
@@ -60,8 +63,12 @@ func (v *View) sealAnswer(w Work, answer []byte) ([]byte, error) {
 
 // openAnswer opens what sealAnswer sealed, if the Grant may still see it.
 func (v *View) openAnswer(ctx context.Context, p smart.Permit, d Deferred, sealed []byte) ([]byte, error) {
-	if d.Export {
-		answer, err := v.keys.Open(answerKey, sealed, v.answerOf(d.ID))
+	if d.Kind != Asked {
+		place := v.answerOf(d.ID)
+		if d.Kind == Import {
+			place = v.importedAt(d.ID)
+		}
+		answer, err := v.keys.Open(answerKey, sealed, place)
 		if err != nil {
 			return nil, unknownAnswer()
 		}

@@ -30,6 +30,7 @@ type sealedFile struct {
 	grant   *smart.Grant
 	keys    *keys.Set
 	size    int64 // before it was sealed
+	imports bool  // it is of an import, which a change of the policy does not end
 }
 
 // name is that of the object. It holds no name of anything that is inside.
@@ -39,6 +40,9 @@ func fileName(tenant, job, id string) string { return tenant + "/" + job + "/" +
 
 func (f sealedFile) place(piece int64) []byte {
 	t := f.grant.Tenant()
+	if f.imports {
+		return fmt.Appendf(nil, "import|%s|%s|%s|%s|%d|%d", t.ID, f.grant.Holder(), f.job, f.id, f.size, piece)
+	}
 	return fmt.Appendf(nil, "export|%s|%d|%s|%s|%s|%d|%d", t.ID, t.PolicyVersion, f.grant.Holder(), f.job, f.id, f.size, piece)
 }
 

@@ -290,6 +290,8 @@ type View struct {
 	bundle bool     // note every interaction as a linked entry
 	writes *pending // what a Tx has yet to write; nil in a View
 
+	imports *ImportBatch // of which the writes are; nil if they are of no import
+
 	endings  []*ending // what is known of the relations that a policy asks about
 	consents *consents // what is known of those of patients
 }

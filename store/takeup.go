@@ -23,7 +23,7 @@ type Work struct {
 	// Turn counts how often the work was begun: 1 is the first time. More than
 	// that means that whoever had it before stopped in the middle.
 	Turn   int
-	Export bool // it is a bulk export
+	Kind   Kind
 	tenant *tenant.Tenant
 	holder string
 }
@@ -44,7 +44,7 @@ func (db *DB) Waiting(ctx context.Context, t *tenant.Tenant) (waiting, old bool,
 	err = db.gate.Rules(ctx, g, func(tx *gate.Tx) error {
 		rows, err := tx.Query(ctx, p, gate.SQL(`
 			SELECT count(*) FILTER (WHERE NOT done AND until > ? AND request <> '' AND (lease IS NULL OR lease < clock_timestamp())) > 0,
-			       count(*) FILTER (WHERE expires < ?) > 0 OR EXISTS (SELECT 1`, now(), now()).With(db.leftFiles(), gate.SQL(`) OR EXISTS (SELECT 1 FROM`), leftSlices, gate.SQL(`)
+			       count(*) FILTER (WHERE expires < ?) > 0 OR EXISTS (SELECT 1`, now(), now()).With(db.leftFiles(), gate.SQL(`) OR EXISTS (SELECT 1 FROM`), leftSlices, gate.SQL(`) OR EXISTS (SELECT 1 FROM`), leftInputs, gate.SQL(`) OR EXISTS (SELECT 1 FROM`), leftFaults, gate.SQL(`)
 			FROM   ~deferred WHERE tenant_id = $1`)))
 		if err != nil {
 			return err
@@ -65,6 +65,7 @@ func (db *DB) Waiting(ctx context.Context, t *tenant.Tenant) (waiting, old bool,
 func (db *DB) TakeUp(ctx context.Context, t *tenant.Tenant) (w Work, found bool, err error) {
 	w = Work{tenant: t, holder: uuid.NewString()}
 	var sealed []byte
+	var export, imports bool
 	err = db.takingUp(ctx, t, "taking up a deferred request", func(v *View, p smart.Permit) error {
 		err := v.one(ctx, p, gate.SQL(`
 			UPDATE ~deferred d
@@ -75,8 +76,8 @@ func (db *DB) TakeUp(ctx context.Context, t *tenant.Tenant) (w Work, found bool,
 			        LIMIT  1
 			        FOR    UPDATE SKIP LOCKED) next
 			WHERE  d.tenant_id = $1 AND d.id = next.id
-			RETURNING d.id::text, d.turn, d.request, d.export`, w.holder, db.Lease, now()), &w.ID, &w.Turn, &sealed, &w.Export)
-		found = err == nil
+			RETURNING d.id::text, d.turn, d.request, d.export, d.import`, w.holder, db.Lease, now()), &w.ID, &w.Turn, &sealed, &export, &imports)
+		found, w.Kind = err == nil, kindOf(export, imports)
 		if fhir.IsCode(err, fhir.NotFound) {
 			return nil
 		}
@@ -133,7 +134,12 @@ func (db *DB) Sweep(ctx context.Context, t *tenant.Tenant) error {
 		if err := v.gate.Defer(p, gate.SQL(`DELETE FROM ~deferred WHERE tenant_id = $1 AND expires < ?`, now())); err != nil {
 			return err
 		}
-		return v.gate.Defer(p, gate.SQL(`DELETE FROM`).With(leftSlices))
+		for _, left := range []gate.Clause{leftSlices, leftInputs, leftFaults} {
+			if err := v.gate.Defer(p, gate.SQL(`DELETE FROM`).With(left)); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		return err

@@ -140,24 +140,31 @@ func (x *exporter) begun(ctx context.Context, at string) (string, error) {
 
 // await asks about the export until it is done.
 func (x *exporter) await(ctx context.Context, job string) (*exportManifest, error) {
+	body, err := x.done(ctx, job, x.err)
+	if err != nil {
+		return nil, fmt.Errorf("asking about the export: %w", err)
+	}
+	m := &exportManifest{}
+	if err := json.Unmarshal(body, m); err != nil {
+		return nil, fmt.Errorf("reading the manifest: %w", err)
+	}
+	return m, os.WriteFile(x.path("manifest.json"), body, 0o600)
+}
+
+// done asks about bulk work until it is done, and returns its manifest. How far it
+// has come it tells on the way.
+func (s *system) done(ctx context.Context, job string, tell io.Writer) ([]byte, error) {
 	for {
-		resp, err := x.ask(ctx, http.MethodGet, job, http.Header{"Accept": {"application/json"}}, http.StatusOK, http.StatusAccepted)
-		if err != nil {
-			return nil, fmt.Errorf("asking about the export: %w", err)
-		}
-		body, err := io.ReadAll(resp.Body)
-		resp.Body.Close()
+		resp, err := s.ask(ctx, http.MethodGet, job, http.Header{"Accept": {"application/json"}}, http.StatusOK, http.StatusAccepted)
 		if err != nil {
 			return nil, err
 		}
-		if resp.StatusCode == http.StatusOK {
-			m := &exportManifest{}
-			if err := json.Unmarshal(body, m); err != nil {
-				return nil, fmt.Errorf("reading the manifest: %w", err)
-			}
-			return m, os.WriteFile(x.path("manifest.json"), body, 0o600)
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode == http.StatusOK {
+			return body, err
 		}
-		fmt.Fprintln(x.err, resp.Header.Get("X-Progress"))
+		fmt.Fprintln(tell, resp.Header.Get("X-Progress"))
 		select {
 		case <-time.After(patience(resp)):
 		case <-ctx.Done():

@@ -65,6 +65,7 @@ type commands struct {
 	Evidence    evidenceCommand    `cmd:"" help:"Write evidence of where the data of a tenant is, who can reach it and how that is proven; or verify it."`
 	Token       tokenCommand       `cmd:"" help:"Print an access token, earned at the token endpoint."`
 	Load        loadCommand        `cmd:"" help:"Send Bundles and NDJSON to a tenant."`
+	Import      importCommand      `cmd:"" help:"Store what is in NDJSON files by a bulk import."`
 	Export      exportCommand      `cmd:"" help:"Write the files of a bulk export to a directory."`
 	Explain     explainCommand     `cmd:"" help:"Tell how a search would be answered, without its values."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Ask a server whether it is ready; for containers."`

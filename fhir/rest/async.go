@@ -10,6 +10,7 @@ import (
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/smart"
+	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/tenant"
 )
 
@@ -43,6 +44,9 @@ func deferrable(rt *route, req *request) bool {
 // perhapsLater does what a request asks, or sees to it that it is done.
 func (c *call) perhapsLater(ctx context.Context) (*response, error) {
 	rt, req := c.place.route, c.req
+	if rt.later != nil {
+		return rt.later(ctx, c)
+	}
 	if rt.operation != nil && rt.operation.later != nil {
 		if err := rt.parse(req); err != nil {
 			return nil, err
@@ -85,8 +89,9 @@ var kept = []string{"Accept", "Content-Type", "Prefer"}
 type postponed struct {
 	path   string
 	within time.Duration
-	export bool
+	kind   store.Kind
 	group  *pinned
+	inputs []store.ImportInput
 }
 
 // postpone keeps the request and answers where the answer will be.
@@ -109,7 +114,7 @@ func (c *call) postpone(ctx context.Context, p postponed) (*response, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := c.DB.Defer(ctx, g, c.req.asEntry(), sealed, p.within, p.export)
+	d, err := c.DB.Defer(ctx, g, c.req.asEntry(), sealed, p.within, p.kind, p.inputs...)
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +150,7 @@ func (s *server) reopen(ctx context.Context, t *tenant.Tenant, sealed []byte) (*
 // pollAsync answers whether a deferred request was answered, and what.
 // https://hl7.org/fhir/R4/async.html
 func pollAsync(ctx context.Context, s *server, req *request) (*response, error) {
-	d, err := s.DB.Deferred(ctx, req.grant, req.job, false)
+	d, err := s.DB.Deferred(ctx, req.grant, req.job, store.Asked)
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +168,7 @@ func pollAsync(ctx context.Context, s *server, req *request) (*response, error) 
 // cancelAsync forgets a deferred request and stops the work on it.
 // https://hl7.org/fhir/R4/async.html
 func cancelAsync(ctx context.Context, s *server, req *request) (*response, error) {
-	if err := s.DB.Cancel(ctx, req.grant, req.job, false); err != nil {
+	if err := s.DB.Cancel(ctx, req.grant, req.job, store.Asked); err != nil {
 		return nil, err
 	}
 	s.later.stop(req.job, errCancelled)

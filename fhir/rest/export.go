@@ -35,7 +35,7 @@ const (
 	pollEvery = 500 * time.Millisecond
 )
 
-// exports are what this process remembers of exports.
+// exports are what this process remembers of exports and imports.
 type exports struct {
 	turn time.Duration // exportTurn; tests take another
 
@@ -82,15 +82,23 @@ func (x *exports) eager(job string, now time.Time) bool {
 	return false
 }
 
-// An exported is what became of an export.
+// An exported is what became of an export or import.
 type exported struct {
 	Status int            `json:"status"`
 	Body   jsontext.Value `json:"body"` // the manifest, or an OperationOutcome
 }
 
-// export works on an export for a while.
-func (c *call) export(ctx context.Context, w store.Work) error {
-	if _, err := c.DB.Deferred(ctx, c.grant.Entry(), w.ID, true); fhir.IsCode(err, fhir.NotFound) {
+// A bulkJob is a bulk export or import that is worked on.
+type bulkJob interface {
+	// Run works for about the time, and reports whether all is done.
+	Run(ctx context.Context, about time.Duration) (done bool, err error)
+	// Manifest says what was done: of which request, and where its files are.
+	Manifest(ctx context.Context, request, at string) ([]byte, error)
+}
+
+// bulk works on an export or import for a while.
+func (c *call) bulk(ctx context.Context, w store.Work) error {
+	if _, err := c.DB.Deferred(ctx, c.grant.Entry(), w.ID, w.Kind); fhir.IsCode(err, fhir.NotFound) {
 		return c.DB.Drop(ctx, w) // who asked is somebody else now: their rights have changed
 	}
 	done, j, err := c.turn(ctx, w)
@@ -106,7 +114,7 @@ func (c *call) export(ctx context.Context, w store.Work) error {
 	case err == nil && !done:
 		return c.DB.PutBack(ctx, w)
 	case err == nil:
-		body, err := j.Manifest(ctx, c.req.base+strings.TrimPrefix(c.http.URL.RequestURI(), "/fhir/"+c.place.tenant), c.req.base+"/_export/"+w.ID)
+		body, err := j.Manifest(ctx, c.req.base+strings.TrimPrefix(c.http.URL.RequestURI(), "/fhir/"+c.place.tenant), c.req.base+pathOf[w.Kind]+w.ID)
 		if err != nil {
 			return err
 		}
@@ -120,9 +128,11 @@ func (c *call) export(ctx context.Context, w store.Work) error {
 	return errors.Join(err, c.exported(ctx, w, exported{resp.status, resp.body}))
 }
 
-// turn makes the export of the request again, as its client may have it now, and
-// works on it.
-func (c *call) turn(ctx context.Context, w store.Work) (done bool, j *bulk.Job, err error) {
+// pathOf is below which path the state of bulk work is.
+var pathOf = map[store.Kind]string{store.Export: "/_export/", store.Import: "/_import/"}
+
+// turn makes the request again, as its client may have it now, and works on it.
+func (c *call) turn(ctx context.Context, w store.Work) (done bool, j bulkJob, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = recovered(p)
@@ -138,15 +148,24 @@ func (c *call) turn(ctx context.Context, w store.Work) (done bool, j *bulk.Job, 
 	if err := c.place.route.parse(c.req); err != nil {
 		return false, nil, err
 	}
-	if _, err := c.ofGroup(ctx, c.group); err != nil {
+	if w.Kind == store.Import {
+		j = c.importJob(w)
+	} else if j, err = c.exportJob(ctx, w); err != nil {
 		return false, nil, err
 	}
-	j = &bulk.Job{Export: c.req.export, DB: c.DB, Tenant: c.grant.Tenant(), Work: w, Grant: c.again, Told: c.exports.of(w.ID)}
 	done, err = j.Run(ctx, c.exports.turn)
 	return done, j, err
 }
 
-// exported keeps what became of an export.
+// exportJob is the work on an export, of the group as it was.
+func (c *call) exportJob(ctx context.Context, w store.Work) (bulkJob, error) {
+	if _, err := c.ofGroup(ctx, c.group); err != nil {
+		return nil, err
+	}
+	return &bulk.Job{Export: c.req.export, DB: c.DB, Tenant: c.grant.Tenant(), Work: w, Grant: c.again, Told: c.exports.of(w.ID)}, nil
+}
+
+// exported keeps what became of an export or import.
 func (c *call) exported(ctx context.Context, w store.Work, x exported) error {
 	answer, err := json.Marshal(x)
 	if err != nil {
@@ -160,7 +179,10 @@ func (c *call) exported(ctx context.Context, w store.Work, x exported) error {
 // exportState answers how far an export has come, and where its files are.
 // https://hl7.org/fhir/uv/bulkdata/STU2/export.html#bulk-data-status-request
 func exportState(ctx context.Context, s *server, req *request) (*response, error) {
-	resp, err := stateOfExport(ctx, s, req)
+	resp, err := s.bulkState(ctx, req, store.Export, func() (string, error) {
+		x, err := s.DB.Exporting(ctx, req.grant.Tenant(), req.job)
+		return x.Progress(), err
+	})
 	if err == nil && req.query == separateStatus {
 		resp.status, resp.exportStatus = http.StatusOK, resp.status
 	}
@@ -172,23 +194,24 @@ func exportState(ctx context.Context, s *server, req *request) (*response, error
 // https://hl7.org/fhir/uv/bulkdata/STU3/en/export.html#headers
 const separateStatus = "_status=separate"
 
-func stateOfExport(ctx context.Context, s *server, req *request) (*response, error) {
-	d, err := s.DB.Deferred(ctx, req.grant, req.job, true)
+// bulkState answers what became of an export or import, or how far it has come.
+func (s *server) bulkState(ctx context.Context, req *request, kind store.Kind, progress func() (string, error)) (*response, error) {
+	d, err := s.DB.Deferred(ctx, req.grant, req.job, kind)
 	switch {
 	case err != nil:
 		return nil, err
 	case d.Done:
 		return tellExported(d)
 	case s.Now().After(d.Until):
-		return failure(fhir.Errorf(fhir.Transient, "the export was not done in time; ask again")), nil
+		return failure(fhir.Errorf(fhir.Transient, "it was not done in time; ask again")), nil
 	case s.exports.eager(req.job, s.Now()):
-		return nil, fhir.Errorf(fhir.Throttled, "the state of an export does not change so fast; ask after the time in Retry-After")
+		return nil, fhir.Errorf(fhir.Throttled, "the state of bulk work does not change so fast; ask after the time in Retry-After")
 	}
-	x, err := s.DB.Exporting(ctx, req.grant.Tenant(), req.job)
+	how, err := progress()
 	if err != nil {
 		return nil, err
 	}
-	return &response{status: http.StatusAccepted, progress: x.Progress()}, nil
+	return &response{status: http.StatusAccepted, progress: how}, nil
 }
 
 func tellExported(d store.Deferred) (*response, error) {
@@ -206,13 +229,17 @@ func tellExported(d store.Deferred) (*response, error) {
 // cancelExport forgets an export and removes its files.
 // https://hl7.org/fhir/uv/bulkdata/STU2/export.html#bulk-data-delete-request
 func cancelExport(ctx context.Context, s *server, req *request) (*response, error) {
-	if err := s.DB.Cancel(ctx, req.grant, req.job, true); err != nil {
+	return s.cancelBulk(ctx, req, store.Export)
+}
+
+func (s *server) cancelBulk(ctx context.Context, req *request, kind store.Kind) (*response, error) {
+	if err := s.DB.Cancel(ctx, req.grant, req.job, kind); err != nil {
 		return nil, err
 	}
 	s.later.stop(req.job, errCancelled)
 	s.exports.forget(req.job)
 	if err := s.DB.Sweep(ctx, req.grant.Tenant()); err != nil { // who looks after the tenant does it later
-		s.Log.Warn("removing the files of an export", oplog.Tenant(req.grant.Tenant().Slug.String()), oplog.Cause(err))
+		s.Log.Warn("removing the files of bulk work", oplog.Tenant(req.grant.Tenant().Slug.String()), oplog.Cause(err))
 	}
 	return &response{status: http.StatusAccepted}, nil
 }
@@ -223,6 +250,10 @@ const ndjson = "application/fhir+ndjson"
 // exportFile answers with a file of an export.
 // https://hl7.org/fhir/uv/bulkdata/STU2/export.html#bulk-data-output-file-request
 func exportFile(ctx context.Context, s *server, req *request) (*response, error) {
+	return s.bulkFile(ctx, req, store.Export)
+}
+
+func (s *server) bulkFile(ctx context.Context, req *request, kind store.Kind) (*response, error) {
 	name := strings.Split(req.file, ".")
 	if len(name) != 3 || name[2] != "ndjson" || !fhir.Type(name[0]).Known() {
 		return nil, fhir.Errorf(fhir.NotFound, "malformed name")
@@ -236,7 +267,7 @@ func exportFile(ctx context.Context, s *server, req *request) (*response, error)
 			return nil, err
 		}
 	}
-	f, r, err := s.DB.OpenExportFile(ctx, req.grant, req.job, id.String())
+	f, r, err := s.DB.OpenExportFile(ctx, req.grant, kind, req.job, id.String())
 	if err != nil {
 		return nil, err
 	}

@@ -64,6 +64,41 @@ func workOnExports() {
 	}
 }
 
+// worker returns what starts a server that works on the bulk work of the tenant.
+func (a *api) worker(t *testing.T, slug string) (start func() *exec.Cmd) {
+	env, err := json.Marshal(workplace{a.URLs, a.Files, slug})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() *exec.Cmd {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), exportWorker+"="+string(env))
+		cmd.Stderr = os.Stderr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+		return cmd
+	}
+}
+
+// killed starts and kills servers, ten times, each when it has got on.
+func killed(t *testing.T, start func() *exec.Cmd, done func() int) {
+	t.Helper()
+	for range 10 {
+		cmd, before := start(), done()
+		for end := time.Now().Add(time.Minute); done() <= before; time.Sleep(2 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("no progress from %d", before)
+			}
+		}
+		time.Sleep(rand.N(20 * time.Millisecond))
+		cmd.Process.Kill()
+		cmd.Wait()
+	}
+	t.Logf("killed ten times, the last time with %d done", done())
+}
+
 // BULK-06, T178: servers that are killed in the middle of an export, ten times,
 // lose nothing, write nothing twice, and leave no file behind.
 func TestKillingServersTenTimesHarmsNoExport(t *testing.T) {
@@ -99,32 +134,8 @@ func TestKillingServersTenTimesHarmsNoExport(t *testing.T) {
 		}
 		return x.Done
 	}
-	env, err := json.Marshal(workplace{first.URLs, first.Files, slug})
-	if err != nil {
-		t.Fatal(err)
-	}
-	start := func() *exec.Cmd {
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), exportWorker+"="+string(env))
-		cmd.Stderr = os.Stderr
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-		return cmd
-	}
-	for range 10 {
-		cmd, before := start(), done()
-		for end := time.Now().Add(time.Minute); done() <= before; time.Sleep(2 * time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatalf("no progress from %d", before)
-			}
-		}
-		time.Sleep(rand.N(20 * time.Millisecond))
-		cmd.Process.Kill()
-		cmd.Wait()
-	}
-	t.Logf("killed ten times, the last time with %d parts done", done())
+	start := first.worker(t, slug)
+	killed(t, start, done)
 	if c.do("GET", where, "").Code != 202 {
 		t.Error("it was done before the last server was killed")
 	}

@@ -167,9 +167,9 @@ func (s *server) work(w store.Work, t *tenant.Tenant) error {
 	defer s.later.done(w.ID)
 	go s.renew(work, w, stop)
 
-	if w.Export {
-		r.reads(s.later)
-		return c.export(work, w)
+	if w.Kind != store.Asked {
+		r.reads(s.later) // or knows how far it came
+		return c.bulk(work, w)
 	}
 	c.origin.Trail.Shown = &audit.Shown{} // for as long as the answer is kept
 	resp := c.attempt(work, func() error { return c.mayBegin(r, w, s.later) })

@@ -291,7 +291,7 @@ func kickOff(ctx context.Context, c *call) (*response, error) {
 	if err != nil {
 		return nil, err
 	}
-	resp, err := c.postpone(ctx, postponed{path: "/_export/", within: exportTime, export: true, group: group})
+	resp, err := c.postpone(ctx, postponed{path: pathOf[store.Export], within: exportTime, kind: store.Export, group: group})
 	if err == nil && c.req.prefer.separate {
 		resp.contentLocation += "?" + separateStatus
 		resp.applied = "respond-async, separate-export-status"

@@ -73,7 +73,7 @@ func (rt *route) isOn(t fhir.Type) bool {
 }
 
 // names are the parameters in paths.
-var names = []string{"id", "version", "of", "job"}
+var names = []string{"id", "version", "of", "job", "file"}
 
 // template returns a path as OpenAPI writes it, and its parameters.
 func template(path string, t fhir.Type) (string, []any) {
@@ -135,6 +135,9 @@ func describeRoute(paths map[string]jsonObject, rt route, t fhir.Type, g guides)
 	case fhir.Transaction:
 		does["requestBody"] = bodyOf("application/fhir+json", refTo("schemas", "Resource"))
 	}
+	if rt.streams {
+		does["requestBody"] = bodyOf(ndjson, jsonObject{"type": "string"})
+	}
 	if !slices.Contains([]fhir.Interaction{fhir.Create, fhir.Transaction}, rt.does) && strings.HasSuffix(rt.path, ":type") && rt.method != http.MethodGet {
 		params = append(params, refTo("parameters", "criteria"))
 	}
@@ -148,6 +151,8 @@ func summaryOf(rt route, t fhir.Type) string {
 	switch {
 	case strings.HasPrefix(rt.path, "/_async"):
 		return map[string]string{http.MethodGet: "the answer to a request that is answered later", http.MethodDelete: "forget it"}[rt.method]
+	case rt.streams:
+		return "an input of an import"
 	case t == "":
 		return string(rt.does)
 	}
@@ -277,6 +282,7 @@ func components() jsonObject {
 		"id":          param("path", "id", "the logical id of a resource", id),
 		"version":     param("path", "version", "a version of it", jsonObject{"type": "integer", "minimum": 1}),
 		"of":          param("path", "of", "a type, or * for all that are in the compartment", text),
+		"file":        param("path", "file", "the name of a file, or the number of an input", jsonObject{"type": "string"}),
 		"job":         param("path", "job", "the id of a request that is answered later", jsonObject{"type": "string", "format": "uuid"}),
 		"count":       param("query", "_count", "resources on a page", jsonObject{"type": "integer", "minimum": 0}),
 		"since":       param("query", "_since", "nothing older", jsonObject{"type": "string", "format": "date-time"}),

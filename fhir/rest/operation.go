@@ -66,6 +66,7 @@ func operations() []operation {
 		validateOperations,
 		everythingOperations,
 		exportOperations,
+		importOperations,
 		graphqlOperations,
 		lastnOperations,
 		logOperations,

@@ -47,6 +47,7 @@ type request struct {
 	in         arguments // of an operation
 	record     store.RecordQuery
 	export     *bulk.Export
+	imports    *bulk.Import
 	graph      *graphQuery
 	persist    bool // what $document makes is to be stored
 	search     *search.Query
@@ -97,6 +98,9 @@ func (c *call) decode(ctx context.Context) error {
 	var err error
 	if c.req.conditions, err = parseConditions(c.http.Header); err != nil {
 		return err
+	}
+	if c.place.route.streams {
+		return c.streamed()
 	}
 	body, err := c.body()
 	if err != nil {

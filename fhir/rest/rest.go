@@ -119,6 +119,7 @@ type server struct {
 	bodies    *semaphore.Weighted
 	later     *later
 	exports   exports
+	uploads   uploads
 
 	elsewhere elsewhere // the terminology servers of tenants
 }
@@ -150,6 +151,11 @@ type route struct {
 	// operation is what the route calls, nil for the other interactions. The
 	// paths of operations lead to one of these; see operations.
 	operation *operation
+
+	// later answers a request whose body is read while it comes, if streams is
+	// set: it may take as long as that.
+	streams bool
+	later   func(context.Context, *call) (*response, error)
 
 	// parse reads what the request says before the door opens; nil if there
 	// is nothing to read but what every request has.
@@ -197,6 +203,10 @@ func table() []route {
 		{method: "GET", path: "/_export/:job", does: fhir.Operation, whole: exportState},
 		{method: "DELETE", path: "/_export/:job", does: fhir.Operation, whole: cancelExport},
 		{method: "GET", path: "/_export/:job/:file", does: fhir.Operation, whole: exportFile},
+		{method: "GET", path: "/_import/:job", does: fhir.Operation, whole: importState},
+		{method: "DELETE", path: "/_import/:job", does: fhir.Operation, whole: cancelImport},
+		{method: "GET", path: "/_import/:job/:file", does: fhir.Operation, whole: importFile},
+		{method: "PUT", path: "/_import/:job/:file", does: fhir.Operation, streams: true, later: upload, whole: notInBundle},
 
 		{method: "GET", path: "/$:op", does: fhir.Operation},
 		{method: "POST", path: "/$:op", does: fhir.Operation},
