@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"strings"
 	"time"
 
 	"github.com/klauspost/compress/gzip"
@@ -29,6 +31,7 @@ type Import struct {
 type Input struct {
 	Type fhir.Type
 	Name string // what the client calls it
+	URL  string // where it is fetched; "" if it is uploaded
 }
 
 // An ImportJob is an import that is worked on.
@@ -42,6 +45,11 @@ type ImportJob struct {
 	Grant func(context.Context) (*smart.Grant, error)
 	// Told are the patients whom the audit trail has.
 	Told *Told
+
+	// Source returns a client that goes to the source of the URL and nowhere else.
+	Source func(url string) (client *http.Client, at string)
+	// Fetches has room for the inputs that this process fetches at once.
+	Fetches chan struct{}
 
 	// Read makes a resource of a line, and holds it against what is asked of one
 	// that is created. Its errors are of the line.
@@ -92,6 +100,9 @@ func (j *ImportJob) Run(ctx context.Context, about time.Duration) (done bool, er
 
 // input takes lines of an input until it is done or it is time to end.
 func (j *ImportJob) input(ctx context.Context, in store.ImportInput, end time.Time) error {
+	if here, err := j.fetched(ctx, in); err != nil || !here {
+		return err
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	// While the database works on one batch, the next is read.
@@ -201,7 +212,8 @@ func (f *faults) copy() *faults { return &faults{f.n, bytes.Clone(f.text)} }
 
 func (f *faults) add(j *ImportJob, in store.ImportInput, line int64, err error) {
 	f.n++
-	f.text = append(append(f.text, j.Outcome(fmt.Sprintf("%s line %d", j.Inputs[in.N-1].Name, line), err)...), '\n')
+	name, _, _ := strings.Cut(j.Inputs[in.N-1].Name, "?") // behind it are often secrets
+	f.text = append(append(f.text, j.Outcome(fmt.Sprintf("%s line %d", name, line), err)...), '\n')
 }
 
 func (f *faults) compressed() ([]byte, error) {

@@ -214,6 +214,16 @@ var programFaults = []mutant{
 	{"", "an import is given its inputs by anyone", []edit{
 		{"store/importing.go", "d.id = ? AND d.owner = ? AND d.import AND NOT d.done AND d.until > ?`, n, job, owner, now())", "d.id = ? AND d.import AND NOT d.done AND d.until > ?`, n, job, now())"},
 	}, "TestAnImportStores", "./fhir/rest"},
+	{"", "an import fetches from anywhere", []edit{
+		{"tenant/imports.go", "if len(text) > len(s) && strings.HasPrefix(text, s) {", "if len(text) > len(s) {"},
+	}, "TestAURLIsOfASource", "./tenant"},
+	{"", "a path leads an import out of its source", []edit{
+		{"tenant/imports.go", `if segment == "." || segment == ".." {`, `if segment == "." {`},
+	}, "TestAURLIsOfASource", "./tenant"},
+	{"", "a source of an import may be behind the walls", []edit{
+		{"fhir/rest/import.go", "Private: c.ImportNetworks,", `Private: append(c.ImportNetworks, netip.MustParsePrefix("127.0.0.0/8")),`},
+		{"fhir/rest/import.go", "	\"net/http\"\n", "	\"net/http\"\n	\"net/netip\"\n"},
+	}, "TestASourceBehind", "./fhir/rest"},
 	{"", "an import overwrites what its client does not see", []edit{
 		{"fhir/rest/import.go", "	_, err := update(ctx, tx, req)\n", "	_, err := tx.Create(ctx, d.ID, d)\n"},
 	}, "TestAnImportDoesWhatItsClientMay", "./fhir/rest"},

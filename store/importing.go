@@ -26,6 +26,9 @@ type ImportInput struct {
 	Type  fhir.Type
 	Whole bool // all of it is here
 	Done  bool
+	// Fetched says that who works on the import fetches it; else it is uploaded
+	// before.
+	Fetched bool
 
 	Lines  int64 // that were taken, blank ones too
 	Stored int64 // resources
@@ -58,7 +61,7 @@ func (x Importing) Progress() string {
 func (db *DB) Importing(ctx context.Context, t *tenant.Tenant, job string) (x Importing, err error) {
 	err = db.look(ctx, t, func(tx *gate.Tx, p smart.Permit) error {
 		rows, err := tx.Query(ctx, p, gate.SQL(`
-			SELECT n, type, whole IS NOT NULL, done, lines, stored, faulty FROM ~import_input
+			SELECT n, type, whole IS NOT NULL, done, fetched, lines, stored, faulty FROM ~import_input
 			WHERE  tenant_id = $1 AND job = ?
 			ORDER  BY n`, job))
 		if err != nil {
@@ -66,7 +69,7 @@ func (db *DB) Importing(ctx context.Context, t *tenant.Tenant, job string) (x Im
 		}
 		x, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (in ImportInput, err error) {
 			var number int16
-			err = row.Scan(&in.N, &number, &in.Whole, &in.Done, &in.Lines, &in.Stored, &in.Faulty)
+			err = row.Scan(&in.N, &number, &in.Whole, &in.Done, &in.Fetched, &in.Lines, &in.Stored, &in.Faulty)
 			in.Type = fhir.TypeNumbered(number)
 			return in, err
 		})
@@ -78,16 +81,18 @@ func (db *DB) Importing(ctx context.Context, t *tenant.Tenant, job string) (x Im
 	return x, nil
 }
 
-// putInputs writes down the inputs of an import. Nobody takes it up before all of
-// them are here.
+// putInputs writes down the inputs of an import. Nobody takes it up before all that
+// are uploaded are here.
 func (v *View) putInputs(p smart.Permit, d Deferred, inputs []ImportInput) error {
-	types := make([]int16, len(inputs))
+	types, fetched, uploads := make([]int16, len(inputs)), make([]bool, len(inputs)), false
 	for i, in := range inputs {
-		types[i] = in.Type.Number()
+		types[i], fetched[i] = in.Type.Number(), in.Fetched
+		uploads = uploads || !in.Fetched
 	}
-	if err := v.gate.Defer(p, gate.SQL(`
-		INSERT INTO ~import_input (tenant_id, job, n, type)
-		SELECT $1, ?, n, t FROM unnest(?::smallint[]) WITH ORDINALITY AS x (t, n)`, d.ID, types)); err != nil {
+	err := v.gate.Defer(p, gate.SQL(`
+		INSERT INTO ~import_input (tenant_id, job, n, type, fetched)
+		SELECT $1, ?, n, t, f FROM unnest(?::smallint[], ?::bool[]) WITH ORDINALITY AS x (t, f, n)`, d.ID, types, fetched))
+	if err != nil || !uploads {
 		return err
 	}
 	return v.gate.Defer(p, gate.SQL(`UPDATE ~deferred SET lease = until WHERE tenant_id = $1 AND id = ?`, d.ID))
@@ -104,6 +109,7 @@ type Upload struct {
 	work     Work
 	id       string
 	n, parts int
+	fetched  bool
 }
 
 // BeginUpload begins the input n of an import of the principal of g. The error is
@@ -114,7 +120,7 @@ func (db *DB) BeginUpload(ctx context.Context, g *smart.Grant, job string, n int
 		err := v.one(ctx, p, gate.SQL(`
 			SELECT i.whole IS NOT NULL
 			FROM   ~deferred d
-			JOIN   ~import_input i ON i.tenant_id = $1 AND i.job = d.id AND i.n = ?
+			JOIN   ~import_input i ON i.tenant_id = $1 AND i.job = d.id AND i.n = ? AND NOT i.fetched
 			WHERE  d.tenant_id = $1 AND d.id = ? AND d.owner = ? AND d.import AND NOT d.done AND d.until > ?`, n, job, owner, now()), &whole)
 		if err == nil && whole {
 			err = isHere()
@@ -125,6 +131,22 @@ func (db *DB) BeginUpload(ctx context.Context, g *smart.Grant, job string, n int
 		return nil, err
 	}
 	return &Upload{db: db, grant: g, work: Work{ID: job, Kind: Import}, id: uuid.NewString(), n: n}, nil
+}
+
+// BeginFetch begins the input n of an import that is worked on. What earlier
+// attempts left is removed.
+func (db *DB) BeginFetch(ctx context.Context, g *smart.Grant, w Work, n int) (*Upload, error) {
+	kept, err := db.ofExport(ctx, g, w, gate.SQL(`lease = lease`), func(v *View, p smart.Permit) error {
+		return v.gate.Defer(p, gate.SQL(`
+			UPDATE ~export_file SET ready = false, made = '-infinity' WHERE tenant_id = $1 AND job = ? AND n = ? AND kind = 'i'`, w.ID, n))
+	})
+	if err == nil && !kept {
+		err = errNotHeld
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Upload{db: db, grant: g, work: w, id: uuid.NewString(), n: n, fetched: true}, nil
 }
 
 func isHere() error { return fhir.Errorf(fhir.Conflict, "this input is here already") }
@@ -148,7 +170,7 @@ func (u *Upload) Put(ctx context.Context, content []byte, lines, plain int64) er
 	err = u.db.ofUpload(ctx, u.grant, func(v *View, p smart.Permit, owner int64) error {
 		var room bool
 		err := v.one(ctx, p, gate.SQL(`
-			SELECT (SELECT coalesce(sum(f.size), 0) FROM ~export_file f WHERE f.tenant_id = $1 AND f.job = d.id) + ? <= ?
+			SELECT (SELECT coalesce(sum(f.size), 0) FROM ~export_file f WHERE f.tenant_id = $1 AND f.job = d.id AND f.made > '-infinity') + ? <= ?
 			FROM   ~deferred d
 			WHERE  d.tenant_id = $1 AND d.id = ? AND d.owner = ? AND d.import AND NOT d.done`, at.size, int64(maxImported), at.job, owner), &room)
 		switch {
@@ -200,8 +222,8 @@ func (u *Upload) End(ctx context.Context) (begins bool, err error) {
 			return err
 		}
 		err = v.one(ctx, p, gate.SQL(`
-			SELECT NOT EXISTS (SELECT FROM ~import_input i WHERE i.tenant_id = $1 AND i.job = ? AND i.whole IS NULL)`, u.work.ID), &begins)
-		if err != nil || !begins {
+			SELECT NOT EXISTS (SELECT FROM ~import_input i WHERE i.tenant_id = $1 AND i.job = ? AND i.whole IS NULL AND NOT i.fetched)`, u.work.ID), &begins)
+		if err != nil || !begins || u.fetched { // who fetches has taken it up
 			return err
 		}
 		return v.gate.Defer(p, gate.SQL(`UPDATE ~deferred SET lease = NULL WHERE tenant_id = $1 AND id = ?`, u.work.ID))

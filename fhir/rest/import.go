@@ -11,6 +11,7 @@ import (
 
 	"github.com/cordon-fhir/cordon/bulk"
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/outbound"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/tenant"
@@ -39,9 +40,24 @@ func importFile(ctx context.Context, s *server, req *request) (*response, error)
 func (c *call) importJob(w store.Work) bulkJob {
 	return &bulk.ImportJob{
 		Import: c.req.imports, DB: c.DB, Tenant: c.grant.Tenant(), Work: w, Grant: c.again, Told: c.exports.of(w.ID),
+		Source: c.source, Fetches: c.fetches,
 		Read: c.readLine, Store: c.storeLine, Outcome: lineOutcome,
 	}
 }
+
+// source returns a client that goes to the source of a URL and nowhere else.
+func (c *call) source(url string) (client *http.Client, at string) {
+	source, _ := c.grant.Tenant().Settings.Import.Source(url) // as when the request was read
+	return outbound.Client(outbound.Config{URL: source, Private: c.ImportNetworks, Timeout: sourceTimeout, Conns: 1}), url
+}
+
+const (
+	// sourceTimeout bounds each step until a source answers.
+	sourceTimeout = 20 * time.Second
+	// fetchesAtOnce bounds the inputs that a server fetches at once: a slow source
+	// must not keep it from other work.
+	fetchesAtOnce = 2
+)
 
 // readLine makes a resource of a line, and holds it against what is asked of one
 // that is created.

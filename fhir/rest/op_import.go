@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/cordon-fhir/cordon/bulk"
@@ -18,7 +19,7 @@ var importOperations = []operation{{
 		{name: "inputFormat", typ: "code", max: 1},
 		{name: "inputSource", typ: "uri", max: 1},
 		{name: "mode", typ: "code", max: 1},
-		{name: "storageDetail", max: 1, parts: []parameter{{name: "type", typ: "code", max: 1}}},
+		{name: "storageDetail", max: 1, parts: []parameter{{name: "type", typ: "code", max: 1}}}, // which the URLs say
 		{name: "input", min: 1, parts: []parameter{
 			{name: "type", typ: "code", min: 1, max: 1}, {name: "url", typ: "uri", min: 1, max: 1},
 		}},
@@ -47,8 +48,8 @@ func parseImport(req *request) error {
 	default:
 		return fhir.Errorf(fhir.NotSupported, "parameter mode is upsert or create")
 	}
-	if d, _ := req.in.find("storageDetail"); d.parts.has("type") && d.parts.text("type") != "upload" {
-		return fhir.Errorf(fhir.NotSupported, "parameter storageDetail.type is upload here")
+	if d, _ := req.in.find("storageDetail"); d.parts.has("type") && !slices.Contains([]string{"upload", "https"}, d.parts.text("type")) {
+		return fhir.Errorf(fhir.NotSupported, "parameter storageDetail.type is upload or https here")
 	}
 	for _, a := range req.in {
 		if a.name != "input" {
@@ -82,8 +83,13 @@ func (req *request) input(parts arguments) (bulk.Input, error) {
 		return in, fhir.Errorf(fhir.NotSupported, "parameter input.type is no resource type")
 	case in.Type == auditEvent:
 		return in, fhir.Errorf(fhir.NotSupported, "the audit trail can be read and searched only")
+	case strings.Contains(in.Name, ":"):
+		if _, ok := req.grant.Tenant().Settings.Import.Source(in.Name); !ok {
+			return in, fhir.Errorf(fhir.NotSupported, "parameter input.url is not below a source that this tenant has")
+		}
+		in.URL = in.Name
 	case len(in.Name) > maxInputName || strings.Trim(in.Name, nameCharacters) != "" || strings.HasPrefix(in.Name, "."):
-		return in, fhir.Errorf(fhir.NotSupported, "parameter input.url is the name of a file that is uploaded")
+		return in, fhir.Errorf(fhir.NotSupported, "parameter input.url is the name of a file that is uploaded, or a URL below a source of the tenant")
 	}
 	_, err := req.grant.Permit(fhir.Update, in.Type)
 	if err != nil {
@@ -104,7 +110,7 @@ func beginImport(ctx context.Context, c *call) (*response, error) {
 	}
 	p := postponed{path: pathOf[store.Import], within: exportTime, kind: store.Import}
 	for _, in := range c.req.imports.Inputs {
-		p.inputs = append(p.inputs, store.ImportInput{Type: in.Type})
+		p.inputs = append(p.inputs, store.ImportInput{Type: in.Type, Fetched: in.URL != ""})
 	}
 	return c.postpone(ctx, p)
 }

@@ -69,6 +69,8 @@ type Config struct {
 	// TerminologyNetworks are networks in which tenants' terminology servers may
 	// be, beside the public internet. Default none.
 	TerminologyNetworks []netip.Prefix
+	// ImportNetworks are those in which sources of imports may be. Default none.
+	ImportNetworks []netip.Prefix
 
 	Limits Limits
 }
@@ -120,6 +122,7 @@ type server struct {
 	later     *later
 	exports   exports
 	uploads   uploads
+	fetches   chan struct{}
 
 	elsewhere elsewhere // the terminology servers of tenants
 }
@@ -139,7 +142,7 @@ func newServer(cfg Config) *server {
 		cfg.Limit = limit.New(limit.Config{Now: cfg.Now})
 	}
 	cfg.Limits = cfg.Limits.orDefault()
-	return &server{Config: cfg, routes: newRouter(), bodies: semaphore.NewWeighted(int64(cfg.Limits.Bodies)), later: newLater(), exports: exports{turn: exportTurn}}
+	return &server{Config: cfg, routes: newRouter(), bodies: semaphore.NewWeighted(int64(cfg.Limits.Bodies)), later: newLater(), exports: exports{turn: exportTurn}, fetches: make(chan struct{}, fetchesAtOnce)}
 }
 
 // A route is a line of the table of what is served.

@@ -1,0 +1,1 @@
+ALTER TABLE {{schema}}.import_input DROP COLUMN fetched;
