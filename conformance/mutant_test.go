@@ -103,6 +103,12 @@ var programFaults = []mutant{
 	{"", "an entry of the audit trail counts before it is durable", []edit{
 		{"store/internal/gate/audit.go", "\tcase a.work <- p:\n\t\ta.mu.RUnlock()\n", "\tcase a.work <- p:\n\t\ta.mu.RUnlock()\n\t\treturn nil\n"},
 	}, "TestEachAnsweredRequestHasExactlyOneEvent", "./conformance/faults"},
+	{"", "a tenant among others has all turns", []edit{
+		{"limit/turn.go", "return q.used() < t.share || q.now.used < half", "return true"},
+	}, "TestATenantAmongOthers", "./limit"},
+	{"", "requests take no turns", []edit{
+		{"fhir/rest/request.go", "if err := c.takeTurn(ctx); err != nil {", "if err := ctx.Err(); err != nil {"},
+	}, "TestATenantWhoseTurns", "./fhir/rest"},
 	{"43", "values of parameters are logged", []edit{
 		{"fhir/rest/log.go", "name := p.Name", "name := p.Value"},
 		{"fhir/rest/log.go", "if !parameterNames()[name] {", "if false {"},

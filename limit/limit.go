@@ -1,11 +1,12 @@
 // Package limit bounds how much a tenant, each of its clients and each address
-// may ask of this process.
+// may ask of this process, and says whose turn it is.
 //
 // It counts in memory and knows nothing of other processes: with three of them
 // behind a balancer a client may ask up to three times as much.
 package limit
 
 import (
+	"context"
 	"net/netip"
 	"sync"
 	"time"
@@ -24,6 +25,11 @@ type Config struct {
 	Logins int
 	// Tokens bounds the tokens that one client is given per second. Default 20.
 	Tokens int
+	// Turns is how many requests of a tenant are in work at once while others
+	// ask. Default: as many as there are processors, and 2 at least.
+	Turns int
+	// Wait is how long a request waits for its turn. Default 10s.
+	Wait time.Duration
 	// Now tells the time. Default time.Now.
 	Now func() time.Time
 }
@@ -36,6 +42,7 @@ type Limiter struct {
 	cfg       Config
 	strangers *people[netip.Prefix]
 	logins    *people[netip.Prefix]
+	turns     *turns
 
 	mu      sync.Mutex
 	tenants map[tenant.ID]*shop
@@ -71,12 +78,16 @@ func New(cfg Config) *Limiter {
 	if cfg.Tokens == 0 {
 		cfg.Tokens = 20
 	}
+	if cfg.Wait == 0 {
+		cfg.Wait = 10 * time.Second
+	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
 	return &Limiter{
 		cfg: cfg, tenants: map[tenant.ID]*shop{},
 		strangers: newPeople[netip.Prefix](maxAddresses), logins: newPeople[netip.Prefix](maxAddresses),
+		turns: newTurns(cfg.Turns, cfg.Now),
 	}
 }
 
@@ -126,6 +137,26 @@ func (l *Limiter) Spend(t *tenant.Tenant, w Who, cost int) {
 		p.cost.take(cost)
 		s.cost.take(cost)
 	})
+}
+
+// Turn waits until a request of w may be worked on, and returns what to call,
+// once, when that is done. If it is nil too many of the tenant wait already, or it
+// took too long, and report says how the refusal is to be audited.
+func (l *Limiter) Turn(ctx context.Context, t *tenant.Tenant, w Who) (done func(), report Report) {
+	ctx, cancel := context.WithTimeout(ctx, l.cfg.Wait)
+	defer cancel()
+	if done := l.turns.take(ctx, t.ID, false); done != nil {
+		return done, Report{}
+	}
+	now := l.cfg.Now()
+	l.shop(t).clients.with(w, now, func(p *person) { report = p.refuse(now) })
+	return nil, report
+}
+
+// LaterTurn is Turn for a request that is not to be refused: it is nil only when
+// ctx is done.
+func (l *Limiter) LaterTurn(ctx context.Context, t *tenant.Tenant) (done func()) {
+	return l.turns.take(ctx, t.ID, true)
 }
 
 // slowed is how many requests per second are left to whoever does what looks

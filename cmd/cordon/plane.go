@@ -54,6 +54,7 @@ type dataPlaneConfig struct {
 	// keyAge is how old a key may be that signs tokens; 0 is keyAge.
 	keyAge time.Duration
 	files  store.FilesConfig
+	turns  int // of a tenant among others; 0 is the default
 	ops    *ops
 	log    *oplog.Logger
 }
@@ -81,7 +82,7 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 			cfg.log.Error("telling that the keys of a tenant could not be opened", oplog.Cause(err))
 		}
 	}
-	limiter := limit.New(limit.Config{})
+	limiter := limit.New(limit.Config{Turns: cfg.turns})
 	watcher, err := alert.New(alert.Config{Keeper: registry, Limit: limiter, Count: cfg.ops.sighted, Log: cfg.log})
 	if err != nil {
 		p.close()

@@ -27,6 +27,7 @@ type serveCommand struct {
 	TrustedProxies []netip.Prefix `env:"CORDON_TRUSTED_PROXIES" placeholder:"CIDR" help:"Proxies whose X-Forwarded-For is believed."`
 	KeyAge         time.Duration  `env:"CORDON_KEY_AGE" placeholder:"DURATION" help:"How old the keys may be that sign tokens; then the next are made. Default: 2160h, 90 days."`
 	Files          string         `env:"CORDON_FILES" placeholder:"DIR" help:"Directory or s3://BUCKET/PREFIX, the same for all servers, for the files of bulk exports. Default: there are no exports."`
+	Turns          int            `env:"CORDON_TURNS" placeholder:"N" help:"How many requests of one tenant are in work at once while other tenants ask. Default: as many as there are processors, and 2 at least."`
 	Origins        []string       `env:"CORDON_ORIGINS" placeholder:"ORIGIN" help:"Origins of pages that may call from a browser."`
 }
 
@@ -59,8 +60,8 @@ func (s *serveCommand) Run(ctx context.Context, c console) error {
 		registryURL: s.RegistryURL, databaseURL: s.DatabaseURL, auditURL: s.AuditURL,
 		logURL: s.LogURL, logRegistryURL: logRegistry, vault: vault,
 		kms: kms, public: front.public, region: s.Region, proxies: s.TrustedProxies, origins: s.Origins, networks: s.networkFlags, keyAge: s.KeyAge,
-		files: s.s3Flags.files(s.Files),
-		ops:   ops, log: log,
+		files: s.s3Flags.files(s.Files), turns: s.Turns,
+		ops: ops, log: log,
 	})
 	if err != nil {
 		return err

@@ -39,6 +39,7 @@ type config struct {
 	posters  int      // clients that import
 	sizes    []int    // of a population in which searches are measured, ascending
 	policy   bool     // what policies cost
+	noise    bool     // what tenants notice of each other
 	data     string
 	profile  string // directory
 	out      string // directory
@@ -60,6 +61,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	flags.IntVar(&c.posters, "posters", 4, "`number` of clients that import at once")
 	flags.StringVar(&sizes, "sizes", "1000,10000", "`numbers` of patients among which selective searches must cost the same, ascending; empty is none")
 	flags.BoolVar(&c.policy, "policy", true, "measure what an access policy and consents cost")
+	flags.BoolVar(&c.noise, "noise", true, "measure what tenants notice of one that asks a hundred times as much")
 	flags.BoolVar(&quick, "quick", false, "short figures, 8 clients, one import: to see that all runs, not to be quoted")
 	flags.StringVar(&c.data, "data", findData(), "`folder` with synthea/*.json to import; without them, records are invented")
 	flags.StringVar(&c.profile, "profile", "", "`folder` for profiles: CPU of the server, and plans and costs of its statements, for each shape measured")
@@ -191,6 +193,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		return fmt.Errorf("measuring what policies cost: %w", err)
 	}
 	printPolicies(stdout, s.report.Policies)
+	if err := s.noises(ctx); err != nil {
+		return fmt.Errorf("measuring what tenants notice of each other: %w", err)
+	}
+	printNoises(stdout, s.report.Noises)
 	return s.finish(stdout)
 }
 

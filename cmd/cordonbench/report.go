@@ -23,6 +23,7 @@ type Report struct {
 	Modes    []ModeReport `json:"modes"`
 	Sizes    []Size       `json:"sizes,omitempty"` // of a population that grows
 	Policies []PolicyCost `json:"policies,omitempty"`
+	Noises   []Noise      `json:"noises,omitempty"`
 	Goals    []Goal       `json:"goals"`
 }
 
@@ -78,6 +79,7 @@ const (
 	goalStored = 1800.0 // bytes a resource
 	goalSearch = 3.0    // times a read, for a page of one
 	goalLong   = 4.0    // times a read, for a page of 50 of one patient and code
+	goalNoise  = 1.5    // times the quiet p95, beside a tenant that is a hundred times as loud
 	goalGrowth = 1.3    // times the median time, of a selective search in a population that has grown tenfold
 )
 

@@ -193,8 +193,8 @@ func (b *bundle) answer(base string, resp *response) {
 // request reads what the entry asks; its resource is left for setDocument.
 func (s *server) request(ctx context.Context, outer *request, e *entry, g *smart.Grant) error {
 	r := &request{
-		prefer: outer.prefer, grant: g, slug: outer.slug, base: outer.base, custom: outer.custom, limits: outer.limits, now: outer.now, rules: outer.rules, entry: true,
-		codes: codes{ctx, s, g, outer.base},
+		prefer: outer.prefer, grant: g, slug: outer.slug, base: outer.base, custom: outer.custom, limits: outer.limits, now: outer.now, rules: outer.rules, away: outer.away, entry: true,
+		codes: codes{ctx, s, g, outer.base, outer.away},
 	}
 	e.req = r
 	path, query, err := s.entryPath(outer, e.url)

@@ -22,6 +22,7 @@ type codes struct {
 	server *server
 	grant  *smart.Grant
 	base   string
+	away   away
 }
 
 // Codes implements search.Terminology.
@@ -36,7 +37,7 @@ func (c codes) Codes(modifier, value string, max int) ([]search.Code, error) {
 	} else if req.Resource, err = related(modifier, value); err != nil {
 		return nil, err
 	}
-	terms, _ := c.server.terminology(c.ctx, c.grant, set)
+	terms, _ := c.server.terminology(c.ctx, c.grant, set, c.away)
 	found, err := terms.Expand(c.ctx, req)
 	var fault *fhir.Error
 	if errors.As(err, &fault) { // the value is at fault, not what is searched

@@ -15,13 +15,13 @@ import (
 // terminology answers about codes from the definitions, and, if the tenant's
 // settings name a terminology server, from there what they cannot tell. What
 // is asked there goes through the errands, nil if nobody is asked.
-func (s *server) terminology(ctx context.Context, g *smart.Grant, set *canonical.Set) (*terminology.Service, *errands) {
+func (s *server) terminology(ctx context.Context, g *smart.Grant, set *canonical.Set, away away) (*terminology.Service, *errands) {
 	own := terminology.New(set).Within(ctx)
 	setting := g.Tenant().Settings.Terminology
 	if setting.URL == "" {
 		return own, nil
 	}
-	e := &errands{to: s.elsewhere.of(g.Tenant().ID, setting, s.externalConfig())}
+	e := &errands{to: s.elsewhere.of(g.Tenant().ID, setting, s.externalConfig()), away: away}
 	return own.Asking(ctx, e, setting.OnFailure != tenant.Warn), e
 }
 

@@ -14,13 +14,17 @@ import (
 // asked once, and none while a connection to the database is held: then it is
 // noted, the work is given up, and done again when there are answers.
 type errands struct {
-	to terminology.Elsewhere
+	to   terminology.Elsewhere
+	away away
 
 	mu      sync.Mutex
 	known   map[string]reply
 	held    bool // a connection may be
 	waiting map[string]func(context.Context) reply
 }
+
+// away does work of a request that waits for others than the database.
+type away func(ctx context.Context, work func()) error
 
 // A reply is what was answered.
 type reply struct {
@@ -67,7 +71,10 @@ func (e *errands) ask(ctx context.Context, key string, question func(context.Con
 }
 
 func (e *errands) learn(ctx context.Context, key string, question func(context.Context) reply) reply {
-	r := question(ctx)
+	var r reply
+	if err := e.away(ctx, func() { r = question(ctx) }); err != nil {
+		return reply{err: err}
+	}
 	if e.known == nil {
 		e.known = map[string]reply{}
 	}

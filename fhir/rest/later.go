@@ -157,7 +157,7 @@ func (s *server) work(w store.Work, t *tenant.Tenant) error {
 	case err != nil:
 		return errors.Join(err, s.DB.PutBack(ctx, w))
 	}
-	defer func() { s.bodies.Release(c.holds) }()
+	defer c.release()
 	work, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	r := &running{stop: stop, writes: true} // until more is known

@@ -60,6 +60,45 @@ func (c *call) limit() error {
 	return c.refuse(c.Limit.Take(c.grant.Tenant(), whoAsks(c.grant)))
 }
 
+// takeTurn waits until the tenant may have one more request in work, which has
+// arrived as a whole by then: who sends slowly keeps nobody waiting.
+func (c *call) takeTurn(ctx context.Context) error {
+	if c.again != nil { // it was taken up
+		return c.nextTurn(ctx)
+	}
+	done, report := c.Limit.Turn(ctx, c.grant.Tenant(), whoAsks(c.grant))
+	if done == nil {
+		c.refused = &refusal{time.Second, report}
+		return fhir.Errorf(fhir.Throttled, "too many requests of this tenant are under way, try again")
+	}
+	c.done = done
+	return nil
+}
+
+// nextTurn is takeTurn for a request that is not refused any more: some of what it
+// asks may have been done, or it has waited for long.
+func (c *call) nextTurn(ctx context.Context) error {
+	if c.done = c.Limit.LaterTurn(ctx, c.grant.Tenant()); c.done == nil {
+		return ctx.Err()
+	}
+	return nil
+}
+
+// endTurn lets another request be worked on.
+func (c *call) endTurn() {
+	if c.done != nil {
+		c.done()
+		c.done = nil
+	}
+}
+
+// away does work that waits for others than the database, without a turn.
+func (c *call) away(ctx context.Context, work func()) error {
+	c.endTurn()
+	work()
+	return c.nextTurn(ctx)
+}
+
 func whoAsks(g *smart.Grant) limit.Who {
 	return limit.Who{Client: g.Agent().Client, User: g.Agent().User}
 }

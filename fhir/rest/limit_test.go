@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
+	"io"
 	"net/http/httptest"
 	"strings"
 	"sync"
@@ -163,4 +163,59 @@ func TestStrangersAreRefusedByAddress(t *testing.T) {
 	if got := stranger("192.0.2.1:1234"); got != 401 {
 		t.Errorf("a second later: %d", got)
 	}
+}
+
+// H-66 F051 F052: whatever a tenant has under way, others are answered.
+func TestATenantWhoseTurnsAreAllTakenHoldsUpNobodyElse(t *testing.T) {
+	turns := limit.New(limit.Config{Turns: 2, Wait: 100 * time.Millisecond})
+	a := newAPI(t, func(c *Config) { c.Limit = turns })
+	loud, quiet := a.client(t, storetest.A1, all, byClient("loud-"+fresh())), a.client(t, storetest.A2, all)
+	loud.must(404, "GET", "/Patient/"+fresh(), "")
+	quiet.must(404, "GET", "/Patient/"+fresh(), "") // both are there
+	var held []func()
+	for done, _ := turns.Turn(t.Context(), a.Tenant(t, storetest.A1), limit.Who{}); done != nil; done, _ = turns.Turn(t.Context(), a.Tenant(t, storetest.A1), limit.Who{}) {
+		held = append(held, done)
+	}
+	id := fresh()
+	for _, w := range []*httptest.ResponseRecorder{
+		loud.must(429, "GET", "/Patient/"+id, ""),
+		loud.must(429, "PUT", "/Patient/"+id, patient(id, "Loud")),
+		loud.must(429, "POST", "", `{"resourceType":"Bundle","type":"batch"}`),
+	} {
+		if got := codeOf(t, w); got != "throttled" || w.Header().Get("Retry-After") != "1" {
+			t.Errorf("got %s %v", got, w.Header())
+		}
+	}
+	for range 20 {
+		quiet.must(404, "GET", "/Patient/"+id, "")
+	}
+	for _, done := range held {
+		done()
+	}
+	loud.must(404, "GET", "/Patient/"+id, "") // it was not stored
+}
+
+// F053: who sends slowly keeps nobody waiting.
+func TestABodyThatIsStillOnItsWayTakesNoTurn(t *testing.T) {
+	a := newAPI(t, func(c *Config) { c.Limit = limit.New(limit.Config{Turns: 2, Wait: time.Minute}) })
+	c := a.client(t, storetest.A1, all)
+	a.client(t, storetest.A2, all).must(404, "GET", "/Patient/"+fresh(), "") // somebody else is there
+	var wait sync.WaitGroup
+	var bodies []*io.PipeWriter
+	for range 8 {
+		out, in := io.Pipe()
+		r := httptest.NewRequest("POST", baseOf(storetest.A1)+"/Basic", out)
+		r.Header.Set("Authorization", "Bearer "+c.bearer)
+		r.Header.Set("Content-Type", "application/fhir+json")
+		wait.Go(func() { a.handler.ServeHTTP(httptest.NewRecorder(), r) })
+		if _, err := in.Write([]byte(`{`)); err != nil { // it has begun to read
+			t.Fatal(err)
+		}
+		bodies = append(bodies, in)
+	}
+	c.must(404, "GET", "/Patient/"+fresh(), "")
+	for _, b := range bodies {
+		b.Close()
+	}
+	wait.Wait()
 }

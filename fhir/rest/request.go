@@ -67,6 +67,7 @@ type request struct {
 	limits *Limits
 	now    func() time.Time
 	entry  bool // of a Bundle
+	away   away
 }
 
 // A response is the answer to a request: to be written to HTTP, or into a
@@ -110,6 +111,9 @@ func (c *call) decode(ctx context.Context) error {
 	if c.req.prefer.async {
 		c.sent = body
 	}
+	if err := c.takeTurn(ctx); err != nil {
+		return err
+	}
 	if err := c.room(ctx, len(body)); err != nil {
 		return err
 	}
@@ -128,7 +132,7 @@ func (c *call) decode(ctx context.Context) error {
 		return err
 	}
 	if c.req.does.Writes() || c.req.does == fhir.Transaction || c.req.does == fhir.Operation {
-		if c.req.rules, err = c.rules(ctx, c.grant); err != nil {
+		if c.req.rules, err = c.rules(ctx, c.grant, c.away); err != nil {
 			return err
 		}
 	}

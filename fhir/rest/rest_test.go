@@ -20,6 +20,7 @@ import (
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/fhirtest"
+	"github.com/cordon-fhir/cordon/limit"
 	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store"
@@ -90,7 +91,8 @@ func newAPI(t testing.TB, change ...func(*Config)) *api {
 		SmartConfiguration: func(slug string) []byte {
 			return fmt.Appendf(nil, `{"token_endpoint":"https://cordon.test/auth/%s/token"}`, slug)
 		},
-		Log: oplog.New(slog.NewTextHandler(a.logged, nil)),
+		Limit: limit.New(limit.Config{Wait: time.Minute}),
+		Log:   oplog.New(slog.NewTextHandler(a.logged, nil)),
 	}
 	for _, c := range change {
 		c(&cfg)

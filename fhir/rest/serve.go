@@ -30,6 +30,7 @@ type call struct {
 	err    error  // why it failed
 	sent   []byte // the body, of a request that may be answered later
 	holds  int64  // of the room for bodies
+	done   func() // gives back the turn to work; nil if there is none
 	took   int    // bytes of the body
 
 	refused *refusal // if too much was asked
@@ -45,15 +46,22 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.origin = s.origin(r)
 	ctx, cancel := context.WithTimeout(r.Context(), s.Limits.Timeout)
 	defer cancel()
-	defer func() { s.bodies.Release(c.holds) }()
+	defer c.release()
 	resp := c.inFormat(c.answer(ctx))
 	if err := c.record(ctx, resp); err != nil {
 		c.err = fmt.Errorf("recording the request: %w", err)
 		resp = failure(fhir.Errorf(fhir.Transient, "the request cannot be audited now"))
 	}
 	c.spend(resp)
+	c.endTurn() // who reads slowly keeps nobody waiting
 	c.write(resp)
 	c.log(ctx, resp)
+}
+
+// release gives back what the call holds.
+func (c *call) release() {
+	c.endTurn()
+	c.bodies.Release(c.holds)
 }
 
 // answer runs the request. A panic is answered as any fault of ours is.
@@ -131,8 +139,8 @@ func (c *call) run(ctx context.Context) (*response, error) {
 
 // begin begins the request that the call is about.
 func (c *call) begin(ctx context.Context) {
-	c.req = &request{slug: c.place.tenant, base: c.Base(c.place.tenant), grant: c.grant, limits: &c.Limits, now: c.Now}
-	c.req.codes = codes{ctx, c.server, c.grant, c.req.base}
+	c.req = &request{slug: c.place.tenant, base: c.Base(c.place.tenant), grant: c.grant, limits: &c.Limits, now: c.Now, away: c.away}
+	c.req.codes = codes{ctx, c.server, c.grant, c.req.base, c.away}
 }
 
 // ask reads what the call asks, once its Grant was earned.

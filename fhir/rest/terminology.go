@@ -34,7 +34,7 @@ func ofTerminology(answer terminologyAnswer) func(context.Context, *server, *req
 		if err != nil {
 			return nil, err
 		}
-		terms, errands := s.terminology(ctx, req.grant, set)
+		terms, errands := s.terminology(ctx, req.grant, set, req.away)
 		err = s.DB.View(ctx, req.grant, errands.viewing(func(v *store.View) error {
 			v.Operation(req.asEntry())
 			if err := mayReadTerminology(req.grant); err != nil {

@@ -22,12 +22,12 @@ type rules struct {
 
 // rules returns those of the tenant of g. It may ask the database, so it is
 // called before the door opens.
-func (s *server) rules(ctx context.Context, g *smart.Grant) (*rules, error) {
+func (s *server) rules(ctx context.Context, g *smart.Grant, away away) (*rules, error) {
 	set, err := s.DB.Definitions(ctx, g)
 	if err != nil {
 		return nil, err
 	}
-	terms, errands := s.terminology(ctx, g, set)
+	terms, errands := s.terminology(ctx, g, set, away)
 	inValueSet := func(ctx context.Context, valueSet, system, code string) (terminology.Answer, error) {
 		return terms.Within(ctx).InValueSet(valueSet, system, code)
 	}
