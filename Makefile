@@ -2,8 +2,6 @@
 
 GO        ?= go
 FUZZTIME  ?= 60s
-# More flags of go test for the fuzz targets.
-FUZZFLAGS ?=
 # Flags of cordonbench: BENCH=-help lists them.
 BENCH     ?=
 # The official package that the tables of fhir/r4 are made from.
@@ -64,12 +62,15 @@ bench: build ## Measure Cordon beside what PostgreSQL alone can do (BENCH=-quick
 	$(GO) build -trimpath -o bin/cordonbench ./cmd/cordonbench
 	bin/cordonbench -cordon bin/cordon $(BENCH)
 
-fuzz: ## Run each fuzz target for FUZZTIME=60s
-	@set -e; for p in $$($(GO) list ./...); do \
+# Runs each fuzz target, with more flags.
+FUZZ = for p in $$($(GO) list ./...); do \
 		for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
-			echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $(FUZZFLAGS) $$p; \
+			echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $(1) $$p; \
 		done; \
 	done
+
+fuzz: ## Run each fuzz target for FUZZTIME=60s
+	@set -e; $(call FUZZ)
 
 COLLECT = $(GO) run ./evidence/collect -revision "$$(git describe --always --dirty)"
 
@@ -84,7 +85,7 @@ breakout: ## Try to break out of each tenant; writes a score sheet to bin/breako
 breakout-full: ## The same for every ordered pair of tenants, and each fuzz target for FUZZTIME: bin/breakout-full.json and -scan.md
 	@mkdir -p bin
 	{ $(GO) test -json -timeout 4h ./conformance -full -scan $(CURDIR)/bin/breakout-full-scan.md; \
-		$(MAKE) -s --no-print-directory fuzz FUZZFLAGS=-json; } | $(COLLECT) > bin/breakout-full.json
+		$(call FUZZ,-json); } | $(COLLECT) > bin/breakout-full.json
 
 breakout-mutants: ## Put each seeded fault into the program, and see the suite turn red
 	$(GO) test -run 'TestSeeded' -v -timeout 60m ./conformance -mutants

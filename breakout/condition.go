@@ -29,7 +29,7 @@ type Condition struct {
 }
 
 var conditions = []Condition{
-	{ID: "C1", Title: "no answer holds a word of another tenant, in any of nine disguises", Unseen: "logs, files and what the server sends elsewhere"},
+	{ID: "C1", Title: "no answer holds a word of another tenant, in whatever disguise", Unseen: "logs, files and what the server sends elsewhere"},
 	{ID: "C2", Title: "the victim's records are as they were, read as the victim"},
 	{ID: "C3", Title: "each request is in the audit trail of who asked, once and with the right outcome, and not in the victim's"},
 	{ID: "C4", Title: "right after it, over every pooled connection, attacker and victim see their own tenant"},

@@ -148,6 +148,12 @@ var programFaults = []mutant{
 	{"", "a log is signed that does not contain what was signed before", []edit{
 		{"store/checkpoint.go", "if err := c.contains(tree, old); err != nil {", "if err := c.contains(tree, old); err != nil && false {"},
 	}, "TestARestoredDatabase", "./store"},
+	{"", "sessions that are over are kept", []edit{
+		{"store/revocation.go", "\t\t`DELETE FROM registry.session        WHERE expires < now() - interval '1 day'`,\n", ""},
+	}, "TestWhatIsKeptForATimeIsSwept", "./store"},
+	{"", "the role that appends to the trails of all tenants reads their records", []edit{
+		{"migrations/placement/000002_resource.up.sql", "ON {{schema}}.resource TO {{app}};", "ON {{schema}}.resource TO {{app}}, {{audit}};"},
+	}, "TestNoRoleAccount", "./store"},
 	{"", "a next key of the audit log need not be named by the one before", []edit{
 		{"audit/ledger/succession.go", "err != nil || !from.Verify([]byte(s.text()), signature)", "err != nil || false && !from.Verify([]byte(s.text()), signature)"},
 	}, "TestAKeyOfSomebodyElse", "./store"},

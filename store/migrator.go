@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/keys"
@@ -544,14 +545,23 @@ func (m *Migrator) migrateAll(ctx context.Context) error {
 	if err := rows.Err(); err != nil {
 		return fmt.Errorf("listing tenants: %w", err)
 	}
-	var failed []error
-	for _, r := range todo {
-		if err := m.migrateTenant(ctx, r.admission, r.mode, r.status); err != nil {
-			failed = append(failed, fmt.Errorf("migrating tenant %s: %w", r.slug, err))
-		}
+	failed := make([]error, len(todo))
+	var all errgroup.Group
+	all.SetLimit(migratedAtOnce)
+	for i, r := range todo {
+		all.Go(func() error {
+			if err := m.migrateTenant(ctx, r.admission, r.mode, r.status); err != nil {
+				failed[i] = fmt.Errorf("migrating tenant %s: %w", r.slug, err)
+			}
+			return nil // the others go on
+		})
 	}
+	_ = all.Wait()
 	return errors.Join(failed...)
 }
+
+// migratedAtOnce is how many places are migrated side by side.
+const migratedAtOnce = 4
 
 // completeKeys gives tenants that were made before there was a class of data
 // their key of it.

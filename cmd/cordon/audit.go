@@ -22,6 +22,7 @@ type auditCommand struct {
 	Verify auditVerifyCommand `cmd:"" help:"Hold an audit trail against its checkpoints, and name what was changed."`
 	Proof  auditProofCommand  `cmd:"" help:"Check a proof that the API gave, without any server."`
 
+	Affected auditAffectedCommand `cmd:"" help:"List the patients whose records a user, an app, an address or a token saw or changed."`
 	Export   auditExportCommand   `cmd:"" help:"Write entries of an audit trail to a file that proves itself; or verify one."`
 	Custody  auditCustodyCommand  `cmd:"" help:"Keep the chain of custody of an export."`
 	Platform auditPlatformCommand `cmd:"" help:"List and verify the trail of what belongs to no tenant."`

@@ -155,7 +155,7 @@ func smallest(t *testing.T, dir string, n int) (files []string) {
 	return files
 }
 
-// The whole way, as a newcomer goes it.
+// The whole way, as a newcomer goes it. IR-07
 func TestDev(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts PostgreSQL and a server")
@@ -163,6 +163,25 @@ func TestDev(t *testing.T) {
 	dir := tempDir(t)
 	p := startDev(t, dir, "--demo", "--patients", "3", "--client-networks", "127.0.0.0/8", "--identity-networks", "127.0.0.0/8")
 
+	t.Run("one command lists the patients whose records an app saw", func(t *testing.T) {
+		begun := time.Now().UTC().Format("2006-01-02T15:04:05.000Z")
+		token := p.cordon(t, "token", "--tenant", "summit", "--scope", "system/*.rs")
+		for _, path := range []string{"/Patient/p1", "/Patient/p1", "/Observation?patient=p2&_count=1"} {
+			if code, body := p.do(t, "GET", p.FHIR+"/summit"+path, token, ""); code != 200 {
+				t.Fatalf("%d %s", code, body)
+			}
+		}
+		listed := p.cordon(t, "audit", "affected", "--tenant", "summit", "--user", p.client(t, "summit"), "--from", begun)
+		found := map[string]string{}
+		for line := range strings.Lines(listed) {
+			if f := strings.Fields(line); len(f) == 4 {
+				found[f[0]] = f[1]
+			}
+		}
+		if found["Patient/p1"] != "2" || found["Patient/p2"] == "" || found["Patient/p3"] != "" {
+			t.Errorf("affected are\n%s", listed)
+		}
+	})
 	t.Run("five tenants in three modes are ready", func(t *testing.T) {
 		modes := map[string]int{}
 		for _, tn := range p.Tenants {

@@ -71,7 +71,7 @@ func TestTheTrailIsForAuditorsAndWhatIsAboutAPatientForThePatient(t *testing.T) 
 	}
 }
 
-// AUD-17, IR-04: what is asked of the trail is answered truly, or refused by name.
+// AUD-06, AUD-17, IR-04: what is asked of the trail is answered truly, or refused by name.
 func TestTheTrailIsSearchedByWhatAnEntryReadsAs(t *testing.T) {
 	a := newAPI(t)
 	for _, slug := range storetest.Slugs[:3] {
