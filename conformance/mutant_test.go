@@ -178,6 +178,25 @@ var programFaults = []mutant{
 	{"", "a tombstone lets any entry be removed", []edit{
 		{"migrations/placement/000016_audit_retention.up.sql", "AND n.leaves @> l.leaf\n", "\n"},
 	}, "TestTheDatabaseRemovesNothing", "./store"},
+	{"", "one operator purges a patient", []edit{
+		{"store/purge.go", "case p.AskedBy == operator:", "case p.AskedBy == \"nobody\":"},
+		{"migrations/registry/000023_purge.up.sql", "    CHECK (approved_by <> asked_by),\n", ""},
+	}, "TestAPurgeRemoves", "./store"},
+	{"", "a purge removes what is on hold", []edit{
+		{"store/purge.go", "if h.Cover(fhir.Ref{}) || h.Cover(p.patient) {", "if h.Cover(fhir.Ref{}) {"},
+	}, "TestALegalHoldKeepsWhatIsToBePurged", "./store"},
+	{"", "a purge removes what tells of others too", []edit{
+		{"store/purging.go", "return !v.ours || v.others })", "return !v.ours })"},
+	}, "TestAPurgeRemoves", "./store"},
+	{"", "a purge leaves what was deleted before", []edit{
+		{"store/purging.go", "\t\tUNION ALL\n\t\tSELECT h.rid, h.type, h.id, h.version, h.updated, h.deleted, h.body, 0\n\t\tFROM   ~history h\n\t\tWHERE  h.tenant_id = $1 AND h.rid = ANY(?::bigint[])`, rids, rids)", "`, rids)"},
+	}, "TestAPurgeRemoves", "./store"},
+	{"", "an export keeps what was purged", []edit{
+		{"store/purging.go", "if tellsOf(about, key) {", "if false && tellsOf(about, key) {"},
+	}, "TestNothingKeptShowsWhatWasPurged", "./fhir/rest"},
+	{"", "the database lets versions be removed of which nothing tells", []edit{
+		{"migrations/placement/000019_purge.up.sql", " AND r.rid = g.rid AND", " AND"},
+	}, "TestTheDatabaseRemovesNoVersion", "./store"},
 	{"", "one operator lifts a legal hold", []edit{
 		{"store/hold.go", "case h.AskedBy == operator:", "case h.AskedBy == \"nobody\":"},
 	}, "TestALegalHold", "./store"},

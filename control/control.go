@@ -67,7 +67,7 @@ type api struct {
 // A call is one request of an operator who has proved to be one.
 type call struct {
 	slug string // what stands for {slug} in the path; a slug, if the route has one
-	item string // what else is named in the path: a package, client, login, provider, broken glass or legal hold
+	item string // what else is named in the path: a package, client, login, provider, broken glass, legal hold or purge
 	// number is what stands for {number} in the path.
 	number int64
 	// operator is who asks.
@@ -140,6 +140,9 @@ var routes = []route{
 	{method: http.MethodGet, path: "/tenants/{slug}/legal-holds", do: (*api).listHolds},
 	{method: http.MethodPost, path: "/tenants/{slug}/legal-holds", do: (*api).placeHold},
 	{method: http.MethodPost, path: "/tenants/{slug}/legal-holds/{hold}/lift", do: (*api).liftHold},
+	{method: http.MethodGet, path: "/tenants/{slug}/purges", do: (*api).listPurges},
+	{method: http.MethodPost, path: "/tenants/{slug}/purges", do: (*api).askPurge},
+	{method: http.MethodPost, path: "/tenants/{slug}/purges/{purge}/approve", do: (*api).approvePurge},
 	{method: http.MethodGet, path: "/alerts", do: (*api).listAlerts},
 	{method: http.MethodGet, path: "/tenants/{slug}/alerts", do: (*api).listAlerts},
 	{method: http.MethodGet, path: "/alerts/{number}", do: (*api).showAlert},
@@ -210,7 +213,7 @@ func (r route) match(path string) (c call, ok bool) {
 				return call{}, false
 			}
 			c.item = got[i]
-		case want[i] == "{glass}", want[i] == "{hold}":
+		case want[i] == "{glass}", want[i] == "{hold}", want[i] == "{purge}":
 			if !glassID.MatchString(got[i]) {
 				return call{}, false
 			}

@@ -87,8 +87,9 @@ func code(t testing.TB, conn *pgx.Conn, sql string, args ...any) string {
 
 // tables are those of a tenant's place, and what the server's role may do there.
 var tables = map[string]string{
-	"resource":  "INSERT SELECT UPDATE",
-	"history":   "INSERT SELECT",
+	"resource":  "DELETE INSERT SELECT UPDATE", // TestTheDatabaseRemovesNoVersionThatNothingTells
+	"history":   "DELETE INSERT SELECT",        // the same
+	"removed":   "INSERT SELECT",
 	"idx_token": "DELETE INSERT SELECT",
 	"idx_ref":   "DELETE INSERT SELECT",
 	"idx_num":   "DELETE INSERT SELECT",
@@ -134,6 +135,7 @@ func put(schema string, n int32, rid int64) []string {
 		row("change", "seq, rid, updated, version, type, op", `RID, RID, now(), 1, 103, 'c'`),
 		row("audit", "seq, recorded, interaction, outcome, sealed", `RID, now(), 1, 0, ''`),
 		row("index_job", "name, state, sealed", `'RID', 'r', ''`),
+		row("removed", "rid, at, versions, whole, purge, hash", `RID, now(), 1, true, 'RID', ''`),
 		row("index_generation", "generation", `RID`),
 		row("deferred", "id, owner, until, expires, done, answer", `lpad('RID', 32, '0')::uuid, 1, now(), now(), false, ''`),
 		row("export_slice", "job, n, type, deletions, from_updated, from_rid, to_updated", `lpad('RID', 32, '0')::uuid, 1, 103, false, now(), 0, now()`),

@@ -266,14 +266,15 @@ func scanVersion(rows pgx.CollectableRow) (row, error) {
 }
 
 // changes is versions for the whole system: the outbox has them in order, where
-// the other tables would have to be sorted.
+// the other tables would have to be sorted. Of what was purged it has more than they,
+// and an id that is used again begins with the first version again.
 func (v *View) changes(ctx context.Context, p smart.Permit, q HistoryQuery, types []int16, after position, n int) ([]row, error) {
 	stmt := gate.SQL(`
 		SELECT c.rid, c.type, coalesce(r.id, h.id), c.version, c.updated, coalesce(r.deleted, h.deleted), coalesce(r.body, h.body), c.seq
 		FROM   ~change c
 		LEFT   JOIN ~resource r ON r.tenant_id = $1 AND r.rid = c.rid AND r.version = c.version
 		LEFT   JOIN ~history  h ON h.tenant_id = $1 AND h.rid = c.rid AND h.version = c.version
-		WHERE  c.tenant_id = $1`)
+		WHERE  c.tenant_id = $1 AND coalesce(r.updated, h.updated) = c.updated`)
 	if len(types) < len(fhir.Types) {
 		stmt = stmt.With(gate.SQL(`AND c.type = ANY(?::smallint[])`, types))
 	}

@@ -142,6 +142,23 @@ func (tx *Tx) store(p smart.Permit, next row, old *row, present uint64, was, is 
 	}
 }
 
+// unindex takes a resource out of the index.
+func (w *pending) unindex(p smart.Permit, was *indexRows, rid int64) {
+	w.any, w.permit = true, p
+	for _, k := range was.tokens {
+		w.oldTokens.add(k, was.ts, rid)
+	}
+	for _, k := range slices.Concat(was.refs, was.others) {
+		w.oldRefs.add(k, was.ts, rid)
+	}
+	for _, k := range was.nums {
+		w.oldNums.add(k, rid)
+	}
+	for _, k := range was.dates {
+		w.oldDates.add(k, rid)
+	}
+}
+
 // without returns what list has and others lacks. A resource can have
 // thousands of terms, so long lists are not compared one by one.
 func without[T comparable](list, others []T) []T {

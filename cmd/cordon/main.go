@@ -67,6 +67,7 @@ type commands struct {
 	Load        loadCommand        `cmd:"" help:"Send Bundles and NDJSON to a tenant."`
 	Import      importCommand      `cmd:"" help:"Store what is in NDJSON files by a bulk import."`
 	Export      exportCommand      `cmd:"" help:"Write the files of a bulk export to a directory."`
+	Purge       purgeCommand       `cmd:"" help:"Remove for good what a tenant has of a patient, as two operators agree."`
 	Explain     explainCommand     `cmd:"" help:"Tell how a search would be answered, without its values."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Ask a server whether it is ready; for containers."`
 	Version     versionCommand     `cmd:"" help:"Print the version."`

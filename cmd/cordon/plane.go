@@ -142,8 +142,9 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 	ends := &store.GlassEnds{DB: p.db, Tenants: lookedAfter(registry, tenants, cfg.region), Log: cfg.log}
 	sequencer := &store.Sequencer{Ledger: p.ledger, Tenants: lookedAfter(registry, tenants, cfg.region), Tampered: watcher.Tampered}
 	sweeper := &store.Sweeper{Ledger: p.ledger, Tenants: lookedAfter(registry, tenants, cfg.region)}
+	purger := &store.Purger{DB: p.db, Registry: registry, Tenants: lookedAfter(registry, tenants, cfg.region), Log: cfg.log}
 	keeper := &store.KeyKeeper{Registry: registry, Tenants: lookedAfter(registry, tenants, cfg.region), Age: cmp.Or(cfg.keyAge, keyAge), Log: cfg.log}
-	p.work(sequencer.Run, sweeper.Run, keeper.Run, indexer.Run, watcher.Run, sender.Run, inquirer.Run, ends.Run, api.TellRefusals, func(ctx context.Context) { api.Work(ctx, lookedAfter(registry, tenants, cfg.region)) })
+	p.work(sequencer.Run, sweeper.Run, purger.Run, keeper.Run, indexer.Run, watcher.Run, sender.Run, inquirer.Run, ends.Run, api.TellRefusals, func(ctx context.Context) { api.Work(ctx, lookedAfter(registry, tenants, cfg.region)) })
 	cfg.ops.check("registry", registry.Ping)
 	cfg.ops.check("clock", registry.CheckClock)
 	cfg.ops.check("database", p.db.Ping)

@@ -1,0 +1,2 @@
+DROP TABLE {{schema}}.purge;
+DROP FUNCTION {{schema}}.purge_kept();
