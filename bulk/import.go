@@ -32,6 +32,7 @@ type Input struct {
 	Type fhir.Type
 	Name string // what the client calls it
 	URL  string // where it is fetched; "" if it is uploaded
+	ETag string // what the source is to say of it; "" is anything
 }
 
 // An ImportJob is an import that is worked on.

@@ -51,6 +51,9 @@ func (j *ImportJob) fetch(ctx context.Context, n int) error {
 	case resp.StatusCode != http.StatusOK: // a redirect too
 		return fhir.Errorf(fhir.BusinessRule, "the source of input %d answered %d", n, resp.StatusCode)
 	}
+	if want := j.Inputs[n-1].ETag; want != "" && resp.Header.Get("ETag") != want {
+		return fhir.Errorf(fhir.BusinessRule, "the source of input %d has another version of it", n)
+	}
 	body := &paced{Reader: resp.Body, begun: time.Now(), idle: time.AfterFunc(sourceIdle, cancel)}
 	defer body.idle.Stop()
 	if _, err := Split(ctx, body, to); err != nil {

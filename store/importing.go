@@ -11,6 +11,7 @@ import (
 
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store/internal/gate"
 	"github.com/cordon-fhir/cordon/tenant"
@@ -157,6 +158,8 @@ func (db *DB) ofUpload(ctx context.Context, g *smart.Grant, fn func(v *View, p s
 
 // Put adds a part of whole lines, of which content is in gzip.
 func (u *Upload) Put(ctx context.Context, content []byte, lines, plain int64) error {
+	ctx, cancel := context.WithTimeout(ctx, (putTime-1)*u.db.Lease)
+	defer cancel()
 	set, err := u.db.keys.Of(ctx, u.grant.Tenant().ID)
 	if err != nil {
 		return err
@@ -188,7 +191,8 @@ func (u *Upload) Put(ctx context.Context, content []byte, lines, plain int64) er
 		return err
 	}
 	if err := u.db.files.Put(ctx, at.name(), sealed); err != nil {
-		return fmt.Errorf("keeping a part of an input: %w", err)
+		u.db.log.Error("keeping a part of an input", oplog.Cause(err))
+		return fhir.Errorf(fhir.Transient, "the input cannot be kept now, try again")
 	}
 	return u.db.ofUpload(ctx, u.grant, func(v *View, p smart.Permit, _ int64) error {
 		return v.gate.Defer(p, gate.SQL(`UPDATE ~export_file SET ready = true WHERE tenant_id = $1 AND job = ? AND id = ?`, at.job, at.id))

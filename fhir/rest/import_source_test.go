@@ -45,6 +45,9 @@ func (s *source) serve(w http.ResponseWriter, r *http.Request) {
 		z := gzip.NewWriter(w)
 		io.WriteString(z, s.line)
 		z.Close()
+	case "/ours/tagged":
+		w.Header().Set("ETag", `"one"`)
+		io.WriteString(w, s.line)
 	case "/ours/bomb":
 		z, _ := gzip.NewWriterLevel(w, gzip.BestSpeed)
 		io.Copy(z, io.LimitReader(zeros{}, 300<<20))
@@ -112,6 +115,15 @@ func TestAnImportFetchesFromTheSourcesOfItsTenant(t *testing.T) {
 	}
 	if faults := c.faults(m); len(faults) != 2 || !strings.Contains(faults[0], s.URL+"/ours/plain.ndjson line 2:") || !strings.HasPrefix(faults[1], "too-long ") {
 		t.Errorf("%q", faults)
+	}
+	tagged := func(tag string) string {
+		return strings.Replace(importing("upsert", "Patient "+s.URL+"/ours/tagged"), `{"name":"url"`, `{"name":"etag","valueString":"`+tag+`"},{"name":"url"`, 1)
+	}
+	if m := c.imported(c.kickImport(tagged(`\"one\"`))); m.Output[0].Count != 1 {
+		t.Errorf("%+v", m)
+	}
+	if w := c.exported(c.kickImport(tagged(`\"two\"`))); w.Code != 422 {
+		t.Errorf("another version: %d %s", w.Code, w.Body)
 	}
 	for _, path := range []string{"moved", "none", "bomb", "plain.ndjson"} {
 		where := c.kickImport(importing("upsert", "Patient "+s.URL+"/ours/"+path))

@@ -22,6 +22,7 @@ var importOperations = []operation{{
 		{name: "storageDetail", max: 1, parts: []parameter{{name: "type", typ: "code", max: 1}}}, // which the URLs say
 		{name: "input", min: 1, parts: []parameter{
 			{name: "type", typ: "code", min: 1, max: 1}, {name: "url", typ: "uri", min: 1, max: 1},
+			{name: "etag", typ: "string", max: 1},
 		}},
 	},
 	parse: parseImport, later: beginImport,
@@ -87,7 +88,7 @@ func (req *request) input(parts arguments) (bulk.Input, error) {
 		if _, ok := req.grant.Tenant().Settings.Import.Source(in.Name); !ok {
 			return in, fhir.Errorf(fhir.NotSupported, "parameter input.url is not below a source that this tenant has")
 		}
-		in.URL = in.Name
+		in.URL, in.ETag = in.Name, parts.text("etag")
 	case len(in.Name) > maxInputName || strings.Trim(in.Name, nameCharacters) != "" || strings.HasPrefix(in.Name, "."):
 		return in, fhir.Errorf(fhir.NotSupported, "parameter input.url is the name of a file that is uploaded, or a URL below a source of the tenant")
 	}
