@@ -242,9 +242,6 @@ var programFaults = []mutant{
 	{"", "lines of an import are taken twice", []edit{
 		{"store/importing.go", "AND n = ? AND lines = ? AND NOT done", "AND n = ? AND lines >= ? - lines AND NOT done"},
 	}, "TestLinesOfAnImport", "./store"},
-	{"", "an import is given its inputs by anyone", []edit{
-		{"store/importing.go", "d.id = ? AND d.owner = ? AND d.import AND NOT d.done AND d.until > ?`, n, job, owner, now())", "d.id = ? AND d.import AND NOT d.done AND d.until > ?`, n, job, now())"},
-	}, "TestAnImportStores", "./fhir/rest"},
 	{"", "an import fetches from anywhere", []edit{
 		{"tenant/imports.go", "if len(text) > len(s) && strings.HasPrefix(text, s) {", "if len(text) > len(s) {"},
 	}, "TestAURLIsOfASource", "./tenant"},
