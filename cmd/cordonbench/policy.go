@@ -73,6 +73,9 @@ func (s *suite) policies(ctx context.Context) error {
 		return fmt.Errorf("vacuuming: %w", err)
 	}
 	for _, shape := range wardShapes {
+		if !s.wants(shape.name) {
+			continue
+		}
 		for _, who := range []string{"nurse", "physician"} {
 			if err := s.compare(ctx, wards, shape, who); err != nil {
 				return err
@@ -113,7 +116,11 @@ func (s *suite) compare(ctx context.Context, wards []*ward, shape wardShape, who
 		}
 		s.say("%s: %s, %s", w.slug, shape.name, who)
 		var err error
-		figures[i], err = s.measure(ctx, shape.name, s.cordon.pid(), goalClients, s.duration, send(w.host, requests, http.StatusOK, nil))
+		work := send(w.host, requests, http.StatusOK, nil)
+		figures[i], err = s.measure(ctx, shape.name, s.cordon.pid(), goalClients, s.duration, work)
+		if err == nil && s.profile != "" {
+			err = s.look(ctx, fmt.Sprintf("%s %s %d", shape.name, who, i), work)
+		}
 		if err != nil {
 			return err
 		}
