@@ -375,7 +375,7 @@ var programFaults = []mutant{
 		{"store/whychain.go", "ok, says := of.Decision == allowed, ", "ok, says := of.Decision != \"\", "},
 	}, "TestASearchAlongAChain", "./store"},
 	{"", "who was on a care team for a time stays on it", []edit{
-		{"smart/attributes.go", "\treturn search.Names(on, code, ref, now)\n", "\treturn search.Refers(search.Paths(on, code, ref.Type), ref)\n"},
+		{"fhir/search/standing.go", "range t.namedDuring(who)", "range []DateRange{{Hi: Forever}}"},
 	}, "TestWhoIsNamed", "./fhir/rest"},
 	{"", "a shift never ends", []edit{
 		{"smart/principal.go", "types.Boolean(p.access.person.onShift(now))", "types.True"},
@@ -506,7 +506,7 @@ var programFaults = []mutant{
 		{"store/read.go", "return v.shown(r)", "return r, nil"},
 	}, "TestAHiddenElement", "./fhir/rest"},
 	{"", "a care team never ends", []edit{
-		{"smart/attributes.go", `, search.Ongoing("CareTeam", "date", now)`, ""},
+		{"fhir/search/standing.go", `range t.during(tb.byCode["date"])`, "range []DateRange{{Hi: Forever}}"},
 	}, "TestGovernance/policies/T237", ""},
 	{"", "a masked element is in what is found", []edit{
 		{"store/search.go", "if err := v.showAll(page.Matches); err != nil {", "if err := v.showAll(nil); err != nil {"},
@@ -530,13 +530,24 @@ var programFaults = []mutant{
 		{"store/mask.go", "\tif v.grant.Hidden(on) == nil {\n\t\treturn nil\n\t}\n", "\tif v.grant.Hidden(on) == nil || true {\n\t\treturn nil\n\t}\n"},
 	}, "TestAHiddenElement", "./fhir/rest"},
 	{"", "everybody is in the care team", []edit{
-		{"smart/attributes.go", `names("CareTeam", "participant", user, now), `, ""},
+		{"store/keyed.go", `v.keys.Hash("st", string(how), who)`, `v.keys.Hash("st", string(how), who[:strings.IndexByte(who, '/')])`},
+		{"store/keyed.go", "import (\n", "import (\n\t\"strings\"\n"},
 	}, "TestANurse", "./fhir/rest"},
 	{"", "every patient is where the user is", []edit{
-		{"smart/attributes.go", `namedBy("Encounter", names("Encounter", "location", at, now), present(now))`, `namedBy("Encounter", present(now))`},
+		{"smart/attributes.go", `stands("Encounter", "location", at, now)`, `search.ReverseChain{Type: "Encounter", Paths: search.SubjectPaths("Encounter"), ByPolicy: true, X: search.And{}}`},
 	}, "TestANurse", "./fhir/rest"},
+	{"", "who stood to a patient once still does", []edit{
+		{"store/pending.go", "range without(slices.Concat(was.stands, others.stands), is.stands) {", "range is.stands[:0] {"},
+	}, "TestWhatEndsAnAccess", "./fhir/rest"},
+	{"", "standings are asked without their time", []edit{
+		{"store/compile.go", "goes := gate.SQL(`AND`).With(x.Col(\"lo\"), gate.SQL(`<= ? AND`, now), x.Col(\"hi\"), gate.SQL(`> ?`, now))", "goes, _ := always, now"},
+		{"store/compile.go", "With(in, gate.SQL(`AND`), x.Col(\"target\"), gate.SQL(`=`), s.anchor.Col(\"rid\"), goes,", "With(in, gate.SQL(`AND`), x.Col(\"target\"), gate.SQL(`=`), s.anchor.Col(\"rid\"), gate.SQL(`AND`), goes,"},
+	}, "TestWhatAPolicyLets", "./store"},
+	{"", "an Encounter that is of no matter is taken to hold", []edit{
+		{"store/relation.go", "return holds, holds || known", "return holds || !known, true"},
+	}, "TestWhatAPolicyLets", "./store"},
 	{"", "a patient never leaves", []edit{
-		{"smart/attributes.go", `names("Encounter", "location", at, now), present(now))`, `names("Encounter", "location", at, now))`},
+		{"fhir/search/standing.go", "if ok, err := matches(status, &fhir.Resource{Ref: fhir.Ref{Type: on}}, t); !ok || err != nil {", "if false {"},
 	}, "TestANurse", "./fhir/rest"},
 	{"32", "a code goes to what begins as an address that is registered", []edit{
 		{"smart/launch/request.go", "if !slices.Contains(l.client.RedirectURIs, r.RedirectURI) {", "if !slices.ContainsFunc(l.client.RedirectURIs, func(uri string) bool { return strings.HasPrefix(r.RedirectURI, uri) }) {"},

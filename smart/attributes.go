@@ -97,13 +97,14 @@ func refers(on fhir.Type, code, value string) search.Expr {
 	return search.Refers(search.Paths(on, code, ref.Type), ref)
 }
 
-// names is refers for what can name somebody for a time only, which has to cover now.
-func names(on fhir.Type, code, value string, now time.Time) search.Expr {
+// stands returns the condition on a patient that the user or place that the value names
+// is named at present by a resource of the type, by the parameter.
+func stands(on fhir.Type, code, value string, now time.Time) search.Expr {
 	ref, err := fhir.ParseRef(value)
 	if err != nil || ref.String() != value {
 		return search.Or{}
 	}
-	return search.Names(on, code, ref, now)
+	return search.Stands(on, code, ref, now)
 }
 
 // coded returns the condition that the token parameter of the type has one of
@@ -124,22 +125,15 @@ func coded(on fhir.Type, code string, values ...string) search.Expr {
 var escapeValue = strings.NewReplacer(`\`, `\\`, `,`, `\,`, `$`, `\$`)
 
 func hasCareTeam(on fhir.Type, user string, now time.Time) search.Expr {
-	return aboutPatient(on, namedBy("CareTeam",
-		names("CareTeam", "participant", user, now), coded("CareTeam", "status", "active"), search.Ongoing("CareTeam", "date", now)))
+	return aboutPatient(on, stands("CareTeam", "participant", user, now))
 }
 
 func hasGeneralPractitioner(on fhir.Type, user string, _ time.Time) search.Expr {
 	return aboutPatient(on, refers("Patient", "general-practitioner", user))
 }
 
-// present are the conditions that an Encounter goes on at the time.
-// https://hl7.org/fhir/R4/valueset-encounter-status.html
-func present(now time.Time) search.Expr {
-	return search.And{coded("Encounter", "status", "arrived", "triaged", "in-progress", "onleave"), search.Ongoing("Encounter", "date", now)}
-}
-
 func hasEncounterStaff(on fhir.Type, user string, now time.Time) search.Expr {
-	return aboutPatient(on, namedBy("Encounter", names("Encounter", "participant", user, now), present(now)))
+	return aboutPatient(on, stands("Encounter", "participant", user, now))
 }
 
 // ofEncounter returns the condition that a resource is of an Encounter for
@@ -175,7 +169,7 @@ func hasLocation(on fhir.Type, id string, now time.Time) search.Expr {
 	return search.Or{
 		refers(on, "location", at),
 		ofEncounter(on, refers("Encounter", "location", at)),
-		aboutPatient(on, namedBy("Encounter", names("Encounter", "location", at, now), present(now))),
+		aboutPatient(on, stands("Encounter", "location", at, now)),
 	}
 }
 

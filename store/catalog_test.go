@@ -94,8 +94,12 @@ var tables = map[string]string{
 	"idx_ref":   "DELETE INSERT SELECT",
 	"idx_num":   "DELETE INSERT SELECT",
 	"idx_date":  "DELETE INSERT SELECT",
-	"change":    "INSERT SELECT",
-	"audit":     "INSERT SELECT",
+
+	"idx_standing": "DELETE INSERT SELECT",
+	"index_due":    "DELETE SELECT",
+
+	"change": "INSERT SELECT",
+	"audit":  "INSERT SELECT",
 
 	"index_generation": "INSERT SELECT UPDATE",
 	"index_job":        "DELETE INSERT SELECT UPDATE",
@@ -132,6 +136,7 @@ func put(schema string, n int32, rid int64) []string {
 		row("idx_ref", "key, target, ts, rid", `1, 1, now(), RID`),
 		row("idx_num", "key, lo, hi, rid", `1, 0, 1, RID`),
 		row("idx_date", "key, lo, hi, rid", `1, now(), now(), RID`),
+		row("idx_standing", "key, target, lo, hi, rid", `1, 1, now(), now(), RID`),
 		row("change", "seq, rid, updated, version, type, op", `RID, RID, now(), 1, 103, 'c'`),
 		row("audit", "seq, recorded, interaction, outcome, sealed", `RID, now(), 1, 0, ''`),
 		row("index_job", "name, state, sealed", `'RID', 'r', ''`),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -99,6 +100,9 @@ func (c *compiler) cond(ctx context.Context, s scope, e search.Expr) (gate.Claus
 	case search.Chain:
 		return c.chain(ctx, s, e)
 	case search.ReverseChain:
+		if e.Stand.Who != "" {
+			return c.stands(s, e.Stand.At, []int64{c.v.standKey(e.Stand.How, e.Stand.Who)}), nil
+		}
 		return c.reverse(ctx, s, e)
 	}
 	if n, ok := e.(narrowed); ok {
@@ -144,8 +148,16 @@ func (c *compiler) or(ctx context.Context, s scope, list search.Or) (gate.Clause
 	var order []int64
 	targets := map[int64][]int64{}
 	var rest []search.Expr
+	var standing []int64
+	var moment time.Time
 	for _, e := range list {
 		switch e := e.(type) {
+		case search.ReverseChain:
+			if e.Stand.Who == "" || len(standing) > 0 && !moment.Equal(e.Stand.At) {
+				rest = append(rest, e)
+				continue
+			}
+			standing, moment = append(standing, c.v.standKey(e.Stand.How, e.Stand.Who)), e.Stand.At
 		case search.HasToken:
 			keys = append(keys, c.v.tokenKey(search.Token(e)))
 		case search.HasReference:
@@ -168,7 +180,7 @@ func (c *compiler) or(ctx context.Context, s scope, list search.Or) (gate.Clause
 	if err != nil {
 		return gate.Clause{}, err
 	}
-	if len(rest) == 0 && len(keys)+len(order) > 0 {
+	if len(rest) == 0 && len(keys)+len(order)+len(standing) > 0 {
 		out = gate.Clause{}
 	}
 	add := func(x gate.Clause) {
@@ -180,6 +192,9 @@ func (c *compiler) or(ctx context.Context, s scope, list search.Or) (gate.Clause
 	}
 	if len(keys) > 0 {
 		add(c.tokens(s, keys))
+	}
+	if len(standing) > 0 {
+		add(c.stands(s, moment, standing))
 	}
 	if sameTarget(order, targets) {
 		add(c.refs(s, order, targets[order[0]])) // of one patient's compartment: one look-up
@@ -217,6 +232,15 @@ func (c *compiler) refs(s scope, keys, targets []int64) gate.Clause {
 	x := c.row()
 	return from(gate.SQL(`EXISTS (SELECT 1 FROM ~idx_ref`), x).With(oneOf(x.Col("key"), keys), gate.SQL(`AND`),
 		oneOf(x.Col("target"), targets), gate.SQL(`AND`), same(x, s), s.end())
+}
+
+// stands holds for the patients to whom one of the keys stands at the moment.
+func (c *compiler) stands(s scope, at time.Time, keys []int64) gate.Clause {
+	x := c.row()
+	now := stamp(at)
+	in := from(gate.SQL(`~idx_standing`), x).With(oneOf(x.Col("key"), keys))
+	goes := gate.SQL(`AND`).With(x.Col("lo"), gate.SQL(`<= ? AND`, now), x.Col("hi"), gate.SQL(`> ?`, now))
+	return gate.SQL(`EXISTS (SELECT 1 FROM`).With(in, gate.SQL(`AND`), x.Col("target"), gate.SQL(`=`), s.anchor.Col("rid"), goes, s.end())
 }
 
 // end ends a sub-select. OFFSET 0 keeps the planner from joining it: it is run
@@ -436,19 +460,31 @@ func (v *View) linkKeys(e search.Chain) []int64 {
 const maxPatients = 20
 
 // A beginning is rows that a statement begins with. They are known if there are
-// few of them.
+// few of them. The rest is what of the conjunction they do not say.
 type beginning struct {
-	known       bool
-	from, where gate.Clause
+	known bool
+	from  gate.Clause
+	rest  search.And
 }
 
-// beginAt begins a statement with the references to the patients that e names,
-// if they are few: then it needs no plan of its own, which costs more than
-// running it.
-func (c *compiler) beginAt(ctx context.Context, s *scope, e search.Expr) (beginning, error) {
-	key, targets, err := c.patients(ctx, e)
+// beginAt begins a statement with the references to the patients that its first
+// member names, if they are few: then it needs no plan of its own, which costs more
+// than running it. A token that the index holds joined with the reference is looked
+// up along with it.
+func (c *compiler) beginAt(ctx context.Context, s *scope, b start) (beginning, error) {
+	path, pair, targets, err := c.patients(ctx, b.first())
 	if err != nil || len(targets) > maxPatients {
 		return beginning{}, err
+	}
+	rest := b.others()
+	if pair == (search.Token{}) {
+		at := slices.IndexFunc(rest, func(e search.Expr) bool {
+			tok, ok := e.(search.HasToken)
+			return ok && search.Paired(s.on, path, search.Token(tok))
+		})
+		if at >= 0 {
+			pair, rest = search.Token(rest[at].(search.HasToken)), slices.Delete(slices.Clone(rest), at, at+1)
+		}
 	}
 	slices.Sort(targets)
 	targets = slices.Compact(targets)
@@ -456,10 +492,59 @@ func (c *compiler) beginAt(ctx context.Context, s *scope, e search.Expr) (beginn
 	s.anchor, s.few, s.custom = x, true, false
 	// One look-up for each patient, which OFFSET 0 keeps apart: of key = and
 	// target = ANY the planner makes a walk over all that refers to anybody
-	// where it takes the key for an average one.
-	return beginning{true, gate.SQL(`unnest(?::bigint[]) AS`, targets).With(y.Alias(), gate.SQL(`(target), LATERAL (SELECT`),
-		z.Col("ts"), gate.SQL(`,`), z.Col("rid"), from(gate.SQL(`FROM ~idx_ref`), z), z.Col("key"), gate.SQL(`= ? AND`, key),
-		z.Col("target"), gate.SQL(`=`), y.Col("target"), gate.SQL(`OFFSET 0) AS`), x.Alias()), always}, nil
+	// where it takes the key for an average one. All of them are put in order
+	// before the first resource is looked at: a page needs few.
+	return beginning{true, gate.SQL(`(SELECT`).With(x.Col("ts"), gate.SQL(`,`), x.Col("rid"), gate.SQL(`FROM unnest(?::bigint[]) AS`, targets), y.Alias(),
+		gate.SQL(`(target), LATERAL (SELECT`), z.Col("ts"), gate.SQL(`,`), z.Col("rid"),
+		from(gate.SQL(`FROM ~idx_ref`), z), z.Col("key"), gate.SQL(`= ? AND`, c.v.refKey(path, pair)),
+		z.Col("target"), gate.SQL(`=`), y.Col("target"), gate.SQL(`OFFSET 0) AS`), x.Alias(),
+		gate.SQL(`ORDER BY`), x.Col("ts"), gate.SQL(`DESC,`), x.Col("rid"), gate.SQL(`DESC OFFSET 0) AS`), x.Alias()), rest}, nil
+}
+
+// eachOf looks the resource up for each row of from, which OFFSET 0 keeps the planner
+// from turning round: they stay in their order, and are looked at no further than a
+// page goes.
+func (c *compiler) eachOf(rows, rid gate.Clause, on fhir.Type) gate.Clause {
+	z := c.row()
+	return rows.With(gate.SQL(`, LATERAL (SELECT`), z.Col("*"), from(gate.SQL(`FROM ~resource`), z), z.Col("rid"), gate.SQL(`=`), rid, gate.SQL(`AND`), z.Col("type"), gate.SQL(`= ? AND NOT`, on.Number()), z.Col("deleted"), gate.SQL(`OFFSET 0) AS r`))
+}
+
+// beginStanding begins a statement with the patients to whom somebody stands.
+func (c *compiler) beginStanding(s *scope, e search.Expr) gate.Clause {
+	x := c.row()
+	s.few = true
+	return c.eachOf(gate.SQL(`(`).With(c.listed(e), gate.SQL(`) AS`), x.Alias(), gate.SQL(`(rid)`)), x.Col("rid"), s.on)
+}
+
+// listed selects the rids of the patients, each once.
+func (c *compiler) listed(e search.Expr) gate.Clause {
+	list, ok := e.(search.Or)
+	if !ok {
+		list = search.Or{e}
+	}
+	var out gate.Clause
+	add := func(one gate.Clause) {
+		if !out.IsZero() {
+			one = out.With(gate.SQL(`UNION`), one)
+		}
+		out = one
+	}
+	for _, e := range list {
+		x := c.row()
+		switch e := e.(type) {
+		case search.ReverseChain:
+			now := stamp(e.Stand.At)
+			add(from(gate.SQL(`SELECT DISTINCT`).With(x.Col("target"), gate.SQL(`FROM ~idx_standing`)), x).With(
+				x.Col("key"), gate.SQL(`= ? AND`, c.v.standKey(e.Stand.How, e.Stand.Who)),
+				x.Col("lo"), gate.SQL(`<= ? AND`, now), x.Col("hi"), gate.SQL(`> ?`, now)))
+		case search.HasReference:
+			add(from(gate.SQL(`SELECT DISTINCT`).With(x.Col("rid"), gate.SQL(`FROM ~idx_ref`)), x).With(
+				x.Col("key"), gate.SQL(`= ? AND`, c.v.refKey(e.Path, e.Pair)), x.Col("target"), gate.SQL(`= ?`, c.v.target(e.Target))))
+		case search.Or:
+			add(c.listed(e))
+		}
+	}
+	return out
 }
 
 // beginIn has the search begin with what refers to one patient by any of the
@@ -475,27 +560,27 @@ func (c *compiler) beginIn(s *scope, or search.Or) gate.Clause {
 		oneOf(z.Col("key"), keys), gate.SQL(`AND`), z.Col("target"), gate.SQL(`= ?) AS`, c.v.target(or[0].(search.HasReference).Target)), x.Alias())
 }
 
-// patients returns the patients that e names, and the key of the references to
-// them. A chain's are kept, so that they are not looked up twice; if not all of
-// them are known they are more than a statement begins with.
-func (c *compiler) patients(ctx context.Context, e search.Expr) (key int64, targets []int64, err error) {
+// patients returns the patients that e names, and by which element, with the token
+// that is joined with it. A chain's are kept, so that they are not looked up twice; if
+// not all of them are known they are more than a statement begins with.
+func (c *compiler) patients(ctx context.Context, e search.Expr) (path search.Path, pair search.Token, targets []int64, err error) {
 	if list, ok := e.(search.Or); ok {
 		for _, x := range list {
 			ref := x.(search.HasReference)
-			key, targets = c.v.refKey(ref.Path, ref.Pair), append(targets, c.v.target(ref.Target))
+			path, pair, targets = ref.Path, ref.Pair, append(targets, c.v.target(ref.Target))
 		}
-		return key, targets, nil
+		return path, pair, targets, nil
 	}
 	chain := e.(search.Chain)
 	p, inner, err := c.along(ctx, chain.Type, chain.ByPolicy, chain.X)
 	if err != nil {
-		return 0, nil, err
+		return "", pair, nil, err
 	}
 	f, err := c.follow(ctx, p, chain, inner)
 	if err != nil {
-		return 0, nil, err
+		return "", pair, nil, err
 	}
-	return c.v.linkKeys(chain)[0], slices.Clone(f.targets), nil
+	return chain.Paths[0], pair, slices.Clone(f.targets), nil
 }
 
 // reverse holds where a resource for which e.X holds points at this one; see

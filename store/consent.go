@@ -66,7 +66,7 @@ func (v *View) anyConsent() gate.Clause {
 // where returns the condition of p, and for whom the consents of patients are to
 // be asked beside it; nil if there are none that could matter.
 func (v *View) where(ctx context.Context, p smart.Permit) (search.Expr, *search.Asker, error) {
-	rest, by := search.Apart(p.Where())
+	rest, by := search.Apart(v.allowed(p))
 	if by == nil || consent.Needed(by) {
 		return rest, by, nil
 	}

@@ -53,6 +53,7 @@ type tenantCustom struct {
 	mu       sync.Mutex
 	known    *search.Custom // nil: none in generation 0
 	read     time.Time      // zero: known is past
+	due      bool           // the index lacks standings
 	renewing bool
 }
 
@@ -74,6 +75,14 @@ func (x *tenantCustom) look() (known *search.Custom, fresh, renew bool) {
 		x.renewing, renew = true, true
 	}
 	return x.known, fresh, renew
+}
+
+// standings reports whether the index of the tenant has those of all resources. Once it
+// has, it always does.
+func (x *tenantCustom) standings() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return !x.read.IsZero() && !x.due
 }
 
 // Custom returns the search parameters that the tenant of g adds to those of
@@ -116,26 +125,26 @@ func (db *DB) renewCustom(x *tenantCustom, t *tenant.Tenant) {
 // readCustom reads them from the database. The caller holds x.reading.
 func (db *DB) readCustom(ctx context.Context, x *tenantCustom, g *smart.Grant) (*search.Custom, error) {
 	begun := time.Now()
-	jobs, generation, err := db.indexJobs(ctx, g)
+	is, err := db.indexState(ctx, g)
 	if err != nil {
 		return nil, err
 	}
 	x.mu.Lock()
 	known := x.known
 	x.mu.Unlock()
-	if (search.Schema{Custom: known}).Generation() != generation {
+	if (search.Schema{Custom: known}).Generation() != is.generation {
 		var list []*search.CustomParameter
 		var states []search.CustomState
-		for _, j := range jobs {
+		for _, j := range is.jobs {
 			if j.parameter != nil {
 				list, states = append(list, j.parameter), append(states, j.state)
 			}
 		}
-		known = search.NewCustom(generation, list, states)
+		known = search.NewCustom(is.generation, list, states)
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.known, x.read = known, begun
+	x.known, x.read, x.due = known, begun, is.due
 	return known, nil
 }
 
@@ -153,21 +162,27 @@ const allJob = "all"
 
 var jobStates = map[string]search.CustomState{"b": search.CustomBuilding, "r": search.CustomReady, "d": search.CustomRemoving}
 
-// indexJobs reads the jobs of the tenant, in order of name, and the generation
-// of its index.
-func (db *DB) indexJobs(ctx context.Context, g *smart.Grant) (jobs []indexJob, generation int64, err error) {
+// An indexState is what is to be done for the index of a tenant.
+type indexState struct {
+	jobs       []indexJob // in order of name
+	generation int64
+	due        bool // standings of what was there before the index had them
+}
+
+func (db *DB) indexState(ctx context.Context, g *smart.Grant) (is indexState, err error) {
 	p, err := g.PermitRules("SearchParameter")
 	if err != nil {
-		return nil, 0, err
+		return is, err
 	}
 	set, err := db.keys.Of(ctx, g.Tenant().ID)
 	if err != nil {
-		return nil, 0, err
+		return is, err
 	}
 	err = db.gate.Rules(ctx, g, func(tx *gate.Tx) error {
-		jobs, generation = nil, 0
+		is = indexState{}
 		rows, err := tx.Query(ctx, p, gate.SQL(`
-			SELECT coalesce((SELECT generation FROM ~index_generation WHERE tenant_id = $1), 0), j.name, j.state, j.done, j.of, j.sealed
+			SELECT coalesce((SELECT generation FROM ~index_generation WHERE tenant_id = $1), 0),
+			       EXISTS (SELECT FROM ~index_due WHERE tenant_id = $1), j.name, j.state, j.done, j.of, j.sealed
 			FROM   (SELECT $1::int AS tenant_id) one LEFT JOIN ~index_job j ON j.tenant_id = one.tenant_id
 			ORDER  BY j.name`))
 		if err != nil {
@@ -176,7 +191,7 @@ func (db *DB) indexJobs(ctx context.Context, g *smart.Grant) (jobs []indexJob, g
 		var name, state *string
 		var done, of *int64
 		var sealed []byte
-		_, err = pgx.ForEachRow(rows, []any{&generation, &name, &state, &done, &of, &sealed}, func() error {
+		_, err = pgx.ForEachRow(rows, []any{&is.generation, &is.due, &name, &state, &done, &of, &sealed}, func() error {
 			if name == nil {
 				return nil
 			}
@@ -186,15 +201,15 @@ func (db *DB) indexJobs(ctx context.Context, g *smart.Grant) (jobs []indexJob, g
 			} else {
 				j.parameter, err = db.customs.openParameter(set, g.Tenant(), j.name, sealed)
 			}
-			jobs = append(jobs, j)
+			is.jobs = append(is.jobs, j)
 			return err
 		})
 		return err
 	})
 	if err != nil {
-		return nil, 0, fmt.Errorf("reading the search parameters of tenant %s: %w", g.Tenant().ID, err)
+		return is, fmt.Errorf("reading the search parameters of tenant %s: %w", g.Tenant().ID, err)
 	}
-	return jobs, generation, nil
+	return is, nil
 }
 
 // A keptParameter is what a job keeps of its parameter: all that it is compiled
@@ -359,11 +374,11 @@ func (db *DB) SearchParameters(ctx context.Context, g *smart.Grant) ([]SearchPar
 	if err != nil {
 		return nil, err
 	}
-	jobs, _, err := db.indexJobs(ctx, g)
+	is, err := db.indexState(ctx, g)
 	if err != nil {
 		return nil, err
 	}
-	return w.status(jobs), nil
+	return w.status(is.jobs), nil
 }
 
 // status says how far the parameters are.

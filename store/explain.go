@@ -99,6 +99,8 @@ func (pl plan) beginning() string {
 		return "begins with what is of the patient's record; looks the rest up for each"
 	case b.with == fewPatients:
 		return fmt.Sprintf("begins with what refers to the patients that are listed or that the chain leads to, if they are at most %d; looks the rest up for each", maxPatients)
+	case b.with == standing:
+		return "begins with the patients to whom somebody stands by the access policy; looks the rest up for each"
 	case b.contested:
 		return "begins with what PostgreSQL takes for the rarest of its conditions; planned for its values each time"
 	case b.joins > 0:
@@ -121,6 +123,10 @@ func (pl plan) links() []string {
 			lines = append(lines, line)
 			walk(e.X)
 		case search.ReverseChain:
+			if e.Stand.Who != "" {
+				lines = append(lines, "looks up who stands to the patient, for each")
+				return
+			}
 			line := fmt.Sprintf("looks up what of %s refers to it, for each", e.Type)
 			if e.Canonical || !answered(e.X) {
 				line = fmt.Sprintf("opens up to %d %s that refer to it first", maxExamined, e.Type)

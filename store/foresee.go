@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -25,6 +26,9 @@ type foresight struct {
 	// Encounter.
 	self, about, encounter []relation
 	consents               bool
+	// spare says that the Encounter is of no matter where all relations hold at the
+	// patient.
+	spare bool
 }
 
 func (v *View) foresee(p smart.Permit, ref fhir.Ref) *foresight {
@@ -32,8 +36,16 @@ func (v *View) foresee(p smart.Permit, ref fhir.Ref) *foresight {
 	if v.writes != nil {
 		return f // nothing that was asked before holds
 	}
-	where, by := search.Apart(p.Where())
+	where, by := search.Apart(v.allowed(p))
 	f.consents = by != nil && v.consents.hint.Load() && !v.consents.asked
+	holds := func(link search.Expr) (holds, known bool) {
+		chain, ok := link.(search.Chain)
+		return true, ok && chain.Type == "Patient"
+	}
+	f.spare = !slices.ContainsFunc(search.Links(search.Simplify(search.Settle(where, holds))), func(link search.Expr) bool {
+		chain, ok := link.(search.Chain)
+		return ok && chain.Type == "Encounter"
+	})
 	for _, r := range v.related(p.On(), where) {
 		chain, ok := r.link.(search.Chain)
 		switch {
@@ -53,7 +65,7 @@ func (v *View) foresee(p smart.Permit, ref fhir.Ref) *foresight {
 func (f *foresight) statement(ctx context.Context) (gate.Clause, error) {
 	c := &compiler{v: f.v, permit: f.permit}
 	rid := f.v.rid(f.ref)
-	self, err := c.facts(ctx, 0, f.self)
+	self, err := c.facts(ctx, scope{few: true}, f.self)
 	if err != nil {
 		return gate.Clause{}, err
 	}
@@ -61,14 +73,18 @@ func (f *foresight) statement(ctx context.Context) (gate.Clause, error) {
 	if err != nil {
 		return gate.Clause{}, err
 	}
-	encounter, err := c.factsAt(ctx, gate.SQL(`r.encounter`), f.encounter)
+	end := gate.SQL(`r.encounter`)
+	if f.spare && len(f.about) > 0 && len(f.encounter) > 0 {
+		end = gate.SQL(`CASE WHEN a.facts IS NULL OR false = ANY (a.facts) THEN r.encounter END`)
+	}
+	encounter, err := c.factsAt(ctx, end, f.encounter)
 	if err != nil {
 		return gate.Clause{}, err
 	}
 	stmt := gate.SQL(`
 		SELECT r.rid, r.type, r.id, r.version, r.updated, r.deleted, r.body, r.about, r.encounter,`).With(f.v.anyConsent(),
-		gate.SQL(`,`), self, gate.SQL(`,`), about, gate.SQL(`,`), encounter, gate.SQL(`
-		FROM   ~resource r
+		gate.SQL(`,`), self, gate.SQL(`, a.facts,`), encounter, gate.SQL(`
+		FROM   ~resource r, LATERAL (SELECT`), about, gate.SQL(`AS facts OFFSET 0) a
 		WHERE  r.tenant_id = $1 AND r.rid = ? AND r.type = ? AND r.id = ?`, rid, f.ref.Type.Number(), f.ref.ID))
 	if !f.consents {
 		return stmt, nil
@@ -85,12 +101,15 @@ func (f *foresight) statement(ctx context.Context) (gate.Clause, error) {
 		LIMIT  ?)`, maxConsents+1)), nil
 }
 
-// facts is an array that says which of the relations hold at the row.
-func (c *compiler) facts(ctx context.Context, at gate.Row, list []relation) (gate.Clause, error) {
+// facts is an array that says which of the relations hold at the resource that s is
+// on, whose row is there.
+func (c *compiler) facts(ctx context.Context, s scope, list []relation) (gate.Clause, error) {
 	needs := true
+	s.needs = &needs
 	out := gate.SQL(`ARRAY[`)
 	for i, r := range list {
-		cond, err := c.cond(ctx, scope{on: r.end.on, anchor: at, res: at, needs: &needs, few: true}, r.end.where)
+		s.on = r.end.on
+		cond, err := c.cond(ctx, s, r.end.where)
 		if err != nil {
 			return gate.Clause{}, err
 		}
@@ -109,7 +128,7 @@ func (c *compiler) factsAt(ctx context.Context, end gate.Clause, list []relation
 		return gate.SQL(`NULL::bool[]`), nil
 	}
 	x := c.row()
-	facts, err := c.facts(ctx, x, list)
+	facts, err := c.facts(ctx, scope{anchor: x, res: x, few: true}, list)
 	if err != nil {
 		return gate.Clause{}, err
 	}
@@ -140,7 +159,9 @@ func (f *foresight) learn(rows pgx.Rows) (*row, error) {
 		f.v.consents.tell(some)
 		known(f.self, pgtype.Int8{Int64: one.rid, Valid: true}, self)
 		known(f.about, about, ofAbout)
-		known(f.encounter, encounter, ofEncounter)
+		if !f.spare || len(f.about) == 0 || ofAbout == nil || slices.Contains(ofAbout, false) {
+			known(f.encounter, encounter, ofEncounter)
+		}
 		if !patient.Valid {
 			patient = about
 		}

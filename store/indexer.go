@@ -184,10 +184,11 @@ func (x *Indexer) plan(ctx context.Context, t *tenant.Tenant) ([]indexJob, int64
 	if err != nil {
 		return nil, 0, err
 	}
-	jobs, generation, err := x.DB.indexJobs(ctx, g)
+	is, err := x.DB.indexState(ctx, g)
 	if err != nil {
 		return nil, 0, err
 	}
+	jobs, generation := is.jobs, is.generation
 	var come []*search.CustomParameter
 	var gone []indexJob
 	for _, c := range w.list {
@@ -203,7 +204,7 @@ func (x *Indexer) plan(ctx context.Context, t *tenant.Tenant) ([]indexJob, int64
 	}
 	r, asked := x.requests[t.ID.Int()]
 	asked = asked && !slices.ContainsFunc(jobs, func(j indexJob) bool { return j.parameter == nil && j.request.Number >= r.Number })
-	if len(come)+len(gone) == 0 && !asked {
+	if len(come)+len(gone) == 0 && !asked && !is.due {
 		return jobs, generation, nil
 	}
 	if asked {
@@ -216,7 +217,13 @@ func (x *Indexer) plan(ctx context.Context, t *tenant.Tenant) ([]indexJob, int64
 			return nil, 0, err
 		}
 	}
-	return x.DB.indexJobs(ctx, g)
+	if is.due && !asked {
+		if err := x.due(ctx, t, jobs); err != nil {
+			return nil, 0, err
+		}
+	}
+	is, err = x.DB.indexState(ctx, g)
+	return is.jobs, is.generation, err
 }
 
 // report tells how far the work is.
@@ -482,5 +489,8 @@ func (w *pending) custom(r lockedRow, rows *indexRows, remove bool) {
 	}
 	for _, k := range rows.dates {
 		dates.add(k, r.rid)
+	}
+	for _, k := range rows.stands {
+		w.stands.add(k, r.rid)
 	}
 }

@@ -109,7 +109,7 @@ func (d *door) indexRows(t testing.TB, slug string) int {
 	x := d.Tenant(t, slug)
 	conn := database(t, d.Fixture, x)
 	n := 0
-	for _, table := range []string{"idx_token", "idx_ref", "idx_num", "idx_date"} {
+	for _, table := range []string{"idx_token", "idx_ref", "idx_num", "idx_date", "idx_standing"} {
 		n += query[int](t, conn, `SELECT count(*) FROM `+x.Placement.Schema+`.`+table+` WHERE tenant_id = $1`, x.ID.Int())[0]
 	}
 	return n

@@ -35,6 +35,10 @@ func (v *View) numberKey(p search.Path, unit string) int64 {
 	return v.keys.Hash("n", string(p), unit)
 }
 
+func (v *View) standKey(how search.Path, who string) int64 {
+	return v.keys.Hash("st", string(how), who)
+}
+
 // lockKey is the advisory lock for a name. It differs between tenants, since
 // their index keys do.
 func (v *View) lockKey(name string) int64 { return v.keys.Hash("l", name) }

@@ -30,6 +30,8 @@ type pending struct {
 	refs, oldRefs     refCols
 	nums, oldNums     numCols
 	dates, oldDates   dateCols
+
+	stands, oldStands standCols
 }
 
 type resourceCols struct {
@@ -73,6 +75,11 @@ type dateCols struct {
 	lo, hi   []pgtype.Timestamptz
 }
 
+type standCols struct {
+	key, target, rid []int64
+	lo, hi           []pgtype.Timestamptz
+}
+
 func (c *resourceCols) add(r row, present uint64, is *indexRows) {
 	c.rid, c.present = append(c.rid, r.rid), append(c.present, int64(present))
 	c.version, c.types, c.id = append(c.version, int32(r.version)), append(c.types, r.ref.Type.Number()), append(c.id, r.ref.ID)
@@ -114,11 +121,18 @@ func (tx *Tx) store(p smart.Permit, next row, old *row, present uint64, was, is 
 	for _, k := range without(was.tokens, stayed.tokens) {
 		w.oldTokens.add(k, was.ts, next.rid)
 	}
-	for _, k := range without(is.refs, without(stays.refs, was.others)) {
+	others := was.otherwise()
+	for _, k := range without(is.refs, without(stays.refs, others.refs)) {
 		w.refs.add(k, is.ts, next.rid)
 	}
-	for _, k := range without(slices.Concat(was.refs, was.others), stayed.refs) {
+	for _, k := range without(slices.Concat(was.refs, others.refs), stayed.refs) {
 		w.oldRefs.add(k, was.ts, next.rid)
+	}
+	for _, k := range without(is.stands, without(was.stands, others.stands)) {
+		w.stands.add(k, next.rid)
+	}
+	for _, k := range without(slices.Concat(was.stands, others.stands), is.stands) {
+		w.oldStands.add(k, next.rid)
 	}
 	for _, k := range without(is.nums, was.nums) {
 		w.nums.add(k, next.rid)
@@ -148,8 +162,12 @@ func (w *pending) unindex(p smart.Permit, was *indexRows, rid int64) {
 	for _, k := range was.tokens {
 		w.oldTokens.add(k, was.ts, rid)
 	}
-	for _, k := range slices.Concat(was.refs, was.others) {
+	others := was.otherwise()
+	for _, k := range slices.Concat(was.refs, others.refs) {
 		w.oldRefs.add(k, was.ts, rid)
+	}
+	for _, k := range slices.Concat(was.stands, others.stands) {
+		w.oldStands.add(k, rid)
 	}
 	for _, k := range was.nums {
 		w.oldNums.add(k, rid)
@@ -197,6 +215,10 @@ func (c *numCols) add(r numRow, rid int64) {
 
 func (c *dateCols) add(r dateRow, rid int64) {
 	c.key, c.lo, c.hi, c.rid = append(c.key, r.key), append(c.lo, r.lo), append(c.hi, r.hi), append(c.rid, rid)
+}
+
+func (c *standCols) add(r standRow, rid int64) {
+	c.key, c.target, c.lo, c.hi, c.rid = append(c.key, r.key), append(c.target, r.target), append(c.lo, r.lo), append(c.hi, r.hi), append(c.rid, rid)
 }
 
 // flush writes what is pending now, so that a statement can see it.
@@ -274,6 +296,12 @@ func (w *pending) statements() []gate.Clause {
 			DELETE FROM ~idx_date x USING unnest(?::bigint[], ?::timestamptz[], ?::timestamptz[], ?::bigint[]) AS d (key, lo, hi, rid)
 			WHERE  x.tenant_id = $1 AND x.key = d.key AND x.lo = d.lo AND x.hi = d.hi AND x.rid = d.rid`, c.key, c.lo, c.hi, c.rid))
 	}
+	if c := &w.oldStands; len(c.rid) > 0 {
+		qs = append(qs, gate.SQL(`
+			DELETE FROM ~idx_standing x USING unnest(?::bigint[], ?::bigint[], ?::timestamptz[], ?::timestamptz[], ?::bigint[]) AS d (key, target, lo, hi, rid)
+			WHERE  x.tenant_id = $1 AND x.key = d.key AND x.target = d.target AND x.lo = d.lo AND x.hi = d.hi AND x.rid = d.rid`,
+			c.key, c.target, c.lo, c.hi, c.rid))
+	}
 	if c := &w.tokens; len(c.rid) > 0 {
 		qs = append(qs, gate.SQL(`
 			INSERT INTO ~idx_token (tenant_id, key, ts, rid)
@@ -294,6 +322,12 @@ func (w *pending) statements() []gate.Clause {
 		qs = append(qs, gate.SQL(`
 			INSERT INTO ~idx_date (tenant_id, key, lo, hi, rid)
 			SELECT $1, * FROM unnest(?::bigint[], ?::timestamptz[], ?::timestamptz[], ?::bigint[])`, c.key, c.lo, c.hi, c.rid).With(end))
+	}
+	if c := &w.stands; len(c.rid) > 0 {
+		qs = append(qs, gate.SQL(`
+			INSERT INTO ~idx_standing (tenant_id, key, target, lo, hi, rid)
+			SELECT $1, * FROM unnest(?::bigint[], ?::bigint[], ?::timestamptz[], ?::timestamptz[], ?::bigint[])
+			ON CONFLICT DO NOTHING`, c.key, c.target, c.lo, c.hi, c.rid))
 	}
 	if c := &w.change; len(c.rid) > 0 {
 		qs = append(qs, gate.SQL(`

@@ -75,7 +75,7 @@ func (r *purgeTest) stored(t testing.TB) (list []string) {
 	slices.Sort(list)
 	if stray := query[int64](t, conn, fmt.Sprintf(`
 		SELECT count(*) FROM (SELECT rid, tenant_id FROM %[1]s.idx_token UNION ALL SELECT rid, tenant_id FROM %[1]s.idx_ref
-			UNION ALL SELECT rid, tenant_id FROM %[1]s.idx_num UNION ALL SELECT rid, tenant_id FROM %[1]s.idx_date) i
+			UNION ALL SELECT rid, tenant_id FROM %[1]s.idx_num UNION ALL SELECT rid, tenant_id FROM %[1]s.idx_date UNION ALL SELECT rid, tenant_id FROM %[1]s.idx_standing) i
 		WHERE i.tenant_id = %[2]d AND NOT EXISTS (SELECT FROM %[1]s.resource r WHERE r.tenant_id = %[2]d AND r.rid = i.rid AND NOT r.deleted)`, s, n))[0]; stray > 0 {
 		t.Errorf("the index has %d rows of what is not there", stray)
 	}

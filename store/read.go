@@ -277,7 +277,7 @@ func (v *View) heldFor(p smart.Permit, link search.Expr, ref fhir.Ref, d *fhir.D
 // finds out what would decide, and by what somebody would be refused. Were the
 // answer there sooner, it would tell one from the other.
 func (v *View) pretend(ctx context.Context, p smart.Permit, ref fhir.Ref) error {
-	where, _ := search.Apart(p.Where())
+	where, _ := search.Apart(v.allowed(p))
 	if all(where) {
 		return nil
 	}

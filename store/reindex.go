@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/search"
 	"github.com/cordon-fhir/cordon/keys"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store/internal/gate"
@@ -32,6 +33,9 @@ type IndexRequest struct {
 	Number int64 `json:"number"`
 	// Types are the types to index again; none means all.
 	Types []fhir.Type `json:"types,omitempty"`
+	// Standings says that it takes in the standings of resources that were stored
+	// before the index had them.
+	Standings bool `json:"standings,omitempty"`
 }
 
 func (r IndexRequest) seal(set *keys.Set, t *tenant.Tenant) ([]byte, error) {
@@ -73,11 +77,32 @@ func (x *Indexer) request(ctx context.Context, t *tenant.Tenant, r IndexRequest)
 	})
 }
 
+// due has the index take in the standings that it lacks, and notes that it has them.
+func (x *Indexer) due(ctx context.Context, t *tenant.Tenant, jobs []indexJob) error {
+	r := IndexRequest{Types: search.StandingTypes, Standings: true}
+	for _, j := range jobs {
+		if j.parameter != nil {
+			continue
+		}
+		switch {
+		case j.state == search.CustomBuilding: // another one goes first
+			return nil
+		case j.request.Standings:
+			defer x.DB.customs.forget(t.ID)
+			return x.update(ctx, t, "ending the work on standings", func(v *View, p smart.Permit) error {
+				return v.gate.Defer(p, gate.SQL(`DELETE FROM ~index_due WHERE tenant_id = $1`))
+			})
+		}
+		r.Number = j.request.Number // an operator's are told apart by it
+	}
+	return x.request(ctx, t, r)
+}
+
 // An entry is a row of one of the index tables, in whatever form orders them
 // all alike.
 type entry struct {
 	rid, key int64
-	a, b     int64
+	a, b, c  int64
 	table    int8
 }
 
@@ -87,10 +112,11 @@ const (
 	inRef
 	inNum
 	inDate
+	inStanding
 )
 
 func compareEntries(x, y entry) int {
-	return cmp.Or(cmp.Compare(x.rid, y.rid), cmp.Compare(x.table, y.table), cmp.Compare(x.key, y.key), cmp.Compare(x.a, y.a), cmp.Compare(x.b, y.b))
+	return cmp.Or(cmp.Compare(x.rid, y.rid), cmp.Compare(x.table, y.table), cmp.Compare(x.key, y.key), cmp.Compare(x.a, y.a), cmp.Compare(x.b, y.b), cmp.Compare(x.c, y.c))
 }
 
 // micros is a moment as PostgreSQL counts it.
@@ -121,6 +147,9 @@ func (rows *indexRows) entries(rid int64, list []entry) []entry {
 	}
 	for _, k := range rows.dates {
 		list = append(list, entry{rid: rid, table: inDate, key: k.key, a: micros(k.lo), b: micros(k.hi)})
+	}
+	for _, k := range rows.stands {
+		list = append(list, entry{rid: rid, table: inStanding, key: k.key, a: k.target, b: micros(k.lo), c: micros(k.hi)})
 	}
 	return list
 }
@@ -296,10 +325,12 @@ func (v *View) eachEntry(ctx context.Context, p smart.Permit, from, to int64, fn
 		into []any
 		fill func()
 	}{
-		inToken: {gate.SQL(`SELECT rid, key, ts FROM ~idx_token`), []any{&e.rid, &e.key, &ts}, func() { e.a, e.b = micros(ts), 0 }},
-		inRef:   {gate.SQL(`SELECT rid, key, target, ts FROM ~idx_ref`), []any{&e.rid, &e.key, &e.a, &ts}, func() { e.b = micros(ts) }},
-		inNum:   {gate.SQL(`SELECT rid, key, lo, hi FROM ~idx_num`), []any{&e.rid, &e.key, &x, &y}, func() { e.a, e.b = bits(x), bits(y) }},
-		inDate:  {gate.SQL(`SELECT rid, key, lo, hi FROM ~idx_date`), []any{&e.rid, &e.key, &lo, &hi}, func() { e.a, e.b = micros(lo), micros(hi) }},
+		inToken: {gate.SQL(`SELECT rid, key, ts FROM ~idx_token`), []any{&e.rid, &e.key, &ts}, func() { e.a, e.b, e.c = micros(ts), 0, 0 }},
+		inRef:   {gate.SQL(`SELECT rid, key, target, ts FROM ~idx_ref`), []any{&e.rid, &e.key, &e.a, &ts}, func() { e.b, e.c = micros(ts), 0 }},
+		inNum:   {gate.SQL(`SELECT rid, key, lo, hi FROM ~idx_num`), []any{&e.rid, &e.key, &x, &y}, func() { e.a, e.b, e.c = bits(x), bits(y), 0 }},
+		inDate:  {gate.SQL(`SELECT rid, key, lo, hi FROM ~idx_date`), []any{&e.rid, &e.key, &lo, &hi}, func() { e.a, e.b, e.c = micros(lo), micros(hi), 0 }},
+		inStanding: {gate.SQL(`SELECT rid, key, target, lo, hi FROM ~idx_standing`), []any{&e.rid, &e.key, &e.a, &lo, &hi},
+			func() { e.b, e.c = micros(lo), micros(hi) }},
 	} {
 		rows, err := v.query(ctx, p, scan.q.With(gate.SQL(`WHERE tenant_id = $1 AND rid BETWEEN ? AND ?`, from, to)))
 		if err != nil {
@@ -385,6 +416,8 @@ func (w *pending) drop(e entry) {
 		w.oldNums.add(numRow{e.key, math.Float64frombits(uint64(e.a)), math.Float64frombits(uint64(e.b))}, e.rid)
 	case inDate:
 		w.oldDates.add(dateRow{e.key, moment(e.a), moment(e.b)}, e.rid)
+	case inStanding:
+		w.oldStands.add(standRow{e.key, e.a, moment(e.b), moment(e.c)}, e.rid)
 	}
 }
 
@@ -424,12 +457,12 @@ func (db *DB) IndexStatus(ctx context.Context, g *smart.Grant) (IndexStatus, err
 	if err != nil {
 		return IndexStatus{}, err
 	}
-	jobs, _, err := db.indexJobs(ctx, g)
+	is, err := db.indexState(ctx, g)
 	if err != nil {
 		return IndexStatus{}, err
 	}
-	s := IndexStatus{Parameters: w.status(jobs)}
-	for _, j := range jobs {
+	s := IndexStatus{Parameters: w.status(is.jobs)}
+	for _, j := range is.jobs {
 		if j.parameter == nil {
 			s.Reindex = &ReindexStatus{j.request, string(j.state), j.percent()}
 		}

@@ -25,6 +25,7 @@ func (d *door) rows(t testing.TB, slug string) string {
 		       UNION ALL SELECT concat_ws(' ', 'r', rid, key, target, ts) FROM `+s+`.idx_ref  WHERE tenant_id = $1
 		       UNION ALL SELECT concat_ws(' ', 'n', rid, key, lo, hi)     FROM `+s+`.idx_num  WHERE tenant_id = $1
 		       UNION ALL SELECT concat_ws(' ', 'd', rid, key, lo, hi)     FROM `+s+`.idx_date WHERE tenant_id = $1
+		       UNION ALL SELECT concat_ws(' ', 's', rid, key, target, lo, hi) FROM `+s+`.idx_standing WHERE tenant_id = $1
 		       UNION ALL SELECT concat_ws(' ', 'x', rid, ts, te, present, 'a', about, 'e', encounter) FROM `+s+`.resource WHERE tenant_id = $1) all_of_it`, x.ID.Int())[0]
 }
 
@@ -42,6 +43,9 @@ func (d *door) spoil(t testing.TB, slug string) {
 		`UPDATE %s.idx_num SET hi = hi + 1 WHERE tenant_id = %d AND rid %% 2 = 0`,
 		`DELETE FROM %s.idx_date WHERE tenant_id = %d AND rid %% 2 = 1`,
 		`INSERT INTO %s.idx_date SELECT 79, '-infinity', 'infinity', rid, tenant_id FROM %[1]s.resource WHERE tenant_id = %[2]d`,
+		`DELETE FROM %s.idx_standing WHERE tenant_id = %d AND rid %% 2 = 0`,
+		`UPDATE %s.idx_standing SET hi = lo WHERE tenant_id = %d AND rid %% 2 = 1`,
+		`INSERT INTO %s.idx_standing SELECT 80, 81, '-infinity', 'infinity', rid, tenant_id FROM %[1]s.resource WHERE tenant_id = %[2]d`,
 		`UPDATE %s.resource SET present = present # 5, ts = '-infinity' WHERE tenant_id = %d AND rid %% 3 = 0`,
 		`UPDATE %s.resource SET te = NULL, about = encounter, encounter = about WHERE tenant_id = %d AND rid %% 3 = 1`,
 	} {

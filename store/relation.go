@@ -178,7 +178,12 @@ func (v *View) settled(ctx context.Context, p smart.Permit, where search.Expr, r
 	list := make([]asking, len(relations))
 	for j, r := range relations {
 		list[j].end = r.end
-		for i := range resources {
+	}
+	for i := range resources {
+		if decided(where, relations, ends[i]) {
+			continue
+		}
+		for j := range relations {
 			list[j].rids = append(list[j].rids, ends[i][j]...)
 		}
 	}
@@ -200,12 +205,28 @@ func (v *View) settled(ctx context.Context, p smart.Permit, where search.Expr, r
 	return out, nil
 }
 
+// decided reports whether what is known of the relations decides them all: what of them
+// is not known is of no matter.
+func decided(where search.Expr, relations []relation, ends [][]int64) bool {
+	left := search.Settle(where, func(link search.Expr) (holds, known bool) {
+		j := slices.IndexFunc(relations, func(r relation) bool { return search.Equal(r.link, link) })
+		known = true
+		for _, rid := range ends[j] {
+			is, told := relations[j].end.holds[rid]
+			holds, known = holds || is, known && told
+		}
+		return holds, holds || known
+	})
+	return len(search.Links(search.Simplify(left))) == 0
+}
+
 // maxNamed bounds the patients of whom is asked what else holds of them.
 const maxNamed = 200
 
 // namedBy returns which patients e lets a resource refer to, and by which element,
-// if it says that and they are few. A chain of a policy is looked up for that.
-func (v *View) namedBy(ctx context.Context, p smart.Permit, e search.Expr) (path search.Path, rids []int64, f *reached, err error) {
+// if it says that and they are few. A chain of a policy is looked up for that, and
+// what else is asked of those patients along with it.
+func (v *View) namedBy(ctx context.Context, p smart.Permit, e search.Expr, asked []relation) (path search.Path, rids []int64, f *reached, err error) {
 	if ref, ok := e.(search.HasReference); ok {
 		to, err := fhir.ParseRef(ref.Target)
 		if err != nil || to.Type != "Patient" || to.String() != ref.Target || !search.IsSingle(ref.Path) {
@@ -217,8 +238,14 @@ func (v *View) namedBy(ctx context.Context, p smart.Permit, e search.Expr) (path
 	if !ok || !chain.ByPolicy || !toPatients(chain) {
 		return "", nil, nil, nil
 	}
+	var ends []*ending
+	for _, r := range asked {
+		if c := r.link.(search.Chain); c.Paths[0] == chain.Paths[0] && !search.Equal(c, chain) {
+			ends = append(ends, r.end)
+		}
+	}
 	f = &reached{chain: chain}
-	if f.targets, f.complete, err = v.targets(ctx, p, chain.Type, chain.X); err != nil || !f.complete || len(f.targets) > maxNamed {
+	if f.targets, f.complete, err = v.targets(ctx, p, chain.Type, chain.X, ends...); err != nil || !f.complete || len(f.targets) > maxNamed {
 		return "", nil, f, err
 	}
 	return chain.Paths[0], f.targets, f, nil
@@ -232,13 +259,17 @@ func (v *View) settledFor(ctx context.Context, p smart.Permit, where search.Expr
 	if len(search.Links(where)) == 0 {
 		return where, nil, nil
 	}
+	ofPatients := slices.DeleteFunc(v.related(p.On(), where), func(r relation) bool {
+		chain, ok := r.link.(search.Chain)
+		return !ok || chain.Type != "Patient" || len(chain.Paths) != 1
+	})
 	var path search.Path
 	var rids []int64
 	members := conjunction(where)
 	at := max(slices.IndexFunc(members, toPatient), 0) // one patient is the fewest
 	for i := range members {
 		var f *reached
-		if path, rids, f, err = v.namedBy(ctx, p, members[(at+i)%len(members)]); err != nil {
+		if path, rids, f, err = v.namedBy(ctx, p, members[(at+i)%len(members)], ofPatients); err != nil {
 			return nil, nil, err
 		}
 		if f != nil {
@@ -253,9 +284,9 @@ func (v *View) settledFor(ctx context.Context, p smart.Permit, where search.Expr
 	}
 	var list []asking
 	var chains []search.Chain
-	for _, r := range v.related(p.On(), where) {
-		chain, ok := r.link.(search.Chain)
-		if ok && chain.Type == "Patient" && len(chain.Paths) == 1 && chain.Paths[0] == path && !isFollowed(followed, chain) {
+	for _, r := range ofPatients {
+		chain := r.link.(search.Chain)
+		if chain.Paths[0] == path && !isFollowed(followed, chain) {
 			list, chains = append(list, asking{r.end, slices.Clone(rids)}), append(chains, chain)
 		}
 	}

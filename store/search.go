@@ -433,6 +433,12 @@ func (c candidate) position(on fhir.Type) position {
 // them; the rest are conditions.
 func (v *View) statement(ctx context.Context, pl plan, resource bool) (from, where gate.Clause, s scope, err error) {
 	c := &compiler{v: v, permit: pl.permit, followed: slices.Clone(pl.followed)}
+	return c.statement(ctx, pl, resource)
+}
+
+// statement is View.statement. What the caller adds to it can name further rows.
+func (c *compiler) statement(ctx context.Context, pl plan, resource bool) (from, where gate.Clause, s scope, err error) {
+	v := c.v
 	if err := c.followAll(ctx, pl.where); err != nil {
 		return from, where, s, err
 	}
@@ -445,14 +451,16 @@ func (v *View) statement(ctx context.Context, pl plan, resource bool) (from, whe
 		from = c.beginIn(&s, b.first().(search.Or))
 		list, left = b.others(), 0
 	case fewPatients:
-		found, err := c.beginAt(ctx, &s, b.first())
+		found, err := c.beginAt(ctx, &s, b)
 		if err != nil {
 			return from, where, s, err
 		}
 		if found.known {
-			from, where = found.from, found.where
-			list, left = b.others(), 0
+			from, list, left = found.from, found.rest, 0
 		}
+	case standing:
+		from = c.beginStanding(&s, b.first())
+		list, left = b.others(), 0
 	}
 	var rest []search.Expr
 	for _, e := range list {
@@ -492,10 +500,14 @@ func (v *View) statement(ctx context.Context, pl plan, resource bool) (from, whe
 		}
 		where = where.With(gate.SQL(`AND`), x)
 	}
-	if s.anchor == 0 {
+	switch {
+	case b.with == standing:
+		return from, where, s, nil
+	case s.anchor == 0:
 		return gate.SQL(`~resource r`), gate.SQL(`r.tenant_id = $1 AND r.type = ? AND NOT r.deleted AND`, pl.on.Number()).With(where), s, nil
-	}
-	if *s.needs {
+	case *s.needs && b.with == fewPatients && s.few:
+		return c.eachOf(from, s.anchor.Col("rid"), pl.on), where, s, nil
+	case *s.needs:
 		from = from.With(gate.SQL(`, ~resource r`))
 		where = gate.SQL(`r.tenant_id = $1 AND NOT r.deleted AND r.rid =`).With(s.anchor.Col("rid"), gate.SQL(`AND`), where)
 	}
@@ -664,8 +676,9 @@ func (v *View) scan(ctx context.Context, pl plan, fn func(row, fhir.Resource) er
 }
 
 // targets returns the keys by which references find the resources of the type
-// for which where holds. complete is false if there are more than maxTargets.
-func (v *View) targets(ctx context.Context, p smart.Permit, on fhir.Type, where search.Expr) (keys []int64, complete bool, err error) {
+// for which where holds. complete is false if there are more than maxTargets. Of
+// those that it returns it is known afterwards for which of them the endings hold.
+func (v *View) targets(ctx context.Context, p smart.Permit, on fhir.Type, where search.Expr, ends ...*ending) (keys []int64, complete bool, err error) {
 	if !answered(where) {
 		err := v.scan(ctx, newPlan(on, p, where), func(r row, _ fhir.Resource) error {
 			keys = append(keys, r.rid)
@@ -673,17 +686,44 @@ func (v *View) targets(ctx context.Context, p smart.Permit, on fhir.Type, where 
 		})
 		return keys, true, err
 	}
-	from, cond, s, err := v.statement(ctx, plan{on: on, permit: p, where: where, exact: true}, false)
+	stmt, err := v.targeting(ctx, p, on, where, ends)
 	if err != nil {
 		return nil, false, err
 	}
-	rows, err := v.query(ctx, p, gate.SQL(`SELECT`).With(s.anchor.Col("rid"), gate.SQL(`FROM`), from, gate.SQL(`WHERE`), cond, gate.SQL(`LIMIT ?`, maxTargets+1)))
+	rows, err := v.query(ctx, p, stmt)
 	if err != nil {
 		return nil, false, fmt.Errorf("following a chain to %s: %w", on, err)
 	}
-	keys, err = pgx.CollectRows(rows, pgx.RowTo[int64])
+	var rid int64
+	var facts []bool
+	_, err = pgx.ForEachRow(rows, []any{&rid, &facts}, func() error {
+		keys = append(keys, rid)
+		for i, end := range ends {
+			end.holds[rid] = facts[i]
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, false, fmt.Errorf("following a chain to %s: %w", on, err)
 	}
 	return keys, len(keys) <= maxTargets, nil
+}
+
+// targeting is the statement of targets: beside each, which of the endings hold.
+func (v *View) targeting(ctx context.Context, p smart.Permit, on fhir.Type, where search.Expr, ends []*ending) (gate.Clause, error) {
+	c := &compiler{v: v, permit: p}
+	from, cond, s, err := c.statement(ctx, plan{on: on, permit: p, where: where, exact: true}, len(ends) > 0)
+	if err != nil {
+		return gate.Clause{}, err
+	}
+	list := make([]relation, len(ends))
+	for i, end := range ends {
+		list[i].end = end
+	}
+	facts, err := c.facts(ctx, scope{on: on, anchor: s.anchor, res: s.res, few: true}, list)
+	if err != nil {
+		return gate.Clause{}, err
+	}
+	return gate.SQL(`SELECT`).With(s.anchor.Col("rid"), gate.SQL(`,`), facts, gate.SQL(`FROM`), from, gate.SQL(`WHERE`), cond,
+		gate.SQL(`LIMIT ?`, maxTargets+1)), nil
 }

@@ -20,6 +20,8 @@ const (
 	// fewPatients begins with what refers to patients, listed or found by a
 	// chain, by an element that is there once at most, if they are few.
 	fewPatients
+	// standing begins with the patients to whom somebody or a place stands.
+	standing
 )
 
 // A start is how the statement of a plan begins. It is decided here, for
@@ -50,6 +52,8 @@ func (pl plan) start() start {
 		s.with, s.joins = onePatient, 1
 	case found(toCompartment) && len(s.members) > 1:
 		s.with = oneCompartment
+	case s.joins == 0 && found(toStanding):
+		s.with = standing
 	case found(toPatients):
 		s.with = fewPatients
 		fallthrough // they may turn out to be many
@@ -146,6 +150,21 @@ func toPatients(e search.Expr) bool {
 	return false
 }
 
+// toStanding reports whether e is of patients to whom somebody stands: who does, and
+// who is named by the patient, the index lists.
+func toStanding(e search.Expr) bool {
+	switch e := e.(type) {
+	case search.ReverseChain:
+		return e.Stand.Who != ""
+	case search.Or:
+		return slices.ContainsFunc(e, toStanding) && !slices.ContainsFunc(e, func(x search.Expr) bool {
+			_, named := x.(search.HasReference)
+			return !named && !toStanding(x)
+		})
+	}
+	return false
+}
+
 // looked reports whether e can be looked up for one resource.
 func looked(e search.Expr, main search.Path) bool {
 	switch e := e.(type) {
@@ -153,6 +172,8 @@ func looked(e search.Expr, main search.Path) bool {
 		return true
 	case search.InDate:
 		return e.Path == main
+	case search.ReverseChain:
+		return e.Stand.Who != ""
 	case search.And, search.Or, search.Not:
 		return !slices.ContainsFunc(search.Members(e), func(x search.Expr) bool { return !looked(x, main) })
 	}

@@ -277,7 +277,7 @@ func (db *DB) view(ctx context.Context, t *gate.Tx) (*View, error) {
 		return nil, err
 	}
 	schema := search.Schema{Base: db.base(g.Tenant().Slug.String()), Custom: custom}
-	return &View{db: db, gate: t, grant: g, keys: set, schema: schema, consents: &consents{hint: db.consents.of(g.Tenant().ID)}}, nil
+	return &View{db: db, gate: t, grant: g, keys: set, schema: schema, standings: db.customs.of(g.Tenant().ID).standings(), consents: &consents{hint: db.consents.of(g.Tenant().ID)}}, nil
 }
 
 // View reads from a snapshot.
@@ -289,11 +289,21 @@ type View struct {
 	schema search.Schema
 	bundle bool     // note every interaction as a linked entry
 	writes *pending // what a Tx has yet to write; nil in a View
+	// standings says that the index has those of all resources.
+	standings bool
 
 	imports *ImportBatch // of which the writes are; nil if they are of no import
 
 	endings  []*ending // what is known of the relations that a policy asks about
 	consents *consents // what is known of those of patients
+}
+
+// allowed is the condition of p, in a form that the index answers.
+func (v *View) allowed(p smart.Permit) search.Expr {
+	if v.standings {
+		return p.Where()
+	}
+	return search.Unheld(p.Where())
 }
 
 // note puts an interaction into the audit trail.

@@ -253,7 +253,7 @@ func (tx *Tx) put(ctx context.Context, p smart.Permit, do fhir.Interaction, ref 
 	if terms.TooMany {
 		return fhir.Resource{}, fhir.Errorf(fhir.TooCostly, "the resource has more than %d values that searches look at", search.MaxTerms)
 	}
-	if where, _ := search.Apart(p.Where()); !all(where) { // a consent keeps nobody from writing down what is new
+	if where, _ := search.Apart(tx.allowed(p)); !all(where) { // a consent keeps nobody from writing down what is new
 		where, err := tx.settled(ctx, p, where, r)
 		if err != nil {
 			return fhir.Resource{}, err
@@ -352,7 +352,16 @@ type indexRows struct {
 	refs   []refRow
 	nums   []numRow
 	dates  []dateRow
-	others []refRow // of a stored version: that may be there instead
+	stands []standRow
+	others *indexRows // of a stored version: references that may be there instead; may be nil
+}
+
+// otherwise returns the rows that may be there instead.
+func (rows *indexRows) otherwise() *indexRows {
+	if rows.others == nil {
+		return &indexRows{}
+	}
+	return rows.others
 }
 
 type refRow struct{ key, target int64 }
@@ -363,6 +372,10 @@ type numRow struct {
 type dateRow struct {
 	key    int64
 	lo, hi pgtype.Timestamptz
+}
+type standRow struct {
+	key, target int64
+	lo, hi      pgtype.Timestamptz
 }
 
 // hash makes the index rows of terms.
@@ -385,6 +398,9 @@ func (v *View) hash(on fhir.Type, t *search.Terms) *indexRows {
 		}
 		rows.dates = append(rows.dates, dateRow{v.dateKey(x.Path), stamp(x.Lo), stamp(x.Hi)})
 	}
+	for _, x := range t.Standings {
+		rows.stands = append(rows.stands, standRow{v.standKey(x.How, x.Who), v.target(x.Of), stamp(x.Lo), stamp(x.Hi)})
+	}
 	rows.about = v.firstOf(t, "Patient", search.SubjectPaths(on))
 	rows.encounter = v.firstOf(t, "Encounter", search.EncounterPaths(on))
 	// Two terms can have one hash; a row is there once.
@@ -392,6 +408,7 @@ func (v *View) hash(on fhir.Type, t *search.Terms) *indexRows {
 	rows.refs = unique(rows.refs)
 	rows.nums = unique(rows.nums)
 	rows.dates = unique(rows.dates)
+	rows.stands = unique(rows.stands)
 	return rows
 }
 
@@ -454,10 +471,9 @@ func (v *View) indexOf(old *row) (*indexRows, error) {
 
 // otherBases returns the rows of references of d that are there if it was
 // written while the server had another base URL: what was relative then need
-// not be so now, nor the other way round.
-func (v *View) otherBases(d *fhir.Document) []refRow {
+// not be so now, nor the other way round. It is nil if there are none.
+func (v *View) otherBases(d *fhir.Document) *indexRows {
 	root := "/" + v.grant.Tenant().Slug.String() + "/"
-	var rows []refRow
 	bases := []string{""}
 	for _, r := range (search.Schema{Custom: v.schema.Custom}).IndexPast(d).Refs {
 		at := strings.Index(r.Target, root)
@@ -471,10 +487,12 @@ func (v *View) otherBases(d *fhir.Document) []refRow {
 	if len(bases) == 1 {
 		return nil
 	}
+	others := &indexRows{}
 	for _, base := range bases {
-		rows = append(rows, v.hash(d.Type, search.Schema{Base: base, Custom: v.schema.Custom}.IndexPast(d)).refs...)
+		rows := v.hash(d.Type, search.Schema{Base: base, Custom: v.schema.Custom}.IndexPast(d))
+		others.refs, others.stands = append(others.refs, rows.refs...), append(others.stands, rows.stands...)
 	}
-	return rows
+	return others
 }
 
 // maxBases bounds the base URLs that a resource is held against.

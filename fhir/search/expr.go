@@ -163,6 +163,9 @@ type Chain struct {
 // the references at each of Paths. If Canonical is set, the elements at Paths
 // name the resource by canonical URL.
 //
+// Stand, if it is set, is what the index of standings can be asked in place of X:
+// it says the same.
+//
 // ByPolicy says of either chain that an access policy asks: then all that is
 // stored counts, also what the asker may not see. No search sets it.
 type ReverseChain struct {
@@ -172,6 +175,7 @@ type ReverseChain struct {
 	ByPolicy  bool
 	X         Expr
 	Pair      Token
+	Stand     Stand
 }
 
 // Typed holds for the resources of the Type for which X does. It is for searches

@@ -36,6 +36,7 @@ func (s Schema) index(tb *table, d *fhir.Document) *Terms {
 	x.pair(tb)
 	if tb.whole {
 		x.named(d.Type)
+		x.standings(tb, d.Type)
 		x.contained(d.Type)
 		if worded[d.Type] {
 			x.words(d.Type)
@@ -68,7 +69,7 @@ func (x *indexer) release() {
 
 // empty forgets the terms and keeps the room.
 func (t *Terms) empty() {
-	*t = Terms{Tokens: room(t.Tokens), Refs: room(t.Refs), Dates: room(t.Dates), Numbers: room(t.Numbers), Strings: room(t.Strings)}
+	*t = Terms{Tokens: room(t.Tokens), Refs: room(t.Refs), Dates: room(t.Dates), Numbers: room(t.Numbers), Strings: room(t.Strings), Standings: room(t.Standings)}
 }
 
 func room[T any](list []T) []T {
@@ -87,7 +88,7 @@ func (t *Terms) fitted() *Terms {
 	return &Terms{
 		Time: t.Time, Present: t.Present, TooMany: t.TooMany,
 		Tokens: fit(t.Tokens), Refs: fit(t.Refs), Dates: fit(t.Dates),
-		Numbers: fit(t.Numbers), Strings: fit(t.Strings),
+		Numbers: fit(t.Numbers), Strings: fit(t.Strings), Standings: fit(t.Standings),
 	}
 }
 
@@ -192,7 +193,7 @@ func (x *indexer) item(n *node, v value) {
 // full reports whether there are as many terms as may be.
 func (x *indexer) full() bool {
 	t := x.terms
-	if len(t.Tokens)+len(t.Refs)+len(t.Dates)+len(t.Numbers)+len(t.Strings) >= MaxTerms {
+	if len(t.Tokens)+len(t.Refs)+len(t.Dates)+len(t.Numbers)+len(t.Strings)+len(t.Standings) >= MaxTerms {
 		t.TooMany = true
 	}
 	return t.TooMany
@@ -287,6 +288,7 @@ func (t *Terms) dedupe() {
 	t.Dates = unique(t.Dates)
 	t.Numbers = unique(t.Numbers)
 	t.Strings = unique(t.Strings)
+	t.Standings = unique(t.Standings)
 }
 
 var seed = maphash.MakeSeed()

@@ -81,24 +81,15 @@ func timeOf(item value) (lo, hi time.Time, ok bool) {
 
 func seconds(t time.Time) float64 { return float64(t.Unix()) }
 
-// Names returns the condition that a resource of the type names the target by the
-// parameter, in an item whose time covers at or that sets none.
-func Names(on fhir.Type, code string, target fhir.Ref, at time.Time) Expr {
-	or := Or{}
-	for _, path := range Paths(on, code, target.Type) {
-		for _, n := range namings[on] {
-			if n.path(on) != path {
-				continue
-			}
-			path = limited(path)
-			or = append(or, And{
-				HasReference{Path: n.path(on), Target: target.String()},
-				Or{
-					Not{HasToken{path, target.String()}},
-					InNumber{path, target.String(), []NumberBound{{Lo, LE, seconds(at)}, {Hi, GT, seconds(at)}}},
-				},
-			})
-		}
+// named returns the condition that a resource names the target by the path, in an
+// item whose time covers at or that sets none.
+func named(path Path, target fhir.Ref, at time.Time) Expr {
+	limit := limited(path)
+	return And{
+		HasReference{Path: path, Target: target.String()},
+		Or{
+			Not{HasToken{limit, target.String()}},
+			InNumber{limit, target.String(), []NumberBound{{Lo, LE, seconds(at)}, {Hi, GT, seconds(at)}}},
+		},
 	}
-	return or.simple()
 }

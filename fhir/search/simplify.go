@@ -167,7 +167,7 @@ func joinLinks(a, b Expr) (both Expr, ok bool) {
 		return a, ok
 	case ReverseChain:
 		b, is := b.(ReverseChain)
-		if !is || a.Type != b.Type || a.Canonical != b.Canonical || a.ByPolicy != b.ByPolicy || a.Pair != b.Pair || !slices.Equal(a.Paths, b.Paths) {
+		if !is || a.Stand != b.Stand || a.Type != b.Type || a.Canonical != b.Canonical || a.ByPolicy != b.ByPolicy || a.Pair != b.Pair || !slices.Equal(a.Paths, b.Paths) {
 			return nil, false
 		}
 		a.X, ok = alternative(a.X, b.X)
@@ -440,4 +440,11 @@ func (r ReverseChain) paired() Expr {
 	}
 	r.Pair, r.X = Token(tok), And{}
 	return r
+}
+
+// Paired reports whether the index of the type holds references by the path joined
+// with the token.
+func Paired(on fhir.Type, path Path, tok Token) bool {
+	tb := tableOf(on)
+	return tb != nil && isFull(tok.Value) && slices.Contains(tb.pairs[path], tok.Path)
 }

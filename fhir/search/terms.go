@@ -25,6 +25,8 @@ type Terms struct {
 	Refs    []Reference
 	Dates   []DateRange
 	Numbers []NumberRange
+	// Standings follow from the others.
+	Standings []Standing
 	// TooMany says that the resource has more terms than MaxTerms and that
 	// some are missing here. Such a resource must not be stored: searches
 	// would not find it.

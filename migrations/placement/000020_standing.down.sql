@@ -1,0 +1,2 @@
+DROP TABLE {{schema}}.index_due;
+DROP TABLE {{schema}}.idx_standing;
