@@ -1,9 +1,12 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -232,21 +235,72 @@ func (v *View) warn(ref fhir.Ref, why string) {
 
 // readConsent keeps a consent with the patient whose it is, if it is in force.
 func (v *View) readConsent(r row) error {
-	res, err := v.open(r)
-	if err != nil {
-		return err
-	}
-	return fhir.Peek(res.Body, func(d *fhir.Document) error {
-		c := consent.Read(v.schema, d)
-		if c == nil {
+	had := v.db.opened.of(v.grant.Tenant().ID)
+	one, ok := had.look(r)
+	if !ok {
+		res, err := v.open(r)
+		if err != nil {
+			return err
+		}
+		err = fhir.Peek(res.Body, func(d *fhir.Document) error {
+			if one.says = consent.Read(v.schema, d); one.says != nil {
+				for _, id := range v.schema.About(d) {
+					one.of = append(one.of, strings.Clone(id))
+				}
+			}
 			return nil
+		})
+		if err != nil {
+			return err
 		}
-		if c.Unclear != "" {
-			v.warn(res.Ref, c.Unclear)
-		}
-		for _, id := range v.schema.About(d) {
-			v.consents.of[id] = append(v.consents.of[id], c)
-		}
+		had.keep(r, one)
+	}
+	if one.says == nil {
 		return nil
-	})
+	}
+	if one.says.Unclear != "" {
+		v.warn(r.ref, one.says.Unclear)
+	}
+	for _, id := range one.of {
+		v.consents.of[id] = append(v.consents.of[id], one.says)
+	}
+	return nil
+}
+
+// openedConsents are consents of a tenant that were read before: most requests about a
+// patient ask the same ones. Each is that of the sealed bytes that it was read from, so
+// that what the database has now is what counts.
+type openedConsents struct {
+	mu   sync.Mutex
+	list map[int64]openedConsent // by rid
+}
+
+type openedConsent struct {
+	sealed  []byte
+	version int64
+	says    *consent.Consent // nil: nothing, or it is not in force
+	of      []string         // the patients whose it is
+}
+
+// maxOpened bounds them.
+const maxOpened = 2000
+
+func (o *openedConsents) look(r row) (one openedConsent, ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	one, ok = o.list[r.rid]
+	if !ok || one.version != r.version || !bytes.Equal(one.sealed, r.body) {
+		return openedConsent{}, false
+	}
+	return one, true
+}
+
+func (o *openedConsents) keep(r row, one openedConsent) {
+	one.sealed, one.version = r.body, r.version
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.list == nil || len(o.list) >= maxOpened {
+		o.list = map[int64]openedConsent{}
+	}
+	o.list[r.rid] = one
 }

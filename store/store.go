@@ -107,9 +107,10 @@ type DB struct {
 	files    blob.Store // nil if there is none
 	rules    *rules
 	customs  *customs
-	few      int                    // fewMatches; tests take fewer
-	trail    trailBounds            // pageBounds, likewise
-	consents byTenant[atomic.Bool]  // whether there were some of late
+	few      int                   // fewMatches; tests take fewer
+	trail    trailBounds           // pageBounds, likewise
+	consents byTenant[atomic.Bool] // whether there were some of late
+	opened   byTenant[openedConsents]
 	warned   byTenant[atomic.Int64] // when, of a consent that cannot be followed
 	log      *oplog.Logger
 }
