@@ -20,8 +20,8 @@ import (
 
 // registryContent are the columns of the registry that could hold words. Of a patient
 // they have which one it is: in the context of a launch and of an approval, of a client
-// that acts for one, of an account, and sealed in a legal hold, a broken glass and an
-// inquiry. None has what is in a record: who adds a column says so here.
+// that acts for one, of an account, and sealed in a legal hold, a purge, a broken glass
+// and an inquiry. None has what is in a record: who adds a column says so here.
 var registryContent = map[string]string{
 	"access_key":        "data fingerprint kek",
 	"account":           "fhir_user hash login person totp",
@@ -51,6 +51,7 @@ var registryContent = map[string]string{
 	"package":           "canonical contents dependencies hash name packed packed_hash version",
 	"platform_audit":    "address client fhir_user interaction issuer method reason request_id server token_id",
 	"policy":            "approved_by kek note proposal proposed_by text",
+	"purge":             "approved_by asked_by id kek patient why",
 	"refresh_token":     "approval hash",
 	"revocation":        "id",
 	"session":           "acr amr fhir_user id person secret source subject",
@@ -100,7 +101,7 @@ func TestRecordsAreInTheDataPlanesTablesOnly(t *testing.T) {
 }
 
 // clinicalTables are those with content of records, or an index of it.
-var clinicalTables = []string{"resource", "history", "idx_token", "idx_ref", "idx_num", "idx_date", "change", "deferred", "export_slice", "export_file"}
+var clinicalTables = []string{"resource", "history", "idx_token", "idx_ref", "idx_num", "idx_date", "idx_standing", "change", "deferred", "export_slice", "export_file"}
 
 // TEN-26: no role of PostgreSQL but the superuser's may read the tables of two places,
 // and where tenants share a place each statement is bound to one by its signature
