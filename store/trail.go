@@ -191,7 +191,7 @@ func (t *trailWalk) page(ctx context.Context, from position, size int) (*stretch
 		met := slices.DeleteFunc(slices.Clone(rows), func(r trailRow) bool { return !r.met })
 		met = slices.CompactFunc(met, func(a, b trailRow) bool { return a.Seq == b.Seq }) // found along two indexes
 		for some := range slices.Chunk(met, 100) {
-			if err := t.add(ctx, out, some); err != nil {
+			if err := t.add(ctx, out, some, size+1); err != nil {
 				return nil, err
 			}
 			if len(out.found) > size { // one more than asked: there is a next page
@@ -231,8 +231,9 @@ type trailRow struct {
 	met, unreadable bool
 }
 
-// add adds those of rows that meet the search, as who asks may see them.
-func (t *trailWalk) add(ctx context.Context, to *stretch, rows []trailRow) error {
+// add adds those of rows that meet the search, as who asks may see them, until
+// there are n.
+func (t *trailWalk) add(ctx context.Context, to *stretch, rows []trailRow, n int) error {
 	list := make([]audit.Entry, 0, len(rows))
 	for _, r := range rows {
 		switch {
@@ -246,6 +247,9 @@ func (t *trailWalk) add(ctx context.Context, to *stretch, rows []trailRow) error
 		return err
 	}
 	for _, e := range list {
+		if len(to.found) == n {
+			return nil
+		}
 		t.redact(&e)
 		ok, err := t.meets(e)
 		if err != nil {
