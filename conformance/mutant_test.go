@@ -542,7 +542,7 @@ var programFaults = []mutant{
 	{"", "standings are asked without their time", []edit{
 		{"store/compile.go", "goes := gate.SQL(`AND`).With(x.Col(\"lo\"), gate.SQL(`<= ? AND`, now), x.Col(\"hi\"), gate.SQL(`> ?`, now))", "goes, _ := always, now"},
 		{"store/compile.go", "With(in, gate.SQL(`AND`), x.Col(\"target\"), gate.SQL(`=`), s.anchor.Col(\"rid\"), goes,", "With(in, gate.SQL(`AND`), x.Col(\"target\"), gate.SQL(`=`), s.anchor.Col(\"rid\"), gate.SQL(`AND`), goes,"},
-	}, "TestWhatAPolicyLets", "./store"},
+	}, "TestWhoIsNamed", "./fhir/rest"},
 	{"", "an Encounter that is of no matter is taken to hold", []edit{
 		{"store/relation.go", "return holds, holds || known", "return holds || !known, true"},
 	}, "TestWhatAPolicyLets", "./store"},
