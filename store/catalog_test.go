@@ -447,6 +447,7 @@ func TestOneTenantAtATime(t *testing.T) {
 	for i, x := range []*tenant.Tenant{a, b} {
 		conn := connect(t, appURL(f, x))
 		bind(t, conn, x, sign(x))
+		must(t, database(t, f, x), `INSERT INTO shared.index_due VALUES ($1)`, x.ID.Int()) // which no server may
 		for _, insert := range put("shared", x.ID.Int(), int64(1000+i)) {
 			must(t, conn, insert)
 		}
