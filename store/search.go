@@ -289,7 +289,7 @@ func (v *View) plan(ctx context.Context, p smart.Permit, on fhir.Type, where sea
 	if err != nil {
 		return plan{}, err
 	}
-	where, followed, err := v.settledFor(ctx, p, search.Simplify(and(where, allowed)))
+	where, followed, err := v.settledFor(ctx, p, search.Gather(search.Simplify(and(where, allowed))))
 	if err != nil {
 		return plan{}, err
 	}

@@ -82,6 +82,48 @@ func Unheld(e Expr) Expr {
 	return mapped(e, Unheld)
 }
 
+// Gather joins alternatives that a policy names a patient by, where the index lists the
+// patients of each: they are looked up together.
+func Gather(e Expr) Expr {
+	or, ok := e.(Or)
+	if !ok {
+		if and, ok := e.(And); ok {
+			return mapped(and, Gather)
+		}
+		return e
+	}
+	out := Or{}
+next:
+	for _, m := range or {
+		c, ok := m.(Chain)
+		if ok && c.ByPolicy && !c.Canonical && isListed(c.X) {
+			for i := range out {
+				had, ok := out[i].(Chain)
+				if ok && had.ByPolicy && !had.Canonical && had.Type == c.Type && slices.Equal(had.Paths, c.Paths) && isListed(had.X) {
+					had.X = Simplify(Or{had.X, c.X})
+					out[i] = had
+					continue next
+				}
+			}
+		}
+		out = append(out, m)
+	}
+	return out.simple()
+}
+
+// isListed reports whether the index lists the patients for whom e holds.
+func isListed(e Expr) bool {
+	switch e := e.(type) {
+	case HasReference:
+		return true
+	case ReverseChain:
+		return e.Stand != (Stand{})
+	case Or:
+		return each(e, isListed)
+	}
+	return false
+}
+
 // standings makes of the other terms what Stands asks for.
 func (x *indexer) standings(tb *table, on fhir.Type) {
 	status := inForce()[on]
