@@ -104,7 +104,11 @@ var catalogChecks = []catalogCheck{
 		WHERE  has_table_privilege(r.oid, t.oid, p)
 		UNION ALL SELECT r.rolname || ' may change or remove entries of ' || t.name
 		FROM   tenanted t CROSS JOIN runs r
-		WHERE  t.relname IN ('audit', 'history', 'change') AND (has_table_privilege(r.oid, t.oid, 'UPDATE') OR has_table_privilege(r.oid, t.oid, 'DELETE'))
+		WHERE  t.relname IN ('audit', 'history', 'change')
+		AND    (has_table_privilege(r.oid, t.oid, 'UPDATE') OR t.relname <> 'history' AND has_table_privilege(r.oid, t.oid, 'DELETE'))
+		UNION ALL SELECT 'versions in ' || t.name || ' are removed without a purge'
+		FROM   tenanted t WHERE t.relname IN ('resource', 'history')
+		AND    NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = t.oid AND g.tgname = 'purged' AND g.tgenabled IN ('O', 'A'))
 		UNION ALL SELECT r.rolname || ' reads the secrets in ' || n.nspname || '.' || c.relname
 		FROM   pg_class c JOIN place n ON n.oid = c.relnamespace CROSS JOIN runs r
 		WHERE  c.relname IN ('signer', 'binding') AND (has_table_privilege(r.oid, c.oid, 'SELECT') OR has_any_column_privilege(r.oid, c.oid, 'SELECT'))

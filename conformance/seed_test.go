@@ -52,6 +52,7 @@ var records = []string{
 	`{"resourceType":"Consent","id":"c2","status":"active","scope":{"text":"privacy"},"category":[{"text":"privacy"}],"patient":{"reference":"Patient/p2"},"policyRule":{"text":"opt-in"}}`,
 	`{"resourceType":"Task","id":"t2","status":"requested","intent":"order","for":{"reference":"Patient/p2"}}`,
 	`{"resourceType":"Subscription","id":"s2","status":"off","reason":"«other»","criteria":"Observation?patient=p2","channel":{"type":"rest-hook"}}`,
+	`{"resourceType":"CareTeam","id":"ct2","status":"active","subject":{"reference":"Patient/p2"},"participant":[{"member":{"reference":"Practitioner/nobody"}}]}`,
 	`{"resourceType":"Group","id":"g2","type":"person","actual":true,"member":[{"entity":{"reference":"Patient/p2"}}]}`,
 	`{"resourceType":"List","id":"l2","status":"current","mode":"working","subject":{"reference":"Patient/p2"}}`,
 	`{"resourceType":"Coverage","id":"k1","status":"active","beneficiary":{"reference":"Patient/p1"},"payor":[{"reference":"Organization/h1"}]}`,

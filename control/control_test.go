@@ -250,7 +250,7 @@ func TestTenants(t *testing.T) {
 // did thereafter; so is it who becomes an operator. AUD-03
 func TestEachActOfAnOperatorIsAudited(t *testing.T) {
 	p := newPlane(t)
-	names := strings.NewReplacer("{slug}", storetest.A2, "{package}", "none@1.0.0", "{client}", "none", "{login}", "none", "{provider}", "none", "{glass}", strings.Repeat("A", 26), "{hold}", strings.Repeat("A", 26), "{number}", "999999")
+	names := strings.NewReplacer("{slug}", storetest.A2, "{package}", "none@1.0.0", "{client}", "none", "{login}", "none", "{provider}", "none", "{glass}", strings.Repeat("A", 26), "{hold}", strings.Repeat("A", 26), "{purge}", strings.Repeat("A", 26), "{number}", "999999")
 	for i, act := range control.Acts() {
 		id := fmt.Sprintf("act-%d", i)
 		p.do(t, act[0], names.Replace(act[1]), "", "X-Request-Id", id, "Content-Type", "application/gzip")

@@ -86,7 +86,9 @@ func (d *driver) Unlock() error {
 // SetVersion begins a step when dirty, and commits it when not.
 func (d *driver) SetVersion(version int, dirty bool) error {
 	if dirty {
-		tx, err := d.conn.BeginTx(d.ctx, nil)
+		// Its statements end with d.ctx. Were it to end with that by itself, it would
+		// take the connection from under Unlock.
+		tx, err := d.conn.BeginTx(context.WithoutCancel(d.ctx), nil)
 		if err != nil {
 			return err
 		}
