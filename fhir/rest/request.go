@@ -114,6 +114,9 @@ func (c *call) decode(ctx context.Context) error {
 	if err := c.takeTurn(ctx); err != nil {
 		return err
 	}
+	if err := c.stillMay(ctx); err != nil {
+		return err
+	}
 	if err := c.room(ctx, len(body)); err != nil {
 		return err
 	}

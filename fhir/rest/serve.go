@@ -176,6 +176,28 @@ func (c *call) authenticate(ctx context.Context, public bool) error {
 	return c.inRegion(g.Tenant())
 }
 
+// stillMay earns the Grant again of a request whose body, or whose turn, took longer to
+// come than a revocation takes to be heard of: who asks may have been revoked
+// meanwhile, or may do less.
+func (c *call) stillMay(ctx context.Context) error {
+	if c.Now().Sub(c.begun) < smart.RevocationDelay {
+		return nil
+	}
+	earn := c.again
+	if earn == nil {
+		earn = func(ctx context.Context) (*smart.Grant, error) {
+			return c.Verifier.Grant(ctx, c.place.tenant, bearer(c.http.Header), c.origin)
+		}
+	}
+	g, err := earn(ctx)
+	if err != nil {
+		return err
+	}
+	c.grant, c.origin = g, g.Origin()
+	c.req.grant, c.req.codes.grant = g, g
+	return nil
+}
+
 // inRegion refuses what may not be processed here, before anything of the
 // request but its head is read.
 // https://www.rfc-editor.org/rfc/rfc9110#status.421

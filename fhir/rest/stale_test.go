@@ -2,13 +2,19 @@ package rest
 
 import (
 	"fmt"
+	"io"
+	"net/http/httptest"
 	"os"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/cordon-fhir/cordon/limit"
 	"github.com/cordon-fhir/cordon/smart"
+	"github.com/cordon-fhir/cordon/store/storetest"
 	"github.com/cordon-fhir/cordon/tenant"
 )
 
@@ -184,4 +190,59 @@ func TestWhatEndsATokenCountsWithTheNextRequest(t *testing.T) {
 		check(outdated, "of a role that the client no longer has", 401)
 	}
 	t.Logf("%d tokens revoked and as many of another role, %d reads", rounds, asked)
+}
+
+// T034, F053: who is revoked while the body of a request is on its way, or while it waits
+// for its turn, is refused, and nothing of it is done.
+func TestWhoIsRevokedWhileARequestWaitsIsRefused(t *testing.T) {
+	a := newAPI(t)
+	on := a.Tenant(t, storetest.A1)
+	for _, waits := range []string{"for its body", "for its turn"} {
+		var ahead atomic.Int64
+		now := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+		jti := "waits-" + fresh()
+		c := a.client(t, storetest.A1, all, func(tok *smart.Token) { tok.ID = jti }).elsewhere(now, func(cfg *smart.Config) { cfg.Revocations = a.Registry })
+		s := c.handler.(*server)
+		s.Now, s.Limit = now, limit.New(limit.Config{Turns: 2, Wait: time.Minute})
+		c.must(404, "GET", "/Patient/"+fresh(), "")
+		var held []func()
+		if waits == "for its turn" {
+			s.Limit.Turn(t.Context(), a.Tenant(t, storetest.A2), limit.Who{}) // somebody else is there
+			for range 2 {
+				done, _ := s.Limit.Turn(t.Context(), on, limit.Who{})
+				held = append(held, done)
+			}
+		}
+		id := fresh()
+		out, in := io.Pipe()
+		r := httptest.NewRequest("PUT", baseOf(storetest.A1)+"/Patient/"+id, out)
+		r.Header.Set("Authorization", "Bearer "+c.bearer)
+		r.Header.Set("Content-Type", "application/fhir+json")
+		w := httptest.NewRecorder()
+		var wait sync.WaitGroup
+		wait.Go(func() { s.ServeHTTP(w, r) })
+		body := patient(id, "Waiting")
+		if _, err := io.WriteString(in, body[:1]); err != nil { // it is let in
+			t.Fatal(err)
+		}
+		if held != nil {
+			io.WriteString(in, body[1:])
+			in.Close()
+		}
+		if err := a.Registry.RevokeToken(t.Context(), on, jti, now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		ahead.Add(int64(smart.RevocationDelay))
+		if held == nil {
+			io.WriteString(in, body[1:])
+			in.Close()
+		}
+		for _, done := range held {
+			done()
+		}
+		if wait.Wait(); w.Code != 401 {
+			t.Errorf("%s: got %d %s", waits, w.Code, w.Body)
+		}
+		a.client(t, storetest.A1, all).must(404, "GET", "/Patient/"+id, "")
+	}
 }
