@@ -536,6 +536,9 @@ var programFaults = []mutant{
 	{"", "every patient is where the user is", []edit{
 		{"smart/attributes.go", `stands("Encounter", "location", at, now)`, `search.ReverseChain{Type: "Encounter", Paths: search.SubjectPaths("Encounter"), ByPolicy: true, X: search.And{}}`},
 	}, "TestANurse", "./fhir/rest"},
+	{"", "a request goes by what its client might do when it began", []edit{
+		{"fhir/rest/serve.go", "if c.Now().Sub(c.begun) < smart.RevocationDelay {", "if c.Now().Sub(c.begun) < smart.RevocationDelay || true {"},
+	}, "TestWhoIsRevokedWhile", "./fhir/rest"},
 	{"", "who stood to a patient once still does", []edit{
 		{"store/pending.go", "range without(slices.Concat(was.stands, others.stands), is.stands) {", "range is.stands[:0] {"},
 	}, "TestWhatEndsAnAccess", "./fhir/rest"},
