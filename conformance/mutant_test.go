@@ -539,6 +539,9 @@ var programFaults = []mutant{
 	{"", "a request goes by what its client might do when it began", []edit{
 		{"fhir/rest/serve.go", "if c.Now().Sub(c.begun) < smart.RevocationDelay {", "if c.Now().Sub(c.begun) < smart.RevocationDelay || true {"},
 	}, "TestWhoIsRevokedWhile", "./fhir/rest"},
+	{"", "a consent is what it was when it was first read", []edit{
+		{"store/consent.go", "!ok || one.version != r.version || !bytes.Equal(one.sealed, r.body)", "!ok || one.version > r.version && bytes.Equal(one.sealed, r.body)"},
+	}, "TestAConsentThatChanges", "./fhir/rest"},
 	{"", "who stood to a patient once still does", []edit{
 		{"store/pending.go", "range without(slices.Concat(was.stands, others.stands), is.stands) {", "range is.stands[:0] {"},
 	}, "TestWhatEndsAnAccess", "./fhir/rest"},

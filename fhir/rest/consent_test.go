@@ -218,6 +218,13 @@ func TestAConsentThatChangesCountsWithTheNextRequest(t *testing.T) {
 					t.Fatalf("round %d: search %s", i, got)
 				}
 			}
+			for _, says := range []string{"deny", "permit", "deny", "permit"} { // and stays in force
+				g.has("Consent/c", consentOf(`{"type":"`+says+`"}`))
+				want := map[string]int{"deny": 404, "permit": 200}[says]
+				if got := c.do("GET", "/Observation/of-p", "").Code; got != want {
+					t.Errorf("one that says %s now: read %d, want %d", says, got, want)
+				}
+			}
 			g.has("Consent/c", consentOf(`{"type":"deny"}`))
 			if w := g.service().do("DELETE", "/Consent/c", ""); w.Code >= 300 {
 				t.Fatal(w.Code, w.Body)
