@@ -4,9 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"strings"
-
-	"github.com/cordon-fhir/cordon/fhir"
 )
 
 func (a *api) listPurges(ctx context.Context, c call) (answer, error) {
@@ -20,25 +17,15 @@ func (a *api) listPurges(ctx context.Context, c call) (answer, error) {
 // askPurge asks to remove for good what the tenant has of a patient, whom the trail of
 // the platform does not name.
 func (a *api) askPurge(ctx context.Context, c call) (answer, error) {
-	var b struct {
-		Patient string `json:"patient"`
-		Why     string `json:"why"`
-	}
-	if err := decode(c.body, &b); err != nil {
-		return answer{}, err
-	}
-	if err := checkWhy(b.Why); err != nil {
-		return answer{}, err
-	}
-	patient := strings.TrimPrefix(b.Patient, "Patient/")
-	if !fhir.ValidID(patient) {
-		return answer{}, fhir.Errorf(fhir.Invalid, "patient has to be the id of a patient")
-	}
-	p, err := a.Migrator.AskPurge(ctx, c.slug, c.operator, patient, b.Why)
+	patient, why, err := c.patient(true)
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{http.StatusCreated, p, fmt.Sprintf("asked for purge %s of what tenant %s has of a patient: %s", p.ID, c.slug, b.Why)}, nil
+	p, err := a.Migrator.AskPurge(ctx, c.slug, c.operator, patient, why)
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{http.StatusCreated, p, fmt.Sprintf("asked for purge %s of what tenant %s has of a patient: %s", p.ID, c.slug, why)}, nil
 }
 
 // approvePurge approves a purge that another operator asked for.
