@@ -88,7 +88,7 @@ breakout-full: ## The same for every ordered pair of tenants, and each fuzz targ
 		$(call FUZZ,-json); } | $(COLLECT) > bin/breakout-full.json
 
 breakout-mutants: ## Put each seeded fault into the program, and see the suite turn red
-	$(GO) test -run 'TestSeeded' -v -timeout 60m ./conformance -mutants
+	$(GO) test -run 'TestSeeded' -v -timeout 4h ./conformance -mutants
 
 faults: ## Kill, cut and starve servers: each crash point 20 times, then what was lost, torn or unaudited
 	$(GO) test -v -timeout 120m ./conformance/faults -rounds 4
