@@ -156,6 +156,29 @@ func TestAnObjectStoreThatFailsLosesNothing(t *testing.T) {
 	}
 }
 
+// AUD-04: a name can be taken before what takes it can be read.
+func TestWhoWritesANewObjectWaitsUntilItIsThere(t *testing.T) {
+	server := s3test.Start(t)
+	s := open(t, server.Bucket(t, "checkpoints", false))
+	for name, fault := range map[string]*s3test.Fault{
+		"taken":    {Method: "PUT", Status: 412, Times: 2},
+		"conflict": {Method: "PUT", Status: 409, Times: 1},
+	} {
+		server.Fail(fault)
+		if err := s.PutNew(t.Context(), name, []byte(name)); err != nil || fault.Seen() == 0 {
+			t.Errorf("%s: %v, after %d faults", name, err, fault.Seen())
+		}
+		server.Fail(nil)
+		if got, err := s.Get(t.Context(), name); string(got) != name || err != nil {
+			t.Errorf("%s: got %q, %v", name, got, err)
+		}
+	}
+	server.Fail(&s3test.Fault{Method: "PUT", Status: 412})
+	if err := s.PutNew(t.Context(), "never", nil); err == nil || errors.Is(err, blob.ErrExists) {
+		t.Errorf("what never comes: %v", err)
+	}
+}
+
 func TestABucketIsSaidExactly(t *testing.T) {
 	server := s3test.Start(t)
 	good := server.Bucket(t, "files", false)

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -116,18 +117,27 @@ func (s *S3) Put(ctx context.Context, name string, content []byte) error {
 
 // PutNew is Put if nothing has the name, which the server decides; to put the same
 // again is no error. Else the error is ErrExists.
-func (s *S3) PutNew(ctx context.Context, name string, content []byte) error {
+func (s *S3) PutNew(ctx context.Context, name string, content []byte) (err error) {
 	var new minio.PutObjectOptions
 	new.SetMatchETagExcept("*")
-	err := s.put(ctx, name, content, new)
-	if !answered(err, minio.PreconditionFailed) {
-		return err
+	for try := range tries {
+		if err = s.put(ctx, name, content, new); !taken(err) {
+			return err
+		}
+		var had []byte
+		if had, err = s.Get(ctx, name); err == nil && !bytes.Equal(had, content) {
+			return ErrExists
+		}
+		if !errors.Is(err, ErrAbsent) {
+			return err
+		}
+		select { // who is about to write it has time to
+		case <-time.After(time.Duration(try+1) * 50 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("writing an object: %w", ctx.Err())
+		}
 	}
-	had, err := s.Get(ctx, name)
-	if err == nil && !bytes.Equal(had, content) {
-		err = ErrExists
-	}
-	return err
+	return fmt.Errorf("writing an object that is there and is not: %w", err)
 }
 
 // put sends the content with its hash, which the server compares, in one piece,
@@ -284,4 +294,11 @@ func (s *S3) Remove(ctx context.Context, name string) error {
 func answered(err error, code string) bool {
 	var e minio.ErrorResponse
 	return errors.As(err, &e) && e.Code == code
+}
+
+// taken reports whether err says that an object is there, or about to be.
+// https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+func taken(err error) bool {
+	var e minio.ErrorResponse
+	return errors.As(err, &e) && (e.StatusCode == http.StatusPreconditionFailed || e.StatusCode == http.StatusConflict)
 }
