@@ -140,22 +140,21 @@ func (l *Limiter) Spend(t *tenant.Tenant, w Who, cost int) {
 }
 
 // Turn waits until a request of w may be worked on, and returns what to call,
-// once, when that is done. If it is nil too many of the tenant wait already, or it
-// took too long, and report says how the refusal is to be audited.
-func (l *Limiter) Turn(ctx context.Context, t *tenant.Tenant, w Who) (done func(), report Report) {
+// once, when that is done. The error is ErrFull, or that its time is over; then
+// report says how the refusal is to be audited.
+func (l *Limiter) Turn(ctx context.Context, t *tenant.Tenant, w Who) (done func(), report Report, err error) {
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.Wait)
 	defer cancel()
-	if done := l.turns.take(ctx, t.ID, false); done != nil {
-		return done, Report{}
+	if done, err = l.turns.take(ctx, t.ID, false); err != nil {
+		now := l.cfg.Now()
+		l.shop(t).clients.with(w, now, func(p *person) { report = p.refuse(now) })
 	}
-	now := l.cfg.Now()
-	l.shop(t).clients.with(w, now, func(p *person) { report = p.refuse(now) })
-	return nil, report
+	return done, report, err
 }
 
-// LaterTurn is Turn for a request that is not to be refused: it is nil only when
-// ctx is done.
-func (l *Limiter) LaterTurn(ctx context.Context, t *tenant.Tenant) (done func()) {
+// LaterTurn is Turn for a request that is not to be refused: the error is that of
+// ctx.
+func (l *Limiter) LaterTurn(ctx context.Context, t *tenant.Tenant) (done func(), err error) {
 	return l.turns.take(ctx, t.ID, true)
 }
 

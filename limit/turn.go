@@ -2,6 +2,7 @@ package limit
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"slices"
 	"sync"
@@ -22,6 +23,9 @@ const (
 	// shares is how many shares all tenants together have, or one who is alone.
 	shares = 16
 )
+
+// ErrFull is why there is no turn at once: too many of the tenant wait for one.
+var ErrFull = errors.New("limit: too many requests of the tenant wait")
 
 // turns says who works next. A tenant that is alone has all that this process can
 // do; as soon as others ask it has its share, about what one tenant can have
@@ -72,20 +76,23 @@ func newTurns(share int, now func() time.Time) *turns {
 }
 
 // take waits for a turn of the tenant until ctx is done, unless too many wait
-// already. It returns what gives the turn back, once; nil if there is none.
-func (t *turns) take(ctx context.Context, id tenant.ID, later bool) (done func()) {
+// already, which is ErrFull. It returns what gives the turn back, once.
+func (t *turns) take(ctx context.Context, id tenant.ID, later bool) (done func(), err error) {
 	w, done := t.ask(id, later)
-	if w == nil {
-		return done
+	switch {
+	case done != nil:
+		return done, nil
+	case w == nil:
+		return nil, ErrFull
 	}
 	select {
 	case <-w.turn:
 	case <-ctx.Done():
 		if t.leave(id, later, w) {
-			return nil
+			return nil, ctx.Err()
 		}
 	}
-	return func() { t.end(id, later) }
+	return func() { t.end(id, later) }, nil
 }
 
 // ask takes a turn, or takes a place in the queue, or does neither.

@@ -2,6 +2,7 @@ package limit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -168,8 +169,8 @@ func TestWhoLeavesTheQueueTakesNoTurn(t *testing.T) {
 	held := s.fill(t, ids[0])
 	gone, leave := context.WithCancel(t.Context())
 	leave()
-	if s.take(gone, ids[0], false) != nil {
-		t.Error("who has gone has a turn")
+	if done, err := s.take(gone, ids[0], false); done != nil || !errors.Is(err, context.Canceled) {
+		t.Errorf("who has gone has a turn: %v", err)
 	}
 	for _, end := range held {
 		end()
@@ -187,9 +188,9 @@ func TestEverybodyHasATurn(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range 600 {
 		all.Go(func() {
-			done := s.take(t.Context(), ids[i%len(ids)], i%7 == 0)
-			if done == nil {
-				t.Error("somebody has no turn")
+			done, err := s.take(t.Context(), ids[i%len(ids)], i%7 == 0)
+			if err != nil {
+				t.Errorf("somebody has no turn: %v", err)
 				return
 			}
 			done()

@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"strconv"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 	"github.com/cordon-fhir/cordon/smart"
 )
 
-// A refusal is why a request is answered 429, before its body is read. Nothing
+// A refusal is why a request is answered 429, or 503 when its turn did not come. Nothing
 // was read or written for it, so the trail lacks nothing if it has one entry for
 // many of them; see limit.Report.
 type refusal struct {
@@ -66,10 +67,15 @@ func (c *call) takeTurn(ctx context.Context) error {
 	if c.again != nil { // it was taken up
 		return c.nextTurn(ctx)
 	}
-	done, report := c.Limit.Turn(ctx, c.grant.Tenant(), whoAsks(c.grant))
-	if done == nil {
+	done, report, err := c.Limit.Turn(ctx, c.grant.Tenant(), whoAsks(c.grant))
+	if err != nil {
 		c.refused = &refusal{time.Second, report}
+	}
+	switch {
+	case errors.Is(err, limit.ErrFull):
 		return fhir.Errorf(fhir.Throttled, "too many requests of this tenant are under way, try again")
+	case err != nil: // the tenant asks too much, or what it asks hangs
+		return fhir.Errorf(fhir.Transient, "other requests of this tenant did not end in time, try again")
 	}
 	c.done = done
 	return nil
@@ -77,11 +83,9 @@ func (c *call) takeTurn(ctx context.Context) error {
 
 // nextTurn is takeTurn for a request that is not refused any more: some of what it
 // asks may have been done, or it has waited for long.
-func (c *call) nextTurn(ctx context.Context) error {
-	if c.done = c.Limit.LaterTurn(ctx, c.grant.Tenant()); c.done == nil {
-		return ctx.Err()
-	}
-	return nil
+func (c *call) nextTurn(ctx context.Context) (err error) {
+	c.done, err = c.Limit.LaterTurn(ctx, c.grant.Tenant())
+	return err
 }
 
 // endTurn lets another request be worked on.

@@ -81,7 +81,7 @@ func TestAClientThatAsksTooMuchIsRefusedAndNobodyElseIs(t *testing.T) {
 	}
 	for range 50 {
 		w := c.must(429, "GET", "/Patient/"+id, "")
-		if got := codeOf(t, w); got != "throttled" || w.Header().Get("Retry-After") != "1" || strings.Contains(w.Body.String(), "Quiet") {
+		if got := codeOf(t, w); got != "transient" || w.Header().Get("Retry-After") != "1" || strings.Contains(w.Body.String(), "Quiet") {
 			t.Fatalf("got %s %v %s", got, w.Header(), w.Body)
 		}
 	}
@@ -173,16 +173,20 @@ func TestATenantWhoseTurnsAreAllTakenHoldsUpNobodyElse(t *testing.T) {
 	loud.must(404, "GET", "/Patient/"+fresh(), "")
 	quiet.must(404, "GET", "/Patient/"+fresh(), "") // both are there
 	var held []func()
-	for done, _ := turns.Turn(t.Context(), a.Tenant(t, storetest.A1), limit.Who{}); done != nil; done, _ = turns.Turn(t.Context(), a.Tenant(t, storetest.A1), limit.Who{}) {
+	for {
+		done, _, err := turns.Turn(t.Context(), a.Tenant(t, storetest.A1), limit.Who{})
+		if err != nil {
+			break
+		}
 		held = append(held, done)
 	}
 	id := fresh()
 	for _, w := range []*httptest.ResponseRecorder{
-		loud.must(429, "GET", "/Patient/"+id, ""),
-		loud.must(429, "PUT", "/Patient/"+id, patient(id, "Loud")),
-		loud.must(429, "POST", "", `{"resourceType":"Bundle","type":"batch"}`),
+		loud.must(503, "GET", "/Patient/"+id, ""),
+		loud.must(503, "PUT", "/Patient/"+id, patient(id, "Loud")),
+		loud.must(503, "POST", "", `{"resourceType":"Bundle","type":"batch"}`),
 	} {
-		if got := codeOf(t, w); got != "throttled" || w.Header().Get("Retry-After") != "1" {
+		if got := codeOf(t, w); got != "transient" || w.Header().Get("Retry-After") != "1" {
 			t.Errorf("got %s %v", got, w.Header())
 		}
 	}

@@ -209,7 +209,7 @@ func TestWhoIsRevokedWhileARequestWaitsIsRefused(t *testing.T) {
 		if waits == "for its turn" {
 			s.Limit.Turn(t.Context(), a.Tenant(t, storetest.A2), limit.Who{}) // somebody else is there
 			for range 2 {
-				done, _ := s.Limit.Turn(t.Context(), on, limit.Who{})
+				done, _, _ := s.Limit.Turn(t.Context(), on, limit.Who{})
 				held = append(held, done)
 			}
 		}
