@@ -28,17 +28,21 @@ func (m *Migrator) Evidence(ctx context.Context, slug string) (f evidence.Facts,
 	s := m.site(tenant.Mode(row.Mode), row.ID)
 	f.Places = m.places(row, s)
 	f.Build.SchemaLatest = migrations.Latest(migrations.Placement)
-	if err := m.registry.QueryRowContext(ctx, `SELECT schema_version FROM registry.tenant WHERE id = $1`, row.ID).Scan(&f.Build.Schema); err != nil {
+	err = m.registry.QueryRowContext(ctx, `SELECT schema_version FROM registry.tenant WHERE id = $1`, row.ID).Scan(&f.Build.Schema)
+	if err == nil {
+		f.Keys, err = m.keyEvidence(ctx, row.ID)
+	}
+	if err == nil {
+		f.Operators, err = rowsOf(ctx, m.registry, `SELECT id, name, disabled FROM registry.operator ORDER BY id`, nil,
+			func(o *evidence.Operator) []any { return []any{&o.ID, &o.Name, &o.Disabled} })
+	}
+	if err == nil {
+		err = m.on(ctx, s.database, func(conn *sql.Conn) error { return catalogue(ctx, conn, s.names.Schema, &f) })
+	}
+	if err != nil {
 		return f, fmt.Errorf("reading evidence of %s: %w", slug, err)
 	}
-	if f.Keys, err = m.keyEvidence(ctx, row.ID); err != nil {
-		return f, err
-	}
-	if f.Operators, err = rowsOf(ctx, m.registry, `SELECT id, name, disabled FROM registry.operator ORDER BY id`, nil,
-		func(o *evidence.Operator) []any { return []any{&o.ID, &o.Name, &o.Disabled} }); err != nil {
-		return f, err
-	}
-	return f, m.on(ctx, s.database, func(conn *sql.Conn) error { return catalogue(ctx, conn, s.names.Schema, &f) })
+	return f, nil
 }
 
 // What of a tenant is sealed under which of its keys: with these it is sealed, and
@@ -192,26 +196,6 @@ func catalogue(ctx context.Context, conn *sql.Conn, schema string, f *evidence.F
 		ORDER  BY 1, 2`, []any{schema},
 		func(p *evidence.Privilege) []any { return []any{&p.Role, &p.Table, &p.May} })
 	return err
-}
-
-// rowsOf reads the rows of a query, each into where fields says.
-func rowsOf[T any](ctx context.Context, in interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-}, query string, args []any, fields func(*T) []any) ([]T, error) {
-	rows, err := in.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, fmt.Errorf("reading evidence: %w", err)
-	}
-	defer rows.Close()
-	var list []T
-	for rows.Next() {
-		var one T
-		if err := rows.Scan(fields(&one)...); err != nil {
-			return nil, fmt.Errorf("reading evidence: %w", err)
-		}
-		list = append(list, one)
-	}
-	return list, rows.Err()
 }
 
 // SignEvidence returns the statement as a note that is signed with the key of the

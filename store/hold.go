@@ -70,7 +70,7 @@ func (m *Migrator) PlaceHold(ctx context.Context, slug, operator string, patient
 		h, err = scanHold(tx.QueryRowContext(ctx, `
 			INSERT INTO registry.legal_hold (tenant_id, id, kek, patient, why, placed_by)
 			VALUES ($1, $2, $3, $4, $5, $6)
-			RETURNING `+holdColumns, number, id, kek, sealed, why, operator))
+			RETURNING `+holdColumns, number, id, kek, sealed, why, operator).Scan)
 		return err
 	})
 	return h, err
@@ -79,7 +79,7 @@ func (m *Migrator) PlaceHold(ctx context.Context, slug, operator string, patient
 // LiftHold asks to lift the hold or, if another operator has asked, lifts it.
 func (m *Migrator) LiftHold(ctx context.Context, slug, operator, id, why string) (h Hold, err error) {
 	err = m.onHolds(ctx, slug, func(tx *sql.Tx, number int32) error {
-		h, err = scanHold(tx.QueryRowContext(ctx, `SELECT `+holdColumns+` FROM registry.legal_hold WHERE tenant_id = $1 AND id = $2`, number, id))
+		h, err = scanHold(tx.QueryRowContext(ctx, `SELECT `+holdColumns+` FROM registry.legal_hold WHERE tenant_id = $1 AND id = $2`, number, id).Scan)
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
 			return fhir.Errorf(fhir.NotFound, "there is no such legal hold")
@@ -93,12 +93,12 @@ func (m *Migrator) LiftHold(ctx context.Context, slug, operator, id, why string)
 			h, err = scanHold(tx.QueryRowContext(ctx, `
 				UPDATE registry.legal_hold SET asked = now(), asked_by = $3, asked_why = $4
 				WHERE  tenant_id = $1 AND id = $2
-				RETURNING `+holdColumns, number, id, operator, why))
+				RETURNING `+holdColumns, number, id, operator, why).Scan)
 		default:
 			h, err = scanHold(tx.QueryRowContext(ctx, `
 				UPDATE registry.legal_hold SET lifted = now(), lifted_by = $3
 				WHERE  tenant_id = $1 AND id = $2
-				RETURNING `+holdColumns, number, id, operator))
+				RETURNING `+holdColumns, number, id, operator).Scan)
 		}
 		return err
 	})
@@ -111,7 +111,7 @@ func (m *Migrator) Holds(ctx context.Context, slug string) (list []Hold, err err
 	if err != nil {
 		return nil, err
 	}
-	rows, err := m.registry.QueryContext(ctx, `
+	list, err = collect(ctx, m.registry, scanHold, `
 		SELECT `+holdColumns+`
 		FROM   registry.legal_hold
 		WHERE  tenant_id = $1
@@ -120,16 +120,7 @@ func (m *Migrator) Holds(ctx context.Context, slug string) (list []Hold, err err
 	if err != nil {
 		return nil, fmt.Errorf("listing the legal holds of %s: %w", slug, err)
 	}
-	defer rows.Close()
-	list = []Hold{}
-	for rows.Next() {
-		h, err := scanHold(rows)
-		if err != nil {
-			return nil, fmt.Errorf("listing the legal holds of %s: %w", slug, err)
-		}
-		list = append(list, h)
-	}
-	return list, rows.Err()
+	return append([]Hold{}, list...), nil
 }
 
 // onHolds runs fn in a transaction in which nobody removes anything of the tenant.
@@ -152,9 +143,9 @@ func (m *Migrator) onHolds(ctx context.Context, slug string, fn func(*sql.Tx, in
 
 const holdColumns = `id, patient IS NOT NULL, why, placed, placed_by, asked, coalesce(asked_by, ''), coalesce(asked_why, ''), lifted, coalesce(lifted_by, '')`
 
-func scanHold(row interface{ Scan(...any) error }) (h Hold, err error) {
+func scanHold(scan func(...any) error) (h Hold, err error) {
 	var asked, lifted sql.NullTime
-	err = row.Scan(&h.ID, &h.OfPatient, &h.Why, &h.Placed, &h.PlacedBy, &asked, &h.AskedBy, &h.AskedWhy, &lifted, &h.LiftedBy)
+	err = scan(&h.ID, &h.OfPatient, &h.Why, &h.Placed, &h.PlacedBy, &asked, &h.AskedBy, &h.AskedWhy, &lifted, &h.LiftedBy)
 	h.Placed, h.Asked, h.Lifted = h.Placed.UTC(), asked.Time, lifted.Time
 	return h, err
 }

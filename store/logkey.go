@@ -40,28 +40,21 @@ func (m *Migrator) makeLogKeys(ctx context.Context) error {
 	if err := m.makeLogKey(ctx, conn, platformNumber, ledger.Origin(ledger.Platform)); err != nil {
 		return err
 	}
-	rows, err := conn.QueryContext(ctx, `
+	type keyless struct {
+		id   int32
+		slug string
+	}
+	missing, err := rowsOf(ctx, conn, `
 		SELECT id, slug
 		FROM   registry.tenant t
 		WHERE  NOT EXISTS (SELECT FROM registry.log_key k WHERE k.tenant_id = t.id)
-		ORDER  BY id`)
+		ORDER  BY id`, nil,
+		func(t *keyless) []any { return []any{&t.id, &t.slug} })
 	if err != nil {
 		return fmt.Errorf("making keys of audit logs: %w", err)
 	}
-	missing := map[int32]string{}
-	for rows.Next() {
-		var id int32
-		var slug string
-		if err := rows.Scan(&id, &slug); err != nil {
-			return errors.Join(err, rows.Close())
-		}
-		missing[id] = slug
-	}
-	if err := rows.Err(); err != nil {
-		return fmt.Errorf("making keys of audit logs: %w", err)
-	}
-	for id, slug := range missing {
-		if err := m.makeLogKey(ctx, conn, id, ledger.Origin(slug)); err != nil {
+	for _, t := range missing {
+		if err := m.makeLogKey(ctx, conn, t.id, ledger.Origin(t.slug)); err != nil {
 			return err
 		}
 	}

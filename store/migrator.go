@@ -264,24 +264,16 @@ func (m *Migrator) Bootstrap(ctx context.Context) error {
 // sharing returns the tenants that are served in the place that is shared, or
 // soon will be.
 func (m *Migrator) sharing(ctx context.Context) ([]admission, error) {
-	rows, err := m.registry.QueryContext(ctx, `
+	list, err := rowsOf(ctx, m.registry, `
 		SELECT id, policy_version
 		FROM   registry.tenant
 		WHERE  mode = 'shared' AND status <> 'suspended'
-		ORDER  BY id`)
+		ORDER  BY id`, nil,
+		func(t *admission) []any { return []any{&t.number, &t.policy} })
 	if err != nil {
 		return nil, fmt.Errorf("listing tenants: %w", err)
 	}
-	defer rows.Close()
-	var list []admission
-	for rows.Next() {
-		var t admission
-		if err := rows.Scan(&t.number, &t.policy); err != nil {
-			return nil, fmt.Errorf("listing tenants: %w", err)
-		}
-		list = append(list, t)
-	}
-	return list, rows.Err()
+	return list, nil
 }
 
 // makeDatabase makes a database that only the roles may connect to, and in
@@ -451,23 +443,18 @@ type State struct {
 
 // States returns the state of every tenant, as the registry has it.
 func (m *Migrator) States(ctx context.Context) ([]State, error) {
-	rows, err := m.registry.QueryContext(ctx, `
+	states, err := rowsOf(ctx, m.registry, `
 		SELECT slug, mode, status, schema_version, schema_error
 		FROM   registry.tenant
-		ORDER  BY id`)
+		ORDER  BY id`, nil,
+		func(s *State) []any {
+			s.Latest = migrations.Latest(migrations.Placement)
+			return []any{&s.Slug, &s.Mode, &s.Status, &s.Version, &s.Error}
+		})
 	if err != nil {
 		return nil, fmt.Errorf("reading states of migration: %w", err)
 	}
-	defer rows.Close()
-	var states []State
-	for rows.Next() {
-		s := State{Latest: migrations.Latest(migrations.Placement)}
-		if err := rows.Scan(&s.Slug, &s.Mode, &s.Status, &s.Version, &s.Error); err != nil {
-			return nil, fmt.Errorf("reading states of migration: %w", err)
-		}
-		states = append(states, s)
-	}
-	return states, rows.Err()
+	return states, nil
 }
 
 // Migrate brings the registry, the shared place and then the place of each
@@ -525,24 +512,13 @@ func (m *Migrator) migrateAll(ctx context.Context) error {
 		mode   tenant.Mode
 		status tenant.Status
 	}
-	var todo []row
-	rows, err := m.registry.QueryContext(ctx, `
+	todo, err := rowsOf(ctx, m.registry, `
 		SELECT id, policy_version, slug, mode, status
 		FROM   registry.tenant
 		WHERE  mode <> 'shared' AND status <> 'provisioning'
-		ORDER  BY id`)
+		ORDER  BY id`, nil,
+		func(r *row) []any { return []any{&r.number, &r.policy, &r.slug, &r.mode, &r.status} })
 	if err != nil {
-		return fmt.Errorf("listing tenants: %w", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var r row
-		if err := rows.Scan(&r.number, &r.policy, &r.slug, &r.mode, &r.status); err != nil {
-			return fmt.Errorf("listing tenants: %w", err)
-		}
-		todo = append(todo, r)
-	}
-	if err := rows.Err(); err != nil {
 		return fmt.Errorf("listing tenants: %w", err)
 	}
 	failed := make([]error, len(todo))
@@ -566,23 +542,12 @@ const migratedAtOnce = 4
 // completeKeys gives tenants that were made before there was a class of data
 // their key of it.
 func (m *Migrator) completeKeys(ctx context.Context) error {
-	rows, err := m.registry.QueryContext(ctx, `
+	slugs, err := rowsOf(ctx, m.registry, `
 		SELECT slug FROM registry.tenant t
 		WHERE  status <> 'provisioning' AND (SELECT count(DISTINCT class) FROM registry.keyset k WHERE k.tenant_id = t.id) < $1
-		ORDER  BY id`, len(keys.Classes))
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	var slugs []string
-	for rows.Next() {
-		var slug string
-		if err := rows.Scan(&slug); err != nil {
-			return err
-		}
-		slugs = append(slugs, slug)
-	}
-	if err := rows.Err(); err != nil || len(slugs) == 0 {
+		ORDER  BY id`, []any{len(keys.Classes)},
+		func(slug *string) []any { return []any{slug} })
+	if err != nil || len(slugs) == 0 {
 		return err
 	}
 	conn, err := m.registry.Conn(ctx)

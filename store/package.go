@@ -191,20 +191,7 @@ const installedPackages = `
 	ORDER  BY t.name, t.version`
 
 func (m *Migrator) installed(ctx context.Context, tx *sql.Tx, id int32) ([]InstalledPackage, error) {
-	rows, err := tx.QueryContext(ctx, installedPackages, id)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var list []InstalledPackage
-	for rows.Next() {
-		p, err := scanPackage(rows.Scan)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, p)
-	}
-	return list, rows.Err()
+	return collect(ctx, tx, scanPackage, installedPackages, id)
 }
 
 func scanPackage(scan func(...any) error) (p InstalledPackage, err error) {

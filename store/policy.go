@@ -208,7 +208,7 @@ func (m *Migrator) PolicyChanges(ctx context.Context, slug string) ([]PolicyChan
 	if _, err := m.TenantBySlug(ctx, slug); err != nil {
 		return nil, err
 	}
-	rows, err := m.registry.QueryContext(ctx, `
+	list, err := collect(ctx, m.registry, scanPolicy, `
 		SELECT p.number, p.base, p.note, p.proposed_by, p.proposed, p.version, p.approved_by, p.approved
 		FROM   registry.policy p JOIN registry.tenant t ON t.id = p.tenant_id
 		WHERE  t.slug = $1
@@ -216,16 +216,7 @@ func (m *Migrator) PolicyChanges(ctx context.Context, slug string) ([]PolicyChan
 	if err != nil {
 		return nil, fmt.Errorf("listing the changes of the policy of %s: %w", slug, err)
 	}
-	defer rows.Close()
-	var list []PolicyChange
-	for rows.Next() {
-		c, err := scanPolicy(rows.Scan)
-		if err != nil {
-			return nil, fmt.Errorf("listing the changes of the policy of %s: %w", slug, err)
-		}
-		list = append(list, c)
-	}
-	return list, rows.Err()
+	return list, nil
 }
 
 // PolicyVersion returns the change by which the version of the policy came; for

@@ -170,20 +170,9 @@ func classes(list []keys.Wrapped) string {
 
 // keylessClasses returns the classes of which the tenant has no key.
 func keylessClasses(ctx context.Context, conn *sql.Conn, id tenant.ID) ([]keys.Class, error) {
-	rows, err := conn.QueryContext(ctx, `SELECT class FROM registry.keyset WHERE tenant_id = $1`, id.Int())
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	lacks := slices.Clone(keys.Classes)
-	for rows.Next() {
-		var c keys.Class
-		if err := rows.Scan(&c); err != nil {
-			return nil, err
-		}
-		lacks = slices.DeleteFunc(lacks, func(x keys.Class) bool { return x == c })
-	}
-	return lacks, rows.Err()
+	has, err := rowsOf(ctx, conn, `SELECT class FROM registry.keyset WHERE tenant_id = $1`, []any{id.Int()},
+		func(c *keys.Class) []any { return []any{c} })
+	return slices.DeleteFunc(slices.Clone(keys.Classes), func(c keys.Class) bool { return slices.Contains(has, c) }), err
 }
 
 // makePlace makes the roles and the database of the tenant's mode. Roles that

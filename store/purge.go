@@ -63,7 +63,7 @@ func (m *Migrator) AskPurge(ctx context.Context, slug, operator, patient, why st
 		p, err = scanPurge(m.registry.QueryRowContext(ctx, `
 			INSERT INTO registry.purge (tenant_id, id, kek, patient, why, asked_by)
 			VALUES ($1, $2, $3, $4, $5, $6)
-			RETURNING `+purgeColumns, row.ID, id, m.cfg.KEK, sealed, why, operator))
+			RETURNING `+purgeColumns, row.ID, id, m.cfg.KEK, sealed, why, operator).Scan)
 	}
 	if err != nil {
 		return p, fmt.Errorf("asking for a purge of %s: %w", slug, err)
@@ -78,7 +78,7 @@ func (m *Migrator) ApprovePurge(ctx context.Context, slug, operator, id string) 
 		return p, err
 	}
 	err = m.together(ctx, func(tx *sql.Tx) error {
-		p, err = scanPurge(tx.QueryRowContext(ctx, `SELECT `+purgeColumns+` FROM registry.purge WHERE tenant_id = $1 AND id = $2 FOR UPDATE`, row.ID, id))
+		p, err = scanPurge(tx.QueryRowContext(ctx, `SELECT `+purgeColumns+` FROM registry.purge WHERE tenant_id = $1 AND id = $2 FOR UPDATE`, row.ID, id).Scan)
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
 			return fhir.Errorf(fhir.NotFound, "there is no such purge")
@@ -94,7 +94,7 @@ func (m *Migrator) ApprovePurge(ctx context.Context, slug, operator, id string) 
 		p, err = scanPurge(tx.QueryRowContext(ctx, `
 			UPDATE registry.purge SET approved = now(), approved_by = $3
 			WHERE  tenant_id = $1 AND id = $2
-			RETURNING `+purgeColumns, row.ID, id, operator))
+			RETURNING `+purgeColumns, row.ID, id, operator).Scan)
 		return err
 	})
 	if err != nil {
@@ -109,28 +109,19 @@ func (m *Migrator) Purges(ctx context.Context, slug string) (list []Purge, err e
 	if err != nil {
 		return nil, err
 	}
-	rows, err := m.registry.QueryContext(ctx, `
+	list, err = collect(ctx, m.registry, scanPurge, `
 		SELECT `+purgeColumns+` FROM registry.purge WHERE tenant_id = $1 ORDER BY asked DESC, id LIMIT $2`, row.ID, maxPurges)
 	if err != nil {
 		return nil, fmt.Errorf("listing the purges of %s: %w", slug, err)
 	}
-	defer rows.Close()
-	list = []Purge{}
-	for rows.Next() {
-		p, err := scanPurge(rows)
-		if err != nil {
-			return nil, fmt.Errorf("listing the purges of %s: %w", slug, err)
-		}
-		list = append(list, p)
-	}
-	return list, rows.Err()
+	return append([]Purge{}, list...), nil
 }
 
 const purgeColumns = `id, why, asked, asked_by, approved, coalesce(approved_by, ''), held, done, coalesce(resources, 0), coalesce(versions, 0), coalesce(shared, 0)`
 
-func scanPurge(row interface{ Scan(...any) error }) (p Purge, err error) {
+func scanPurge(scan func(...any) error) (p Purge, err error) {
 	var approved, held, done sql.NullTime
-	err = row.Scan(&p.ID, &p.Why, &p.Asked, &p.AskedBy, &approved, &p.ApprovedBy, &held, &done, &p.Resources, &p.Versions, &p.Shared)
+	err = scan(&p.ID, &p.Why, &p.Asked, &p.AskedBy, &approved, &p.ApprovedBy, &held, &done, &p.Resources, &p.Versions, &p.Shared)
 	p.Asked, p.Approved, p.Held, p.Done = p.Asked.UTC(), approved.Time, held.Time, done.Time
 	return p, err
 }
