@@ -196,18 +196,10 @@ func (s shown) current(ctx context.Context, permits map[fhir.Type]smart.Permit, 
 	if len(rids) == 0 {
 		return nil, nil
 	}
-	rows, err := s.view.query(ctx, p, gate.SQL(`
+	return s.view.versionsOf(ctx, p, gate.SQL(`
 		SELECT rid, type, id, version, updated, deleted, body, 0::bigint
 		FROM   ~resource
 		WHERE  tenant_id = $1 AND rid = ANY(?::bigint[])`, rids))
-	if err != nil {
-		return nil, fmt.Errorf("reading history: %w", err)
-	}
-	list, err := pgx.CollectRows(rows, scanVersion)
-	if err != nil {
-		return nil, fmt.Errorf("reading history: %w", err)
-	}
-	return list, nil
 }
 
 // versions returns up to n versions after the position, newest first: current
@@ -246,6 +238,11 @@ func (v *View) versions(ctx context.Context, p smart.Permit, q HistoryQuery, rid
 			AND   NOT EXISTS (SELECT 1 FROM ~history  n WHERE n.tenant_id = $1 AND n.rid = a.rid AND n.updated <= ? AND n.version > a.version)`,
 				q.At, q.At), gate.SQL(order, n))
 	}
+	return v.versionsOf(ctx, p, stmt)
+}
+
+// versionsOf returns the versions that the statement reads.
+func (v *View) versionsOf(ctx context.Context, p smart.Permit, stmt gate.Clause) ([]row, error) {
 	rows, err := v.query(ctx, p, stmt)
 	if err != nil {
 		return nil, fmt.Errorf("reading history: %w", err)
