@@ -28,6 +28,9 @@ type Export struct {
 	Provenance Provenance
 	// Since and Until bound when a resource was changed last; zero is no bound.
 	Since, Until time.Time
+	// Organized says that the files are blocks, one for each patient, and Partial
+	// that files are told of before all is done.
+	Organized, Partial bool
 	// Show returns the JSON of a resource as the client asked for it.
 	Show func(fhir.Type, []byte) []byte
 	// Passed are OperationOutcomes about what the client asked for and does not
@@ -57,10 +60,23 @@ func InRecords(t fhir.Type) bool {
 		slices.ContainsFunc(r4.Compartment("Patient"), func(m r4.CompartmentMember) bool { return m.Type == t })
 }
 
+// OfPatient reports whether resources of the type can be part of the record of a
+// patient.
+func OfPatient(t fhir.Type) bool { return InRecords(t) && !slices.Contains(Beside, t) }
+
+// plan returns what the export is cut into slices by.
+func (e *Export) plan() store.ExportPlan {
+	p := store.ExportPlan{Types: e.Types, Since: e.Since, Until: e.Until}
+	if e.Organized {
+		p.By = "Patient"
+	}
+	return p
+}
+
 // query returns what is asked of a type.
 func (e *Export) query(t fhir.Type) store.ExportQuery {
 	q := store.ExportQuery{Type: t, Any: e.Any[t]}
-	if e.Records && !slices.Contains(Beside, t) {
+	if (e.Records || e.Organized) && !slices.Contains(Beside, t) {
 		q.OfPatients, q.Patients = true, e.Patients
 	}
 	if t == "Provenance" && e.Provenance != AnyProvenance {

@@ -113,10 +113,10 @@ func (j *Job) planned(ctx context.Context) (x store.Exporting, err error) {
 	if err != nil {
 		return x, err
 	}
-	if err := j.DB.PlanExport(ctx, g, j.Work, j.Types, j.Since, j.Until); err != nil {
+	if err := j.passed(ctx, g); err != nil {
 		return x, err
 	}
-	if err := j.passed(ctx, g); err != nil {
+	if err := j.DB.PlanExport(ctx, g, j.Work, j.plan()); err != nil {
 		return x, err
 	}
 	return j.DB.Exporting(ctx, j.Tenant, j.Work.ID)
@@ -126,17 +126,20 @@ func (j *Job) planned(ctx context.Context) (x store.Exporting, err error) {
 func (j *Job) step(ctx context.Context, s *store.ExportSlice) error {
 	w := newWriter(j.Export, s)
 	at := *s
-	var g *smart.Grant
+	next := j.batch
+	if w.file.Kind == store.BlockFile {
+		next = j.blocks
+	}
 	for !at.Done && !w.full() {
-		var err error
-		if g, err = j.Grant(ctx); err != nil {
-			return err
-		}
-		if err = j.batch(ctx, g, w, &at); err != nil {
+		if err := next(ctx, w, &at); err != nil {
 			return err
 		}
 	}
 	content, err := w.close()
+	if err != nil {
+		return err
+	}
+	g, err := j.Grant(ctx)
 	if err != nil {
 		return err
 	}
@@ -153,12 +156,26 @@ func (j *Job) step(ctx context.Context, s *store.ExportSlice) error {
 
 // batch adds to the file what comes next in the slice. Nothing of it is written
 // before the audit trail has it.
-func (j *Job) batch(ctx context.Context, g *smart.Grant, w *writer, s *store.ExportSlice) error {
-	out := &store.ExportBatch{Show: w.show, Room: w.room, Told: j.Told.has}
+func (j *Job) batch(ctx context.Context, w *writer, s *store.ExportSlice) error {
+	out := &store.ExportBatch{Show: w.show, Room: w.room}
+	if err := j.read(ctx, j.query(s.Type), s, w.begin, out); err != nil {
+		return err
+	}
+	return w.take(out.About)
+}
+
+// read shows what comes next in the slice, as the client may see it now. It may
+// have to begin anew.
+func (j *Job) read(ctx context.Context, q store.ExportQuery, s *store.ExportSlice, begin func(), out *store.ExportBatch) error {
+	g, err := j.Grant(ctx)
+	if err != nil {
+		return err
+	}
+	out.Told = j.Told.has
 	var next store.ExportSlice
-	err := j.DB.View(ctx, g, func(v *store.View) (err error) {
-		w.begin()
-		next, err = v.Export(ctx, j.query(s.Type), *s, out)
+	err = j.DB.View(ctx, g, func(v *store.View) (err error) {
+		begin()
+		next, err = v.Export(ctx, q, *s, out)
 		return err
 	})
 	if err != nil {
@@ -166,13 +183,17 @@ func (j *Job) batch(ctx context.Context, g *smart.Grant, w *writer, s *store.Exp
 	}
 	j.Told.add(out.About)
 	*s = next
-	return w.take(out.About)
+	return nil
 }
 
-// passed writes the file of what the client does not get.
+// passed writes the file of what the client does not get, unless who had the work
+// before has.
 func (j *Job) passed(ctx context.Context, g *smart.Grant) error {
 	if len(j.Passed) == 0 {
 		return nil
+	}
+	if files, err := j.DB.ExportFiles(ctx, j.Work); err != nil || len(files) > 0 {
+		return err
 	}
 	w := newWriter(j.Export, &store.ExportSlice{Type: "OperationOutcome"})
 	w.file.Kind = store.ErrorFile

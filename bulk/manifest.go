@@ -3,6 +3,7 @@ package bulk
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -11,20 +12,28 @@ import (
 	"github.com/cordon-fhir/cordon/store"
 )
 
-// A Manifest says where the files of an export are.
+// A Manifest says where files of an export are.
 // https://hl7.org/fhir/uv/bulkdata/STU2/export.html#response---output-manifest
 type Manifest struct {
 	TransactionTime     string     `json:"transactionTime"`
 	Request             string     `json:"request"`
 	RequiresAccessToken bool       `json:"requiresAccessToken"`
+	OrganizedBy         fhir.Type  `json:"outputOrganizedBy,omitempty"`
 	Output              []FileItem `json:"output"`
 	Deleted             []FileItem `json:"deleted,omitempty"`
 	Error               []FileItem `json:"error"`
+	Link                []Link     `json:"link,omitempty"`
+}
+
+// A Link leads from a Manifest to the one with more files.
+type Link struct {
+	Relation string `json:"relation"`
+	URL      string `json:"url"`
 }
 
 // A FileItem is a file in a Manifest.
 type FileItem struct {
-	Type  fhir.Type `json:"type"`
+	Type  fhir.Type `json:"type,omitempty"`
 	URL   string    `json:"url"`
 	Count int64     `json:"count"`
 }
@@ -34,9 +43,11 @@ func FileName(f store.ExportFile) string {
 	return fmt.Sprintf("%s.%s.ndjson", f.Type, f.ID)
 }
 
-// Manifest returns that of the export, which is done, whose files are at the
-// URL.
-func (j *Job) Manifest(ctx context.Context, request, at string) ([]byte, error) {
+// Manifests returns those of the export whose files are at the URL, as far as it has
+// come: first those that were told of before, as they were, then one with the files
+// that have come since, if there are any or it is done.
+// https://hl7.org/fhir/uv/bulkdata/STU3/en/export.html#response---output-manifest
+func (j *Job) Manifests(ctx context.Context, told []Manifest, request, at string, done bool) ([]Manifest, error) {
 	x, err := j.DB.Exporting(ctx, j.Tenant, j.Work.ID)
 	if err != nil {
 		return nil, err
@@ -45,17 +56,23 @@ func (j *Job) Manifest(ctx context.Context, request, at string) ([]byte, error) 
 	if err != nil {
 		return nil, err
 	}
-	m := Manifest{
-		TransactionTime: x.At.Format("2006-01-02T15:04:05.000Z07:00"), Request: request, RequiresAccessToken: true,
-		Output: []FileItem{}, Error: []FileItem{},
+	known := map[string]bool{}
+	for _, m := range told {
+		for _, f := range slices.Concat(m.Output, m.Deleted) {
+			known[f.URL] = true
+		}
 	}
-	if x.At.IsZero() {
-		m.TransactionTime = time.Now().UTC().Format("2006-01-02T15:04:05.000Z07:00")
-	}
+	m := j.manifest(x.At, request)
 	for _, f := range files {
 		item := FileItem{f.Kind.Type(f.Type), at + "/" + FileName(f), f.Lines}
+		if known[item.URL] {
+			continue
+		}
 		switch f.Kind {
 		case store.OutputFile:
+			m.Output = append(m.Output, item)
+		case store.BlockFile:
+			item.Type = ""
 			m.Output = append(m.Output, item)
 		case store.DeletionFile:
 			m.Deleted = append(m.Deleted, item)
@@ -63,7 +80,25 @@ func (j *Job) Manifest(ctx context.Context, request, at string) ([]byte, error) 
 			m.Error = append(m.Error, item)
 		}
 	}
-	return json.Marshal(m)
+	if len(m.Output)+len(m.Deleted) > 0 || done && len(told) == 0 {
+		told = append(told, m)
+	}
+	return told, nil
+}
+
+// manifest returns one without files, of an export of the time.
+func (j *Job) manifest(at time.Time, request string) Manifest {
+	if at.IsZero() {
+		at = time.Now().UTC()
+	}
+	m := Manifest{
+		TransactionTime: at.Format("2006-01-02T15:04:05.000Z07:00"), Request: request, RequiresAccessToken: true,
+		Output: []FileItem{}, Error: []FileItem{},
+	}
+	if j.Organized {
+		m.OrganizedBy = "Patient"
+	}
+	return m
 }
 
 // An ImportManifest says what became of an import.

@@ -34,8 +34,11 @@ type writer struct {
 func newWriter(e *Export, s *store.ExportSlice) *writer {
 	w := &writer{export: e, about: map[int64]bool{}}
 	w.file = store.ExportFile{Slice: s.N, Type: s.Type, Kind: store.OutputFile, Made: time.Now().Add(-time.Second)}
-	if s.Deletions {
+	switch {
+	case s.Deletions:
 		w.file.Kind = store.DeletionFile
+	case e.Organized:
+		w.file.Kind, w.file.Type = store.BlockFile, "Parameters"
 	}
 	w.gzip, _ = gzip.NewWriterLevel(&w.out, gzip.BestSpeed) // the level is one of its own
 	return w

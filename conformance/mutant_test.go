@@ -291,8 +291,11 @@ var programFaults = []mutant{
 		{"store/exporting.go", "\tif labelled {\n", "\tif labelled && f.Size < 0 {\n"},
 	}, "TestAFileIsKeptFromWhomALabelHides", "./fhir/rest"},
 	{"", "a file outlives who treats the patients in it", []edit{
-		{"store/exporting.go", "\tif sharesType(p) {\n", "\tif sharesType(p) && f.Size < 0 {\n"},
+		{"store/exporting.go", "|| sharesType(p) {\n", "|| sharesType(p) && f.Size < 0 {\n"},
 	}, "TestAFileIsKeptFromWhomItsPatientsLeft", "./fhir/rest"},
+	{"", "a file of blocks outlives what may be seen of it", []edit{
+		{"store/exporting.go", "f.Kind == BlockFile || sharesType(p) {\n", "f.Kind != BlockFile && sharesType(p) {\n"},
+	}, "TestAFileOfBlocksIsKeptFromWhom", "./fhir/rest"},
 	{"", "a reverse chain forgets what the index holds joined", []edit{
 		{"store/compile.go", "\t\tinner = and(inner, search.HasToken(e.Pair))\n", ""},
 	}, "TestAReverseChainByCode", "./store"},

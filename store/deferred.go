@@ -26,7 +26,7 @@ type Deferred struct {
 	Kind    Kind
 	Begun   bool // somebody works on it, or has
 	Done    bool
-	Answer  []byte
+	Answer  []byte // what there is of it
 }
 
 // A Kind says what a deferred request asks for.
@@ -145,6 +145,20 @@ func (db *DB) Answer(ctx context.Context, g *smart.Grant, w Work, answer []byte)
 	return kept, err
 }
 
+// AnswerInPart keeps what there is of the answer to an export or import that was
+// taken up and is not done.
+func (db *DB) AnswerInPart(ctx context.Context, g *smart.Grant, w Work, answer []byte) error {
+	return db.ofPrincipal(ctx, g, audit.Entry{Interaction: fhir.Operation}, func(v *View, p smart.Permit, owner int64) error {
+		sealed, err := v.sealAnswer(w, answer)
+		if err != nil {
+			return fmt.Errorf("sealing an answer: %w", err)
+		}
+		return v.gate.Defer(p, gate.SQL(`
+			UPDATE ~deferred SET answer = ?
+			WHERE  tenant_id = $1 AND id = ? AND owner = ? AND holder = ? AND NOT done`, sealed, w.ID, owner, w.holder))
+	})
+}
+
 // Deferred returns a request of the kind, of the principal of g. The error
 // for any other is NotFound, and Deleted if the answer shows what g may see no
 // longer.
@@ -155,7 +169,7 @@ func (db *DB) Deferred(ctx context.Context, g *smart.Grant, id string, kind Kind
 		err := v.one(ctx, p, gate.SQL(`
 			SELECT until, expires, turn > 0, done, answer FROM ~deferred
 			WHERE  tenant_id = $1 AND id = ? AND owner = ? AND expires > ? AND export = ? AND import = ?`, id, owner, now(), kind == Export, kind == Import), &d.Until, &d.Expires, &d.Begun, &d.Done, &sealed)
-		if err != nil || !d.Done {
+		if err != nil || len(sealed) == 0 {
 			return err
 		}
 		d.Answer, err = v.openAnswer(ctx, p, d, sealed)

@@ -182,8 +182,11 @@ func (q *ExportQuery) whose() search.Expr {
 			continue
 		}
 		e, ok := search.Compartment("Patient", id, q.Type)
+		if q.Type == "Device" { // which is in no compartment
+			e, ok = search.DeviceOf(id), true
+		}
 		if !ok {
-			return nil // such as Device, which is in no compartment
+			return nil
 		}
 		if list, ok := e.(search.Or); ok {
 			or = append(or, list...)

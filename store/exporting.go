@@ -99,27 +99,28 @@ func exporting(ctx context.Context, tx *gate.Tx, p smart.Permit, job string) (x 
 // time of an export none writes a resource with an earlier one.
 const settleTime = 2 * maxClockOff
 
-// PlanExport cuts the export of the types into slices, of the resources that
-// were changed after since and not after until; zero is without a bound. It
-// returns once nothing that will be in it can still be on its way. With since
-// there are slices of what was deleted too.
-func (db *DB) PlanExport(ctx context.Context, g *smart.Grant, w Work, types []fhir.Type, since, until time.Time) error {
+// An ExportPlan is what an export is cut into slices by.
+type ExportPlan struct {
+	Types []fhir.Type
+	// By, if it is not empty, is the type of which each resource gathers what is
+	// exported around it: the slices are of those, whenever they were changed.
+	By fhir.Type
+	// Since and Until bound when a resource was changed last; zero is no bound.
+	Since, Until time.Time
+}
+
+// PlanExport cuts the export into slices, of the resources that were changed
+// after since and not after until. It returns once nothing that will be in it can
+// still be on its way. With since there are slices of what was deleted too.
+func (db *DB) PlanExport(ctx context.Context, g *smart.Grant, w Work, p ExportPlan) error {
 	at := now()
 	if err := db.settle(ctx, w); err != nil {
 		return err
 	}
-	to := at
-	if !until.IsZero() && until.Before(at) {
-		to = until
-	}
 	var slices []ExportSlice
-	err := db.look(ctx, w.tenant, func(tx *gate.Tx, p smart.Permit) (err error) {
-		for _, t := range types {
-			if slices, err = cut(ctx, tx, p, slices, t, since, to); err != nil {
-				return err
-			}
-		}
-		return nil
+	err := db.look(ctx, w.tenant, func(tx *gate.Tx, permit smart.Permit) (err error) {
+		slices, err = p.cut(ctx, tx, permit, at)
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("planning an export: %w", err)
@@ -169,13 +170,48 @@ func (db *DB) settle(ctx context.Context, w Work) error {
 	}
 }
 
-// cut adds the slices of a type.
-func cut(ctx context.Context, tx *gate.Tx, p smart.Permit, list []ExportSlice, t fhir.Type, since, to time.Time) ([]ExportSlice, error) {
-	from := mark{rid: math.MinInt64}
-	if !since.IsZero() {
-		from = endOf(since)
-		list = append(list, ExportSlice{Type: t, Deletions: true, from: from, to: to})
+// to is the last change that an export at the time has.
+func (p ExportPlan) to(at time.Time) time.Time {
+	if !p.Until.IsZero() && p.Until.Before(at) {
+		return p.Until
 	}
+	return at
+}
+
+// begin is the mark behind which the plan begins.
+func (p ExportPlan) begin() mark {
+	if p.Since.IsZero() {
+		return mark{rid: math.MinInt64}
+	}
+	return endOf(p.Since)
+}
+
+// All is the whole of the type in an export that s is a slice of.
+func (p ExportPlan) All(t fhir.Type, s ExportSlice) ExportSlice {
+	return ExportSlice{Type: t, from: p.begin(), to: p.to(s.at), at: s.at}
+}
+
+// cut returns the slices of an export at the time.
+func (p ExportPlan) cut(ctx context.Context, tx *gate.Tx, permit smart.Permit, at time.Time) (list []ExportSlice, err error) {
+	for _, t := range p.Types {
+		if !p.Since.IsZero() {
+			list = append(list, ExportSlice{Type: t, Deletions: true, from: p.begin(), to: p.to(at)})
+		}
+		if p.By != "" {
+			continue
+		}
+		if list, err = cut(ctx, tx, permit, list, t, p.begin(), p.to(at)); err != nil {
+			return nil, err
+		}
+	}
+	if p.By == "" {
+		return list, nil
+	}
+	return cut(ctx, tx, permit, list, p.By, mark{rid: math.MinInt64}, at)
+}
+
+// cut adds the slices of a type, of what was changed after the mark.
+func cut(ctx context.Context, tx *gate.Tx, p smart.Permit, list []ExportSlice, t fhir.Type, from mark, to time.Time) ([]ExportSlice, error) {
 	for {
 		rows, err := tx.Query(ctx, p, gate.SQL(`
 			SELECT updated FROM ~resource
@@ -254,6 +290,7 @@ const (
 	OutputFile   FileKind = "o"
 	DeletionFile FileKind = "d"
 	ErrorFile    FileKind = "e"
+	BlockFile    FileKind = "b" // of resources of several types, by patient
 	InputFile    FileKind = "i" // of what is to be imported
 )
 
@@ -435,7 +472,7 @@ func (v *View) exportFile(ctx context.Context, kind Kind, job, id string, inside
 	var answer []byte
 	err = v.one(ctx, p, gate.SQL(`
 		SELECT answer FROM ~deferred
-		WHERE  tenant_id = $1 AND id = ? AND owner = ? AND expires > ? AND export = ? AND import = ? AND done`, job, v.owner(), now(), kind == Export, kind == Import), &answer)
+		WHERE  tenant_id = $1 AND id = ? AND owner = ? AND expires > ? AND export = ? AND import = ? AND (done OR answer <> '')`, job, v.owner(), now(), kind == Export, kind == Import), &answer)
 	if err != nil {
 		return f, err
 	}
@@ -462,9 +499,14 @@ func (v *View) exportFile(ctx context.Context, kind Kind, job, id string, inside
 
 // stillMay returns nil if the Grant may still have the file: no consent of a
 // patient in it has changed, no label hides something in it that did not, and who
-// sees a part of the type sees what is in it.
+// sees a part of the type sees what is in it. Of a file of several types all that is
+// in it has to be seen.
 func (v *View) stillMay(ctx context.Context, f ExportFile, inside contents) error {
-	p, err := v.gate.Permit(fhir.SearchType, f.Type)
+	on := f.Type
+	if f.Kind == BlockFile {
+		on = "Patient"
+	}
+	p, err := v.gate.Permit(fhir.SearchType, on)
 	if err != nil {
 		return err
 	}
@@ -475,7 +517,7 @@ func (v *View) stillMay(ctx context.Context, f ExportFile, inside contents) erro
 	if touched {
 		return fhir.Errorf(fhir.Deleted, "consents of patients in this file have changed since it was written; export again")
 	}
-	if sharesType(p) {
+	if f.Kind == BlockFile || sharesType(p) {
 		in, err := inside(f.Kind, f.Size)
 		if err != nil {
 			return err

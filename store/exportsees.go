@@ -62,7 +62,10 @@ func (db *DB) inFile(ctx context.Context, at sealedFile, kind FileKind) (list []
 		if err != nil {
 			return nil, fmt.Errorf("reading what is in a file: %w", err)
 		}
-		if kind == OutputFile {
+		if kind == BlockFile && l.ID == "" {
+			continue // the header of a block
+		}
+		if kind != DeletionFile {
 			add(fhir.Ref{Type: l.Type, ID: l.ID}, l.Meta.Version)
 			continue
 		}

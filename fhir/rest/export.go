@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -82,24 +84,29 @@ func (x *exports) eager(job string, now time.Time) bool {
 	return false
 }
 
-// An exported is what became of an export or import.
+// An exported is what became of an export or import, or is there of an export that is
+// under way.
 type exported struct {
 	Status int            `json:"status"`
-	Body   jsontext.Value `json:"body"` // the manifest, or an OperationOutcome
+	Body   jsontext.Value `json:"body,omitempty"` // the manifest of an import, or an OperationOutcome
+	// Manifests are those of an export. Each but the last leads to the next.
+	Manifests []bulk.Manifest `json:"manifests,omitempty"`
 }
 
 // A bulkJob is a bulk export or import that is worked on.
 type bulkJob interface {
 	// Run works for about the time, and reports whether all is done.
 	Run(ctx context.Context, about time.Duration) (done bool, err error)
-	// Manifest says what was done: of which request, and where its files are.
-	Manifest(ctx context.Context, request, at string) ([]byte, error)
 }
 
 // bulk works on an export or import for a while.
 func (c *call) bulk(ctx context.Context, w store.Work) error {
-	if _, err := c.DB.Deferred(ctx, c.grant.Entry(), w.ID, w.Kind); fhir.IsCode(err, fhir.NotFound) {
+	d, err := c.DB.Deferred(ctx, c.grant.Entry(), w.ID, w.Kind)
+	if fhir.IsCode(err, fhir.NotFound) {
 		return c.DB.Drop(ctx, w) // who asked is somebody else now: their rights have changed
+	}
+	if err != nil && !isClientError(err) {
+		return err // when its lease has run out it is taken up again
 	}
 	done, j, err := c.turn(ctx, w)
 	if ctx.Err() != nil { // cancelled, or the server stops
@@ -112,20 +119,56 @@ func (c *call) bulk(ctx context.Context, w store.Work) error {
 	case fhir.IsCode(err, fhir.Login):
 		return c.DB.Drop(ctx, w) // nobody is left who may ask for it
 	case err == nil && !done:
-		return c.DB.PutBack(ctx, w)
+		return errors.Join(c.inPart(ctx, w, d, j), c.DB.PutBack(ctx, w))
 	case err == nil:
-		body, err := j.Manifest(ctx, c.req.base+strings.TrimPrefix(c.http.URL.RequestURI(), "/fhir/"+c.place.tenant), c.req.base+pathOf[w.Kind]+w.ID)
+		x, err := c.became(ctx, w, d, j, true)
 		if err != nil {
 			return err
 		}
-		return c.exported(ctx, w, exported{http.StatusOK, body})
+		return c.exported(ctx, w, x)
 	}
 	lasting := isClientError(err) && !fhir.IsCode(err, fhir.Transient) && !fhir.IsCode(err, fhir.Throttled)
 	if !lasting && w.Turn <= exportTurns {
 		return err // when its lease has run out it is taken up again
 	}
 	resp := failure(clientError(err))
-	return errors.Join(err, c.exported(ctx, w, exported{resp.status, resp.body}))
+	return errors.Join(err, c.exported(ctx, w, exported{Status: resp.status, Body: resp.body}))
+}
+
+// became is what there is of an export or import, of which d is kept already.
+func (c *call) became(ctx context.Context, w store.Work, d store.Deferred, j bulkJob, done bool) (x exported, err error) {
+	if len(d.Answer) > 0 {
+		if err := json.Unmarshal(d.Answer, &x); err != nil {
+			return x, err
+		}
+	}
+	x.Status = http.StatusOK
+	request, at := c.req.base+strings.TrimPrefix(c.http.URL.RequestURI(), "/fhir/"+c.place.tenant), c.req.base+pathOf[w.Kind]+w.ID
+	switch j := j.(type) {
+	case *bulk.Job:
+		x.Manifests, err = j.Manifests(ctx, x.Manifests, request, at, done)
+	case *bulk.ImportJob:
+		x.Body, err = j.Manifest(ctx, request, at)
+	}
+	return x, err
+}
+
+// inPart keeps the manifests of files that are there before all is done, for who
+// allows that.
+// https://hl7.org/fhir/uv/bulkdata/STU3/en/export.html#response---in-progress-status
+func (c *call) inPart(ctx context.Context, w store.Work, d store.Deferred, j bulkJob) error {
+	if c.req.export == nil || !c.req.export.Partial {
+		return nil
+	}
+	x, err := c.became(ctx, w, d, j, false)
+	if err != nil || len(x.Manifests) == 0 {
+		return err
+	}
+	answer, err := json.Marshal(x)
+	if err != nil {
+		return err
+	}
+	return c.DB.AnswerInPart(ctx, c.grant.Entry(), w, answer)
 }
 
 // pathOf is below which path the state of bulk work is.
@@ -179,51 +222,96 @@ func (c *call) exported(ctx context.Context, w store.Work, x exported) error {
 // exportState answers how far an export has come, and where its files are.
 // https://hl7.org/fhir/uv/bulkdata/STU2/export.html#bulk-data-status-request
 func exportState(ctx context.Context, s *server, req *request) (*response, error) {
-	resp, err := s.bulkState(ctx, req, store.Export, func() (string, error) {
+	q, err := url.ParseQuery(req.query)
+	if err != nil {
+		return nil, fhir.Errorf(fhir.Invalid, "malformed query")
+	}
+	page := 1
+	if q.Has(manifestPage) {
+		if page, err = strconv.Atoi(q.Get(manifestPage)); err != nil {
+			return nil, fhir.Errorf(fhir.Invalid, "parameter %s is the number of a manifest", manifestPage)
+		}
+	}
+	separate := q.Get("_status") == "separate"
+	resp, err := s.bulkState(ctx, req, store.Export, page, func() (string, error) {
 		x, err := s.DB.Exporting(ctx, req.grant.Tenant(), req.job)
 		return x.Progress(), err
 	})
-	if err == nil && req.query == separateStatus {
+	if err == nil && separate {
 		resp.status, resp.exportStatus = http.StatusOK, resp.status
 	}
 	return resp, err
 }
 
 // separateStatus is the query of the place where the state of an export is told to who
-// would have it apart from the status of the answer.
+// would have it apart from the status of the answer, and manifestPage the parameter
+// that says which manifest is asked for.
 // https://hl7.org/fhir/uv/bulkdata/STU3/en/export.html#headers
-const separateStatus = "_status=separate"
+const (
+	separateStatus = "_status=separate"
+	manifestPage   = "_manifest"
+)
 
 // bulkState answers what became of an export or import, or how far it has come.
-func (s *server) bulkState(ctx context.Context, req *request, kind store.Kind, progress func() (string, error)) (*response, error) {
+func (s *server) bulkState(ctx context.Context, req *request, kind store.Kind, page int, progress func() (string, error)) (*response, error) {
 	d, err := s.DB.Deferred(ctx, req.grant, req.job, kind)
 	switch {
 	case err != nil:
 		return nil, err
 	case d.Done:
-		return tellExported(d)
+		return tellExported(req, d, page)
 	case s.Now().After(d.Until):
 		return failure(fhir.Errorf(fhir.Transient, "it was not done in time; ask again")), nil
-	case s.exports.eager(req.job, s.Now()):
+	case s.exports.eager(fmt.Sprint(req.job, page), s.Now()):
 		return nil, fhir.Errorf(fhir.Throttled, "the state of bulk work does not change so fast; ask after the time in Retry-After")
 	}
 	how, err := progress()
 	if err != nil {
 		return nil, err
 	}
-	return &response{status: http.StatusAccepted, progress: how}, nil
+	resp := &response{}
+	if len(d.Answer) > 0 {
+		if resp, err = tellExported(req, d, page); err != nil {
+			return nil, err
+		}
+	}
+	resp.status, resp.progress = http.StatusAccepted, how
+	return resp, nil
 }
 
-func tellExported(d store.Deferred) (*response, error) {
+// tellExported answers with what is kept, of an export with one of its manifests.
+func tellExported(req *request, d store.Deferred, page int) (*response, error) {
 	var x exported
 	if err := json.Unmarshal(d.Answer, &x); err != nil {
 		return nil, err
 	}
 	resp := &response{status: x.Status, body: x.Body, expires: d.Expires}
-	if x.Status == http.StatusOK {
-		resp.contentType = "application/json"
+	if x.Status != http.StatusOK {
+		return resp, nil
 	}
-	return resp, nil
+	resp.contentType = "application/json"
+	if x.Manifests == nil {
+		return resp, nil
+	}
+	if page < 1 || page > len(x.Manifests) {
+		return nil, fhir.Errorf(fhir.NotFound, "there is no such manifest")
+	}
+	m := x.Manifests[page-1]
+	if page < len(x.Manifests) {
+		m.Link = []bulk.Link{{Relation: "next", URL: nextManifest(req, page+1)}}
+	}
+	var err error
+	resp.body, err = json.Marshal(m)
+	return resp, err
+}
+
+// nextManifest is where another manifest of the same export is told.
+func nextManifest(req *request, page int) string {
+	q := url.Values{manifestPage: {strconv.Itoa(page)}}
+	if strings.Contains(req.query, separateStatus) {
+		q.Set("_status", "separate")
+	}
+	return req.base + pathOf[store.Export] + req.job + "?" + q.Encode()
 }
 
 // cancelExport forgets an export and removes its files.
@@ -262,7 +350,11 @@ func (s *server) bulkFile(ctx context.Context, req *request, kind store.Kind) (*
 	if err != nil {
 		return nil, fhir.Errorf(fhir.NotFound, "malformed name")
 	}
-	if t := fhir.Type(name[0]); t != "OperationOutcome" {
+	t := fhir.Type(name[0])
+	if t == "Parameters" { // a file of blocks, one for each patient
+		t = "Patient"
+	}
+	if t != "OperationOutcome" {
 		if _, err := req.grant.Permit(fhir.SearchType, t); err != nil {
 			return nil, err
 		}

@@ -384,7 +384,7 @@ func TestAnExportIsRefusedOrSaysWhatItPassesOver(t *testing.T) {
 		"_outputFormat=text/csv", "_since=yesterday", "_since=2999-01-01T00:00:00Z", "_until=never", "_type=Nonsense", "_type=AuditEvent", "_type=", "nonsense=1",
 		"_typeFilter=Observation", "_typeFilter=Nonsense?x=1", "_typeFilter=" + url.QueryEscape("Observation?nonsense=1"), "_typeFilter=" + url.QueryEscape("Observation?_sort=date"),
 		"_type=Patient&_typeFilter=" + url.QueryEscape("Observation?status=final"), "_elements=Nonsense.x", "patient=Patient/1", "includeAssociatedData=_everything",
-		"organizeOutputBy=Patient",
+		"organizeOutputBy=Encounter", "organizeOutputBy=Patient&_type=Organization", "organizeOutputBy=Patient&includeAssociatedData=LatestProvenanceResources",
 	} {
 		if w := c.do("GET", "/$export?"+query, "", "Prefer", "respond-async"); w.Code != 400 || !strings.Contains(w.Body.String(), "OperationOutcome") {
 			t.Errorf("%s: %d %s", query, w.Code, w.Body)
@@ -401,6 +401,7 @@ func TestAnExportIsRefusedOrSaysWhatItPassesOver(t *testing.T) {
 	c.must(400, "POST", "/Patient/$export", who, "Prefer", "respond-async")
 	c.must(400, "POST", "/$export", who, "Prefer", "respond-async")
 	a.client(t, storetest.A1, "system/Observation.rs").must(403, "GET", "/$export?_type=Patient", "", "Prefer", "respond-async")
+	a.client(t, storetest.A1, "system/Observation.rs").must(403, "GET", "/$export?_type=Observation&organizeOutputBy=Patient", "", "Prefer", "respond-async")
 	w := c.must(200, "POST", "", `{"resourceType":"Bundle","type":"batch","entry":[{"request":{"method":"GET","url":"$export"}}]}`)
 	if !strings.Contains(w.Body.String(), `"status":"400`) {
 		t.Errorf("in a Bundle: %s", w.Body)

@@ -20,7 +20,7 @@ import (
 // importState answers how far an import has come, and what became of it.
 // https://github.com/smart-on-fhir/bulk-import/blob/master/import-pnp.md
 func importState(ctx context.Context, s *server, req *request) (*response, error) {
-	return s.bulkState(ctx, req, store.Import, func() (string, error) {
+	return s.bulkState(ctx, req, store.Import, 1, func() (string, error) {
 		x, err := s.DB.Importing(ctx, req.grant.Tenant(), req.job)
 		return x.Progress(), err
 	})

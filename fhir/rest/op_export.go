@@ -48,7 +48,7 @@ func exportOf(definition string, at level, on ...fhir.Type) operation {
 // parseExport reads what is to be exported.
 func parseExport(req *request) error {
 	p := &exportParser{request: req, e: &bulk.Export{Any: map[fhir.Type][]*search.Query{}, Records: req.ref.Type != ""}}
-	for _, read := range []func() error{p.format, p.times, p.types, p.filters, p.elements, p.patients, p.associated, p.others} {
+	for _, read := range []func() error{p.format, p.times, p.organized, p.types, p.filters, p.elements, p.patients, p.associated, p.others} {
 		if err := read(); err != nil {
 			return err
 		}
@@ -104,6 +104,21 @@ func (p *exportParser) times() error {
 	return nil
 }
 
+// organized reads organizeOutputBy and allowPartialManifests.
+// https://hl7.org/fhir/uv/bulkdata/STU3/en/export.html#query-parameters
+func (p *exportParser) organized() error {
+	p.e.Partial = p.in.boolean("allowPartialManifests", false)
+	if !p.in.has("organizeOutputBy") {
+		return nil
+	}
+	if p.in.text("organizeOutputBy") != "Patient" {
+		return p.passOver(fhir.Errorf(fhir.NotSupported, "parameter organizeOutputBy is Patient here"))
+	}
+	_, err := p.grant.Permit(fhir.SearchType, "Patient")
+	p.e.Organized = err == nil
+	return err
+}
+
 // types reads _type. Without it all are exported that the token reaches.
 func (p *exportParser) types() error {
 	for _, names := range p.in.texts("_type") {
@@ -120,7 +135,7 @@ func (p *exportParser) types() error {
 		return nil
 	}
 	for _, t := range p.grant.Types(fhir.SearchType) {
-		if t != auditEvent && (!p.e.Records || bulk.InRecords(t)) {
+		if t != auditEvent && (!p.e.Records || bulk.InRecords(t)) && (!p.e.Organized || bulk.OfPatient(t)) {
 			p.e.Types = append(p.e.Types, t)
 		}
 	}
@@ -138,6 +153,8 @@ func (p *exportParser) addType(t fhir.Type) error {
 		return p.passOver(fhir.Errorf(fhir.NotSupported, "the audit trail is searched by itself, at /AuditEvent"))
 	case p.e.Records && !bulk.InRecords(t):
 		return p.passOver(fhir.Errorf(fhir.NotSupported, "parameter _type names a type that is in no patient's record: %s", t))
+	case p.e.Organized && !bulk.OfPatient(t):
+		return p.passOver(fhir.Errorf(fhir.NotSupported, "parameter _type names a type that is in no patient's block: %s", t))
 	case slices.Contains(p.e.Types, t):
 		return nil
 	}
@@ -238,6 +255,9 @@ func notPatients() error {
 
 // associated reads includeAssociatedData. With two words the wider one counts.
 func (p *exportParser) associated() error {
+	if p.e.Organized && p.in.has("includeAssociatedData") {
+		return p.passOver(fhir.Errorf(fhir.NotSupported, "parameter includeAssociatedData does not go with organizeOutputBy here"))
+	}
 	for _, words := range p.in.texts("includeAssociatedData") {
 		for word := range strings.SplitSeq(words, ",") {
 			var with bulk.Provenance
@@ -265,11 +285,6 @@ func (p *exportParser) associated() error {
 
 // others reads what is not done: the client is told, or goes without it.
 func (p *exportParser) others() error {
-	if p.in.has("organizeOutputBy") {
-		if err := p.passOver(fhir.Errorf(fhir.NotSupported, "parameter organizeOutputBy is not supported")); err != nil {
-			return err
-		}
-	}
 	for _, x := range p.params {
 		if err := p.passOver(unknownParameter(x.Name)); err != nil {
 			return err

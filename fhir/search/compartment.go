@@ -49,6 +49,16 @@ func membership(c, on fhir.Type) []Path {
 	return paths
 }
 
+// DeviceOf returns the condition that a Device meets that is of the patient with
+// the id. The compartment of patients leaves devices out.
+func DeviceOf(id string) Expr {
+	or := Or{}
+	for _, path := range tableOf("Device").byCode["patient"].paths("Patient") {
+		or = append(or, HasReference{Path: path, Target: "Patient/" + id})
+	}
+	return or.simple()
+}
+
 // subjectCodes are the parameters that say whom a resource is about.
 var subjectCodes = []string{"patient", "subject", "beneficiary", "individual"}
 
