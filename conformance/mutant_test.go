@@ -540,7 +540,10 @@ var programFaults = []mutant{
 		{"smart/attributes.go", `stands("Encounter", "location", at, now)`, `search.ReverseChain{Type: "Encounter", Paths: search.SubjectPaths("Encounter"), ByPolicy: true, X: search.And{}}`},
 	}, "TestANurse", "./fhir/rest"},
 	{"", "a request goes by what its client might do when it began", []edit{
-		{"fhir/rest/serve.go", "if c.Now().Sub(c.begun) < smart.RevocationDelay {", "if c.Now().Sub(c.begun) < smart.RevocationDelay || true {"},
+		{"fhir/rest/serve.go", "case c.Now().Sub(c.begun) < smart.RevocationDelay:", "case c.Now().Sub(c.begun) < smart.RevocationDelay || true:"},
+	}, "TestWhoIsRevokedWhile", "./fhir/rest"},
+	{"", "a request goes on when its client was revoked while a terminology server was asked", []edit{
+		{"fhir/rest/limit.go", "_, err = c.earned(ctx)", "_, _ = c.earned(ctx)"},
 	}, "TestWhoIsRevokedWhile", "./fhir/rest"},
 	{"", "a consent is what it was when it was first read", []edit{
 		{"store/consent.go", "!ok || one.version != r.version || !bytes.Equal(one.sealed, r.body)", "!ok || one.version > r.version && bytes.Equal(one.sealed, r.body)"},

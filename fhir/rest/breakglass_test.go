@@ -50,14 +50,7 @@ func breakable(t *testing.T, a *api, slug string, b tenant.BreakGlass) *glassed 
 // set chooses the settings of the tenant.
 func (g *governed) set(s tenant.Settings) {
 	g.t.Helper()
-	_, version, err := g.Migrator.Settings(g.t.Context(), g.slug)
-	if err == nil {
-		_, err = g.Migrator.PutSettings(g.t.Context(), g.slug, s, version)
-	}
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	g.Tenants.Forget(g.slug)
+	g.settings(g.t, g.slug, func(now *tenant.Settings) { *now = s })
 }
 
 // person is staff with the roles who has logged in.

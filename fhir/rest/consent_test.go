@@ -266,15 +266,7 @@ func (c *client) elsewhere(now func() time.Time, change ...func(*smart.Config)) 
 // consenting sets how the tenant takes consents.
 func (g *governed) consenting(c tenant.Consent) {
 	g.t.Helper()
-	s, version, err := g.Migrator.Settings(g.t.Context(), g.slug)
-	if err == nil {
-		s.Consent = c
-		_, err = g.Migrator.PutSettings(g.t.Context(), g.slug, s, version)
-	}
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	g.Tenants.Forget(g.slug)
+	g.settings(g.t, g.slug, func(s *tenant.Settings) { s.Consent = c })
 }
 
 func TestWhereATenantChoseOptInAConsentHasToPermit(t *testing.T) {

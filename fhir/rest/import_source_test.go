@@ -3,7 +3,6 @@ package rest
 import (
 	"bytes"
 	"compress/gzip"
-	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -86,15 +85,7 @@ func fetching(t *testing.T, slug string, s *source, change ...func(*Config)) *cl
 // sources sets those of a tenant.
 func (a *api) sources(t *testing.T, slug string, list ...string) {
 	t.Helper()
-	ctx := context.WithoutCancel(t.Context())
-	_, version, err := a.Migrator.Settings(ctx, slug)
-	if err == nil {
-		_, err = a.Migrator.PutSettings(ctx, slug, tenant.Settings{Import: tenant.Import{Sources: list}}, version)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.Tenants.Forget(slug)
+	a.settings(t, slug, func(s *tenant.Settings) { s.Import.Sources = list })
 }
 
 // BULK-08, T173: an import fetches what is below a source of its tenant, in gzip or

@@ -235,11 +235,12 @@ func onlyReads(bundle []byte) bool {
 // to the audit trail. Whatever goes wrong is an answer too.
 func (c *call) attempt(ctx context.Context, mayBegin func() error) (resp *response) {
 	var err error
+	ctx, c.stop = context.WithCancelCause(ctx)
 	defer func() {
 		if p := recover(); p != nil {
 			err = recovered(p)
 		}
-		if err != nil {
+		if err = stopped(ctx, err); err != nil {
 			if !isClientError(err) && ctx.Err() == nil {
 				c.Log.Error("deferred request", oplog.Request(c.origin.RequestID), oplog.Cause(err))
 			}

@@ -96,11 +96,19 @@ func (c *call) endTurn() {
 	}
 }
 
-// away does work that waits for others than the database, without a turn.
+// away does work that waits for others than the database, without a turn. If who asks
+// may not any more it stops the request.
 func (c *call) away(ctx context.Context, work func()) error {
 	c.endTurn()
 	work()
-	return c.nextTurn(ctx)
+	err := c.nextTurn(ctx)
+	if err == nil {
+		_, err = c.earned(ctx)
+	}
+	if err != nil {
+		c.stop(err)
+	}
+	return err
 }
 
 func whoAsks(g *smart.Grant) limit.Who {

@@ -42,15 +42,7 @@ func limited(t *testing.T, set tenant.Limits, strangers int) (*api, *Handler, *c
 	a := newAPI(t, func(c *Config) { c.Limit = limit.New(limit.Config{Strangers: strangers, Now: at.Now}) })
 	h = &Handler{a.handler.(*server)}
 	change := func(l tenant.Limits) {
-		ctx := context.WithoutCancel(t.Context())
-		_, version, err := a.Migrator.Settings(ctx, storetest.A2)
-		if err == nil {
-			_, err = a.Migrator.PutSettings(ctx, storetest.A2, tenant.Settings{Limits: l}, version)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		a.Tenants.Forget(storetest.A2)
+		a.settings(t, storetest.A2, func(s *tenant.Settings) { s.Limits = l })
 	}
 	change(set)
 	t.Cleanup(func() { change(tenant.Limits{}) })

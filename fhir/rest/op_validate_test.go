@@ -2,7 +2,6 @@ package rest
 
 import (
 	"cmp"
-	"context"
 	"strings"
 	"testing"
 
@@ -95,15 +94,7 @@ func TestValidationOnWriteIsASetting(t *testing.T) {
 	c := a.client(t, storetest.S2, all)
 	set := func(v tenant.Validation) {
 		t.Helper()
-		ctx := context.WithoutCancel(t.Context()) // also when the test is over
-		_, version, err := a.Migrator.Settings(ctx, storetest.S2)
-		if err == nil {
-			_, err = a.Migrator.PutSettings(ctx, storetest.S2, tenant.Settings{Validation: v}, version)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		a.Tenants.Forget(storetest.S2)
+		a.settings(t, storetest.S2, func(s *tenant.Settings) { s.Validation = v })
 	}
 	t.Cleanup(func() { set(tenant.Validation{}) })
 	const url = "http://example.org/StructureDefinition/named"

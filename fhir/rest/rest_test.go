@@ -25,6 +25,7 @@ import (
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/store/storetest"
+	"github.com/cordon-fhir/cordon/tenant"
 )
 
 func TestMain(m *testing.M) {
@@ -121,6 +122,21 @@ func (a *api) token(t testing.TB, slug, scope string, change ...func(*smart.Toke
 		t.Fatal(err)
 	}
 	return bearer
+}
+
+// settings changes those of the tenant.
+func (a *api) settings(t testing.TB, slug string, change func(*tenant.Settings)) {
+	t.Helper()
+	ctx := context.WithoutCancel(t.Context()) // also when the test is over
+	s, version, err := a.Migrator.Settings(ctx, slug)
+	if err == nil {
+		change(&s)
+		_, err = a.Migrator.PutSettings(ctx, slug, s, version)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Tenants.Forget(slug)
 }
 
 // A client calls the API of one tenant.

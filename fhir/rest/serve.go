@@ -31,7 +31,8 @@ type call struct {
 	sent   []byte // the body, of a request that may be answered later
 	holds  int64  // of the room for bodies
 	done   func() // gives back the turn to work; nil if there is none
-	took   int    // bytes of the body
+	stop   context.CancelCauseFunc
+	took   int // bytes of the body
 
 	refused *refusal // if too much was asked
 	// Of a request that was taken up.
@@ -72,8 +73,9 @@ func (c *call) answer(ctx context.Context) (resp *response) {
 			resp = failure(clientError(c.err))
 		}
 	}()
+	ctx, c.stop = context.WithCancelCause(ctx)
 	resp, err := c.run(ctx)
-	if err != nil {
+	if err = stopped(ctx, err); err != nil {
 		c.err = err
 		// Its own time was up, or that of something it waited for.
 		if !isClientError(err) && (ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded)) {
@@ -82,6 +84,14 @@ func (c *call) answer(ctx context.Context) (resp *response) {
 		resp = failure(clientError(err))
 	}
 	return resp
+}
+
+// stopped returns why the request was stopped, or err.
+func stopped(ctx context.Context, err error) error {
+	if why := context.Cause(ctx); isClientError(why) {
+		return why
+	}
+	return err
 }
 
 func isClientError(err error) bool {
@@ -176,26 +186,28 @@ func (c *call) authenticate(ctx context.Context, public bool) error {
 	return c.inRegion(g.Tenant())
 }
 
-// stillMay earns the Grant again of a request whose body, or whose turn, took longer to
-// come than a revocation takes to be heard of: who asks may have been revoked
-// meanwhile, or may do less.
+// stillMay has what follows done under the Grant as it is now: while the body of the
+// request came, or its turn, who asks may have come to do less.
 func (c *call) stillMay(ctx context.Context) error {
-	if c.Now().Sub(c.begun) < smart.RevocationDelay {
-		return nil
-	}
-	earn := c.again
-	if earn == nil {
-		earn = func(ctx context.Context) (*smart.Grant, error) {
-			return c.Verifier.Grant(ctx, c.place.tenant, bearer(c.http.Header), c.origin)
-		}
-	}
-	g, err := earn(ctx)
+	g, err := c.earned(ctx)
 	if err != nil {
 		return err
 	}
 	c.grant, c.origin = g, g.Origin()
 	c.req.grant, c.req.codes.grant = g, g
 	return nil
+}
+
+// earned returns the Grant of the request. It is earned again if the request has taken
+// longer than a revocation takes to be heard of: who asks may have been revoked.
+func (c *call) earned(ctx context.Context) (*smart.Grant, error) {
+	switch {
+	case c.Now().Sub(c.begun) < smart.RevocationDelay:
+		return c.grant, nil
+	case c.again != nil:
+		return c.again(ctx)
+	}
+	return c.Verifier.Grant(ctx, c.place.tenant, bearer(c.http.Header), c.origin)
 }
 
 // inRegion refuses what may not be processed here, before anything of the
