@@ -24,6 +24,8 @@ type Import struct {
 	Inputs []Input
 	// CreateOnly says that a resource that is there already is a fault.
 	CreateOnly bool
+	// Initial says so too, and that there was none of the types when it was asked for.
+	Initial bool
 }
 
 // An Input is NDJSON of one type.
@@ -143,10 +145,23 @@ type batch struct {
 }
 
 const (
-	// batchLines and batchBytes bound what is stored in one transaction.
+	// batchLines and batchBytes bound what is stored in one transaction. It locks what
+	// is there, so that others wait for it.
 	batchLines = 500
 	batchBytes = 1 << 20
+	// initialLines and initialBytes are those of an import that finds nothing there:
+	// nobody waits, and the rows of more lines lie closer together.
+	initialLines = 2000
+	initialBytes = 4 << 20
 )
+
+// full reports whether a batch has as many lines and bytes as one may.
+func (i *Import) full(lines int64, bytes int) bool {
+	if i.Initial {
+		return lines >= initialLines || bytes >= initialBytes
+	}
+	return lines >= batchLines || bytes >= batchBytes
+}
 
 // take stores a batch.
 func (j *ImportJob) take(ctx context.Context, in store.ImportInput, b *batch) (next store.ImportInput, err error) {

@@ -116,7 +116,7 @@ func (r *lineReader) take(ctx context.Context, line []byte) error {
 			return err
 		}
 	}
-	if b.lines >= batchLines || r.bytes >= batchBytes {
+	if r.job.full(b.lines, r.bytes) {
 		return r.send(ctx)
 	}
 	return nil

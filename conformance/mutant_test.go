@@ -242,6 +242,13 @@ var programFaults = []mutant{
 	{"", "lines of an import are taken twice", []edit{
 		{"store/importing.go", "AND n = ? AND lines = ? AND NOT done", "AND n = ? AND lines >= ? - lines AND NOT done"},
 	}, "TestLinesOfAnImport", "./store"},
+	{"", "a first load tells anybody whether there are resources", []edit{
+		{"store/importing.go", "!all(where) {\n\t\treturn fhir.Errorf(fhir.Forbidden, \"an import in mode", "!all(where) && on == \"\" {\n\t\treturn fhir.Errorf(fhir.Forbidden, \"an import in mode"},
+	}, "TestAFirstLoadIsFor", "./fhir/rest"},
+	{"", "a first load overwrites what has come meanwhile", []edit{
+		{"store/write.go", "\treturn tx.put(ctx, p, fhir.Update, ref, d, nil)\n", "\treturn tx.put(ctx, p, fhir.Update, ref, d, tx.fetched[ref])\n"},
+		{"store/write.go", "\tif tx.fetched[ref] != nil {\n", "\tif tx.fetched[ref] != nil && p.On() == \"\" {\n"},
+	}, "TestAFirstLoadStores", "./fhir/rest"},
 	{"", "an import fetches from anywhere", []edit{
 		{"tenant/imports.go", "if len(text) > len(s) && strings.HasPrefix(text, s) {", "if len(text) > len(s) {"},
 	}, "TestAURLIsOfASource", "./tenant"},

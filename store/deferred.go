@@ -117,7 +117,7 @@ func (db *DB) Defer(ctx context.Context, g *smart.Grant, e audit.Entry, request 
 		if err != nil || len(inputs) == 0 {
 			return err
 		}
-		return v.putInputs(p, d, inputs)
+		return v.putInputs(ctx, p, d, inputs)
 	})
 	return d, err
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cordon-fhir/cordon/audit"
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/search"
 	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store/internal/gate"
@@ -30,6 +31,8 @@ type ImportInput struct {
 	// Fetched says that who works on the import fetches it; else it is uploaded
 	// before.
 	Fetched bool
+	// Initial says that there must be no resource of the type when it is asked for.
+	Initial bool
 
 	Lines  int64 // that were taken, blank ones too
 	Stored int64 // resources
@@ -84,7 +87,10 @@ func (db *DB) Importing(ctx context.Context, t *tenant.Tenant, job string) (x Im
 
 // putInputs writes down the inputs of an import. Nobody takes it up before all that
 // are uploaded are here.
-func (v *View) putInputs(p smart.Permit, d Deferred, inputs []ImportInput) error {
+func (v *View) putInputs(ctx context.Context, p smart.Permit, d Deferred, inputs []ImportInput) error {
+	if err := v.vacant(ctx, inputs); err != nil {
+		return err
+	}
 	types, fetched, uploads := make([]int16, len(inputs)), make([]bool, len(inputs)), false
 	for i, in := range inputs {
 		types[i], fetched[i] = in.Type.Number(), in.Fetched
@@ -97,6 +103,41 @@ func (v *View) putInputs(p smart.Permit, d Deferred, inputs []ImportInput) error
 		return err
 	}
 	return v.gate.Defer(p, gate.SQL(`UPDATE ~deferred SET lease = until WHERE tenant_id = $1 AND id = ?`, d.ID))
+}
+
+// vacant checks that there are no resources, nor were any, of types that must have
+// none. It is answered to those only who may write all of them.
+func (v *View) vacant(ctx context.Context, inputs []ImportInput) error {
+	for _, in := range inputs {
+		if !in.Initial {
+			continue
+		}
+		p, err := v.gate.Permit(fhir.Update, in.Type)
+		if err == nil {
+			err = v.writesAll(p, in.Type)
+		}
+		if err != nil {
+			return err
+		}
+		var some bool
+		err = v.one(ctx, p, gate.SQL(`SELECT EXISTS (SELECT FROM ~resource WHERE tenant_id = $1 AND type = ?)`, in.Type.Number()), &some)
+		if err != nil {
+			return err
+		}
+		if some {
+			return fhir.Errorf(fhir.Conflict, "there are, or were, resources of type %s: an import in mode initial is of types that have none", in.Type)
+		}
+	}
+	return nil
+}
+
+// writesAll refuses those who may not write every resource of the type, whom what
+// is there could be told of.
+func (v *View) writesAll(p smart.Permit, on fhir.Type) error {
+	if where, _ := search.Apart(v.allowed(p)); !all(where) {
+		return fhir.Errorf(fhir.Forbidden, "an import in mode initial is for those who may write every %s", on)
+	}
+	return nil
 }
 
 // maxImported bounds the bytes that are kept for one import, in gzip.
@@ -289,6 +330,8 @@ type ImportBatch struct {
 	Told  func(patient int64) bool
 	About []int64
 	told  map[int64]bool
+
+	hashes map[[3]string]int64 // of what its lines say
 }
 
 // tell notes whose records are written.
@@ -315,7 +358,7 @@ func (db *DB) ImportLines(ctx context.Context, g *smart.Grant, w Work, b *Import
 	err := db.update(ctx, g, false, func(tx *Tx) error {
 		entry := audit.Entry{Interaction: fhir.Operation, Type: b.Input.Type, Query: Import.operation()}
 		tx.Operation(entry)
-		b.About, b.told, tx.imports = nil, map[int64]bool{}, b
+		b.About, b.told, b.hashes, tx.imports = nil, map[int64]bool{}, map[[3]string]int64{}, b
 		p, err := g.PermitAnswers()
 		if err != nil {
 			return err

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"math"
 	"time"
 
@@ -13,11 +14,32 @@ import (
 // The index holds keyed hashes only. Each kind of thing is hashed under a name
 // of its own, so that equal texts of different kinds have different keys.
 
-func (v *View) tokenKey(t search.Token) int64 { return v.keys.Hash("t", string(t.Path), t.Value) }
+// hashed is the keyed hash of at most three parts. Of an import, whose lines say much
+// the same, it is remembered for a batch.
+func (v *View) hashed(parts ...string) int64 {
+	if v.imports == nil {
+		return v.keys.Hash(parts...)
+	}
+	var what [3]string
+	copy(what[:], parts)
+	h, ok := v.imports.hashes[what]
+	if !ok {
+		h = v.keys.Hash(parts...)
+		if len(v.imports.hashes) < maxHashes {
+			v.imports.hashes[what] = h
+		}
+	}
+	return h
+}
+
+// maxHashes bounds how many are remembered.
+const maxHashes = 4096
+
+func (v *View) tokenKey(t search.Token) int64 { return v.hashed("t", string(t.Path), t.Value) }
 
 func (v *View) refKey(path search.Path, pair search.Token) int64 {
 	if pair == (search.Token{}) {
-		return v.keys.Hash("r", string(path))
+		return v.hashed("r", string(path))
 	}
 	return v.keys.Hash("p", string(path), string(pair.Path), pair.Value)
 }
@@ -32,7 +54,7 @@ func (v *View) rid(ref fhir.Ref) int64 { return v.target(ref.String()) }
 func (v *View) dateKey(p search.Path) int64 { return v.keys.Hash("d", string(p)) }
 
 func (v *View) numberKey(p search.Path, unit string) int64 {
-	return v.keys.Hash("n", string(p), unit)
+	return v.hashed("n", string(p), unit)
 }
 
 func (v *View) standKey(how search.Path, who string) int64 {
@@ -53,6 +75,14 @@ func stamp(t time.Time) pgtype.Timestamptz {
 		return pgtype.Timestamptz{InfinityModifier: pgtype.Infinity, Valid: true}
 	}
 	return pgtype.Timestamptz{Time: t.UTC().Truncate(time.Microsecond), Valid: true}
+}
+
+// compareTimes orders as the database does.
+func compareTimes(a, b pgtype.Timestamptz) int {
+	if a.InfinityModifier != b.InfinityModifier {
+		return cmp.Compare(a.InfinityModifier, b.InfinityModifier)
+	}
+	return a.Time.Compare(b.Time)
 }
 
 // finite keeps a number within what float8 compares as a number.

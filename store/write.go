@@ -155,6 +155,31 @@ func (tx *Tx) Patch(ctx context.Context, ref fhir.Ref, d *fhir.Document, ifMatch
 	return r, err
 }
 
+// Add stores d as the first version of a resource of which there was none, under an
+// id that the client chose. The error is Conflict if there is one or was, whoever
+// may see it: Add is for those who may write all of the type, to whom Put tells as
+// much.
+func (tx *Tx) Add(ctx context.Context, ref fhir.Ref, d *fhir.Document) (fhir.Resource, error) {
+	tx.attempt(audit.Entry{Interaction: fhir.Update, Type: ref.Type, Entity: ref})
+	p, err := tx.gate.Permit(fhir.Update, ref.Type)
+	if err == nil {
+		err = tx.writesAll(p, ref.Type)
+	}
+	if err == nil {
+		err = tx.mayReplace(ref.Type)
+	}
+	if err == nil {
+		err = tx.Fetch(ctx, ref)
+	}
+	if err != nil {
+		return fhir.Resource{}, err
+	}
+	if tx.fetched[ref] != nil {
+		return fhir.Resource{}, fhir.Errorf(fhir.Conflict, "there is, or was, such a resource")
+	}
+	return tx.put(ctx, p, fhir.Update, ref, d, nil)
+}
+
 func (tx *Tx) replace(ctx context.Context, do fhir.Interaction, ref fhir.Ref, d *fhir.Document, ifMatch int64) (r fhir.Resource, created bool, err error) {
 	p, old, err := tx.take(ctx, do, ref)
 	if err != nil {

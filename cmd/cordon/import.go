@@ -23,10 +23,11 @@ import (
 // https://github.com/smart-on-fhir/bulk-import/blob/master/import-pnp.md
 type importCommand struct {
 	systemFlags
-	Create bool     `help:"Only create: a resource that is there already is refused. Default: it gets a next version."`
-	Job    string   `default:"import.job" placeholder:"FILE" help:"Where the import is noted. One that was cut off goes on when the same command is given again. Default: import.job."`
-	Keep   bool     `help:"Leave what became of the import on the server until it expires. Default: it is removed there."`
-	Files  []string `arg:"" name:"file" type:"existingfile" help:"NDJSON of one type each, also in gzip."`
+	Create  bool     `xor:"mode" help:"Only create: a resource that is there already is refused. Default: it gets a next version."`
+	Initial bool     `xor:"mode" help:"A first load, which is faster: the tenant has none of the types yet, and what is there all the same is refused."`
+	Job     string   `default:"import.job" placeholder:"FILE" help:"Where the import is noted. One that was cut off goes on when the same command is given again. Default: import.job."`
+	Keep    bool     `help:"Leave what became of the import on the server until it expires. Default: it is removed there."`
+	Files   []string `arg:"" name:"file" type:"existingfile" help:"NDJSON of one type each, also in gzip."`
 }
 
 // Run uploads the files, waits for the import, and holds the counts of the server
@@ -75,8 +76,11 @@ func (i *importCommand) Run(ctx context.Context, c console) error {
 }
 
 func (i *importCommand) mode() string {
-	if i.Create {
+	switch {
+	case i.Create:
 		return "create"
+	case i.Initial:
+		return "initial"
 	}
 	return "upsert"
 }

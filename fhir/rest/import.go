@@ -86,6 +86,10 @@ func (c *call) storeLine(ctx context.Context, tx *store.Tx, g *smart.Grant, d *f
 		_, err := create(ctx, tx, req)
 		return err
 	}
+	if c.req.imports.Initial {
+		_, err := tx.Add(ctx, req.ref, d)
+		return err
+	}
 	req.does = fhir.Update
 	if c.req.imports.CreateOnly {
 		_, err := tx.Current(ctx, fhir.Update, req.ref)

@@ -46,8 +46,10 @@ func parseImport(req *request) error {
 	case "", "upsert":
 	case "create":
 		i.CreateOnly = true
+	case "initial":
+		i.Initial = true
 	default:
-		return fhir.Errorf(fhir.NotSupported, "parameter mode is upsert or create")
+		return fhir.Errorf(fhir.NotSupported, "parameter mode is upsert, create or initial")
 	}
 	if d, _ := req.in.find("storageDetail"); d.parts.has("type") && !slices.Contains([]string{"upload", "https"}, d.parts.text("type")) {
 		return fhir.Errorf(fhir.NotSupported, "parameter storageDetail.type is upload or https here")
@@ -111,7 +113,7 @@ func beginImport(ctx context.Context, c *call) (*response, error) {
 	}
 	p := postponed{path: pathOf[store.Import], within: exportTime, kind: store.Import}
 	for _, in := range c.req.imports.Inputs {
-		p.inputs = append(p.inputs, store.ImportInput{Type: in.Type, Fetched: in.URL != ""})
+		p.inputs = append(p.inputs, store.ImportInput{Type: in.Type, Fetched: in.URL != "", Initial: c.req.imports.Initial})
 	}
 	return c.postpone(ctx, p)
 }
