@@ -10,6 +10,7 @@ import (
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/r4"
 	"github.com/cordon-fhir/cordon/fhir/search"
+	"github.com/cordon-fhir/cordon/fhir/view"
 	"github.com/cordon-fhir/cordon/store"
 )
 
@@ -31,11 +32,23 @@ type Export struct {
 	// Organized says that the files are blocks, one for each patient, and Partial
 	// that files are told of before all is done.
 	Organized, Partial bool
+	// Views are tables that are made of what is exported, in a Format; Header says
+	// whether CSV begins with the names of the columns. Without any the resources
+	// themselves are exported.
+	Views  []View
+	Format view.Format
+	Header bool
 	// Show returns the JSON of a resource as the client asked for it.
 	Show func(fhir.Type, []byte) []byte
 	// Passed are OperationOutcomes about what the client asked for and does not
 	// get, each on one line.
 	Passed [][]byte
+}
+
+// A View is a table of an export, and its name there.
+type View struct {
+	Name string
+	*view.View
 }
 
 // Provenance says which Provenance goes with what is exported.

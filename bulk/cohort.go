@@ -3,6 +3,7 @@ package bulk
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/search"
@@ -26,7 +27,7 @@ func Cohort(ctx context.Context, db *store.DB, g *smart.Grant, t fhir.Type, wher
 		q.Any = []*search.Query{where}
 	}
 	members, found := map[string]bool{}, 0
-	for s := store.AllOf(t); !s.Done; {
+	for s := store.AllOf(t, time.Time{}); !s.Done; {
 		read := 0
 		out := &store.ExportBatch{
 			Show:  func(r fhir.Resource) { read += len(r.Body); found++ },

@@ -68,6 +68,7 @@ var mayImport = map[string][]string{
 	"fhir/regex":         {},
 	"fhir/ucum":          {"fhir"},
 	"fhir/fhirtest":      {"fhir"},
+	"fhir/view":          {"fhir", "fhir/path", "fhir/r4", "fhir/validate"},
 	"smart/smarttest":    {},
 	"smart/backend":      {}, // speaks to the server over HTTP, as anybody
 	"fhir/validate":      {"fhir", "fhir/r4"},
@@ -100,9 +101,9 @@ var mayImport = map[string][]string{
 	"store/pgserver":      {},
 	"store/storetest":     {"audit", "fhir", "fhir/search", "keys", "smart", "store", "store/pgserver", "tenant"},
 	// jobs that outlive a request, for those who face the outside
-	"bulk": {"fhir", "fhir/r4", "fhir/search", "smart", "store", "tenant"},
+	"bulk": {"fhir", "fhir/r4", "fhir/search", "fhir/view", "smart", "store", "tenant"},
 	// what faces the outside
-	"fhir/rest":    {"alert", "audit", "audit/ledger", "bulk", "fhir", "fhir/canonical", "fhir/path", "fhir/profile", "fhir/r4", "fhir/search", "fhir/terminology", "fhir/terminology/external", "fhir/validate", "fhir/xml", "limit", "oplog", "outbound", "smart", "store", "tenant"},
+	"fhir/rest":    {"alert", "audit", "audit/ledger", "bulk", "fhir", "fhir/canonical", "fhir/path", "fhir/profile", "fhir/r4", "fhir/search", "fhir/terminology", "fhir/terminology/external", "fhir/validate", "fhir/view", "fhir/xml", "limit", "oplog", "outbound", "smart", "store", "tenant"},
 	"smart/launch": {"audit", "fhir", "fhir/search", "keys", "limit", "oplog", "smart", "smart/federation", "smart/jwks", "smart/outside", "store", "tenant"},
 	"control":      {"alert", "audit", "evidence", "fhir", "fhir/canonical", "keys", "oplog", "smart", "store", "tenant"},
 	"breakout":     {"smart/backend"}, // attacks a server over HTTP, as anybody
@@ -129,6 +130,7 @@ var homes = map[string][]string{
 	"github.com/prometheus":           {"cmd/cordon"},
 	"github.com/alecthomas/kong":      {"cmd/..."},
 	"github.com/schollz/progressbar":  {"cmd/cordon"},
+	"github.com/parquet-go":           {"fhir/view"},
 	"database/sql":                    {"store", "migrations"},
 	"unsafe":                          {"fhir/search"}, // which looks at bytes as text, and copies none
 	"github.com/jackc/pgx/v5/pgxpool": {"store", "store/internal/gate", "cmd/cordonbench"},

@@ -288,6 +288,13 @@ var programFaults = []mutant{
 	{"", "an export shows what is masked", []edit{
 		{"store/export.go", "if res, err = x.shown(res); err != nil {", "if err != nil {"},
 	}, "TestAnExportHidesWhatASearchHides", "./fhir/rest"},
+	{"", "a view of a patient is of all", []edit{
+		{"fhir/rest/op_view.go", `p.e.Records = p.in.has("patient") || p.in.has("group")`, `p.e.Records = false && p.in.has("group")`},
+		{"fhir/rest/op_export.go", "\tif !p.e.Records {\n\t\treturn fhir.Errorf(fhir.Invalid, \"parameter patient", "\tif false {\n\t\treturn fhir.Errorf(fhir.Invalid, \"parameter patient"},
+	}, "TestARunOfAViewHasWhatASearchShows", "./fhir/rest"},
+	{"", "a view passes over what it does not know", []edit{
+		{"fhir/view/definition.go", "json.RejectUnknownMembers(true)", "json.RejectUnknownMembers(false)"},
+	}, "TestWhatIsNoViewIsRefusedWithItsPlace", "./fhir/view"},
 	{"", "an export does not look at what has become of a resource", []edit{
 		{"store/export.go", "!may[0] || !may[1]", "!may[1]"},
 	}, "TestAnExportHidesWhatWasHiddenSince", "./fhir/rest"},

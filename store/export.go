@@ -55,10 +55,19 @@ type ExportSlice struct {
 	at   time.Time // the time that the export shows the resources of
 }
 
-// AllOf is all of a type, as it is now.
-func AllOf(t fhir.Type) ExportSlice {
+// AllOf is all of a type, as it is now, that was changed after since; zero is
+// without a bound.
+func AllOf(t fhir.Type, since time.Time) ExportSlice {
 	at := now()
-	return ExportSlice{Type: t, from: mark{rid: math.MinInt64}, to: at, at: at}
+	return ExportSlice{Type: t, from: startOf(since), to: at, at: at}
+}
+
+// startOf is the mark before all that was changed after since.
+func startOf(since time.Time) mark {
+	if since.IsZero() {
+		return mark{rid: math.MinInt64}
+	}
+	return endOf(since)
 }
 
 // A mark is a place in the order.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"slices"
 	"time"
 
@@ -179,12 +178,7 @@ func (p ExportPlan) to(at time.Time) time.Time {
 }
 
 // begin is the mark behind which the plan begins.
-func (p ExportPlan) begin() mark {
-	if p.Since.IsZero() {
-		return mark{rid: math.MinInt64}
-	}
-	return endOf(p.Since)
-}
+func (p ExportPlan) begin() mark { return startOf(p.Since) }
 
 // All is the whole of the type in an export that s is a slice of.
 func (p ExportPlan) All(t fhir.Type, s ExportSlice) ExportSlice {
@@ -207,7 +201,7 @@ func (p ExportPlan) cut(ctx context.Context, tx *gate.Tx, permit smart.Permit, a
 	if p.By == "" {
 		return list, nil
 	}
-	return cut(ctx, tx, permit, list, p.By, mark{rid: math.MinInt64}, at)
+	return cut(ctx, tx, permit, list, p.By, startOf(time.Time{}), at)
 }
 
 // cut adds the slices of a type, of what was changed after the mark.

@@ -1,6 +1,7 @@
 package path
 
 import (
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -360,6 +361,15 @@ func (c *constant) eval(r *run, _ []Node) ([]Node, error) {
 		return r.one(String("http://hl7.org/fhir/StructureDefinition/" + c.name[4:])), nil
 	}
 	return nil, c.fault("a constant that is not known")
+}
+
+// knownConstant reports whether every evaluation knows the constant.
+func knownConstant(name string) bool {
+	switch name {
+	case "context", "resource", "rootResource":
+		return true
+	}
+	return constants[name] != "" || strings.HasPrefix(name, "vs-") || strings.HasPrefix(name, "ext-")
 }
 
 // resource returns the resource that holds the focus.

@@ -43,6 +43,9 @@ func String(s string) Node { return Node{val: s, index: -1} }
 // Bool returns a boolean that is in no resource as a Node.
 func Bool(b bool) Node { return Node{val: b, index: -1} }
 
+// Integer returns an integer that is in no resource as a Node.
+func Integer(n int64) Node { return Node{val: n, index: -1} }
+
 // concrete returns the type of v, an object whose element has the type t.
 func concrete(t *r4.Type, v *fastjson.Value) *r4.Type {
 	if t != nil && (t.Path == "Resource" || t.Path == "DomainResource") {

@@ -14,8 +14,10 @@ func itoa(n int) string { return strconv.Itoa(n) }
 // http://hl7.org/fhirpath/N1/#operator-precedence
 type parser struct {
 	lexer
-	depth  int
-	states int // of all regular expressions
+	depth     int
+	states    int                 // of all regular expressions
+	more      map[string]function // beside those of FHIRPath
+	constants []string            // that are named
 }
 
 func (p *parser) parse() (expr, error) {
@@ -191,6 +193,7 @@ func (p *parser) term() (expr, error) {
 		return &special{name}, p.next()
 	case tokPercent:
 		name := p.value
+		p.constants = append(p.constants, name)
 		return &constant{pos{at}, name}, p.next()
 	case tokSymbol:
 		switch p.value {
@@ -277,6 +280,9 @@ func (p *parser) invocation(on expr, at int) (expr, error) {
 	}
 	f, ok := functions[name]
 	if !ok {
+		f, ok = p.more[name]
+	}
+	if !ok {
 		return nil, p.fault(nameAt, "a function that FHIRPath does not have")
 	}
 	if err := p.next(); err != nil {
@@ -284,6 +290,9 @@ func (p *parser) invocation(on expr, at int) (expr, error) {
 	}
 	if f.types {
 		return p.typeFunction(on, name, nameAt)
+	}
+	if name == "getReferenceKey" {
+		return p.keyFunction(&call{pos: pos{nameAt}, on: on, name: name, fn: f})
 	}
 	args, err := p.arguments()
 	if err != nil {

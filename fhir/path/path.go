@@ -17,9 +17,10 @@ import (
 // An Expr is a FHIRPath expression, parsed. It never changes, so that many
 // goroutines may evaluate it at a time.
 type Expr struct {
-	text   string
-	root   expr
-	states int
+	text      string
+	root      expr
+	states    int
+	constants []string
 }
 
 // Bounds on the text of an expression. The longest invariant of R4 has 1,100
@@ -32,17 +33,20 @@ const (
 // Parse reads an expression. A *fhir.Error says what is wrong and at which
 // character, without repeating the text. Names of functions and of types must
 // be known, and functions must have as many arguments as they take.
-func Parse(text string) (*Expr, error) {
+func Parse(text string) (*Expr, error) { return parse(text, nil) }
+
+// parse reads an expression that may call the functions of more too.
+func parse(text string, more map[string]function) (*Expr, error) {
 	if len(text) > maxText {
 		return nil, fhir.Errorf(fhir.TooLong, "the FHIRPath expression is longer than %d bytes", maxText)
 	}
-	p := parser{lexer: lexer{text: text}}
+	p := parser{lexer: lexer{text: text}, more: more}
 	root, err := p.parse()
 	if err != nil {
 		return nil, err
 	}
 	hoist(root, false)
-	return &Expr{text: text, root: root, states: p.states}, nil
+	return &Expr{text: text, root: root, states: p.states, constants: p.constants}, nil
 }
 
 // MustParse is Parse for expressions known when the program is written. It
@@ -60,6 +64,14 @@ func (e *Expr) String() string { return e.text }
 
 // States returns how large the regular expressions of e are together.
 func (e *Expr) States() int { return e.states }
+
+// Unknown returns whether e has a %name that neither FHIRPath, nor FHIR nor the
+// table has.
+func (e *Expr) Unknown(table map[string][]Node) bool {
+	return slices.ContainsFunc(e.constants, func(name string) bool {
+		return table[name] == nil && !knownConstant(name)
+	})
+}
 
 // A Context is what an evaluation may know besides its focus. The zero Context
 // knows nothing: resolve() finds only contained resources and entries of a

@@ -26,3 +26,6 @@ func (w *Work) Do(n int) bool {
 	}
 	return w.left >= 0
 }
+
+// Left returns how many steps there are left.
+func (w *Work) Left() int { return max(w.left, 0) }

@@ -54,6 +54,9 @@ func parseExport(req *request) error {
 		}
 	}
 	req.export = p.e
+	if req.ref.Type == "Group" {
+		req.group = req.ref
+	}
 	return nil
 }
 

@@ -26,15 +26,15 @@ type pinned struct {
 // ofGroup narrows the export to the members of its group, if it is of one. The group
 // is as it was at, or as it is now if that is nil; it must be there to be seen.
 func (c *call) ofGroup(ctx context.Context, at *pinned) (*pinned, error) {
-	if c.req.ref.Type != "Group" {
+	if c.req.group.IsZero() {
 		return nil, nil
 	}
 	var group fhir.Resource
 	err := c.DB.View(ctx, c.grant.Entry(), func(v *store.View) (err error) {
 		if at == nil {
-			group, err = v.Read(ctx, c.req.ref)
+			group, err = v.Read(ctx, c.req.group)
 		} else {
-			group, err = v.Vread(ctx, c.req.ref, at.Version)
+			group, err = v.Vread(ctx, c.req.group, at.Version)
 		}
 		return err
 	})
@@ -42,7 +42,7 @@ func (c *call) ofGroup(ctx context.Context, at *pinned) (*pinned, error) {
 		return nil, err
 	}
 	if at == nil {
-		m := &membership{call: c, seen: map[string]bool{c.req.ref.ID: true}}
+		m := &membership{call: c, seen: map[string]bool{c.req.group.ID: true}}
 		at = &pinned{Version: group.Version}
 		if at.Members, err = m.of(ctx, group.Body); err != nil {
 			return nil, err

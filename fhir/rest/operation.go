@@ -31,6 +31,9 @@ type operation struct {
 	bare bool
 	// alone says that it is called by who waits for it: not in a Bundle.
 	alone bool
+	// tables says that it makes tables of a view, in formats of their own; it may be called on
+	// one, as if those were resources of R4.
+	tables bool
 
 	// parse reads what in cannot say, once request.in is filled; nil if there
 	// is no such thing.
@@ -67,6 +70,7 @@ func operations() []operation {
 		everythingOperations,
 		exportOperations,
 		importOperations,
+		viewOperations,
 		graphqlOperations,
 		lastnOperations,
 		logOperations,
@@ -112,6 +116,9 @@ func (o *operation) simple() bool {
 
 // operation returns the route of the operation that is called at p.
 func (r *router) operation(p place, method, name string) (place, string, error) {
+	if p.typ == viewDefinition && slices.ContainsFunc(r.operations[name], func(o *operationRoute) bool { return o.tables }) {
+		p.view, p.typ, p.id = p.id, "", ""
+	}
 	at := slices.IndexFunc(r.operations[name], func(o *operationRoute) bool { return o.at(p) })
 	if at < 0 {
 		return p, "", fhir.Errorf(fhir.NotSupported, "there is no such operation here").WithStatus(http.StatusNotFound)

@@ -23,6 +23,7 @@ type parameter struct {
 	min   int
 	max   int // 0 means any number of times
 	parts []parameter
+	inURL bool // it is a Reference, of which a URL gives the text
 }
 
 // simple reports whether p can be written in a URL.
@@ -98,6 +99,8 @@ func (o *operation) fromURL(p search.Param) (argument, error) {
 			a.json = []byte(p.Value)
 		}
 		return a, nil
+	case at >= 0 && o.in[at].inURL:
+		return argument{name: p.Name, json: append(quote([]byte(`{"reference":`), p.Value), '}'), typ: o.in[at].typ}, nil
 	case at >= 0:
 		return argument{}, fhir.Errorf(fhir.Invalid, "parameter %s cannot be given in a URL", p.Name)
 	case o.searches:

@@ -14,8 +14,8 @@ import (
 // into puts the names in a path into a request.
 func (p place) into(req *request) error {
 	req.does, req.of = p.route.does, p.of
-	if p.route.operation != nil {
-		req.called = p.route.operation.name
+	if o := p.route.operation; o != nil {
+		req.called, req.tables, req.view = o.name, o.tables, p.view
 	}
 	req.ref = fhir.Ref{Type: fhir.Type(p.typ)}
 	if p.typ != "" && !req.ref.Type.Known() {

@@ -28,6 +28,9 @@ type request struct {
 	safe    bool   // GET or HEAD
 	job     string // the id of a deferred request
 	file    string // the name of a file of an export
+	tables  bool   // it asks for a table
+	view    string // the name in the path of the view that it is of
+	accept  []string
 
 	query  string // as received, for the audit trail
 	params []search.Param
@@ -47,6 +50,7 @@ type request struct {
 	in         arguments // of an operation
 	record     store.RecordQuery
 	export     *bulk.Export
+	group      fhir.Ref // that whose members are exported
 	imports    *bulk.Import
 	graph      *graphQuery
 	persist    bool // what $document makes is to be stored
@@ -176,6 +180,10 @@ func (req *request) setQuery(ctx context.Context, db *store.DB, accept []string)
 	params, err := search.ParseQuery(req.query)
 	if err != nil {
 		return err
+	}
+	if req.tables { // the formats of tables are for it to read
+		req.params, req.accept = params, accept
+		return nil
 	}
 	if req.format, params, err = takeFormat(params, accept); err != nil {
 		return err

@@ -251,6 +251,7 @@ type place struct {
 	pattern             string
 	tenant, typ, id, of string
 	version, job, file  string
+	view                string // the name of a view
 }
 
 // errNoRoute says that a path leads nowhere. A *fhir.Error with status 405

@@ -52,13 +52,20 @@ func init() {
 	standard = append(standard, ofStandard{"export", "", onSystem, params}, ofStandard{"export", "Patient", onType, params}, ofStandard{"export", "Group", onInstance, params})
 }
 
+// https://sql-on-fhir.org/ig/operations.html
+func init() {
+	standard = append(standard, ofStandard{"viewdefinition-run", "", onSystem, "_format:code header:boolean viewReference:Reference viewResource:Resource " +
+		"patient:Reference group:Reference source:string resource:Resource _limit:integer _since:instant"})
+}
+
 // refused are the parameters of R4 that are answered with 400 and their name.
 // What would have to be honoured to be right is never passed over in silence.
 var refused = map[string][]string{
-	"expand":        {"context", "contextDirection", "date"},
-	"validate-code": {"context", "date"},
-	"lookup":        {"date"},
-	"document":      {"graph"},
+	"expand":             {"context", "contextDirection", "date"},
+	"validate-code":      {"context", "date"},
+	"lookup":             {"date"},
+	"document":           {"graph"},
+	"viewdefinition-run": {"source", "resource"},
 }
 
 // Every parameter that R4 gives an operation is taken, at each of its
@@ -83,7 +90,7 @@ func TestOperationsTakeTheParametersOfTheStandardOrRefuseThem(t *testing.T) {
 			name, typ, _ := strings.Cut(p, ":")
 			i := slices.IndexFunc(o.in, func(p parameter) bool { return p.name == name })
 			if slices.Contains(refused[s.name], name) {
-				where := "/" + string(s.on) + "/$" + s.name + "?" + name + "=" + url.QueryEscape(map[string]string{"dateTime": "2020-01-01"}[typ]+"http://x.test")
+				where := strings.TrimSuffix("/"+string(s.on), "/") + "/$" + s.name + "?" + name + "=" + url.QueryEscape(map[string]string{"dateTime": "2020-01-01"}[typ]+"http://x.test")
 				if w := c.must(400, "GET", where, ""); !strings.Contains(w.Body.String(), "parameter "+name) {
 					t.Errorf("%s: %s", where, w.Body)
 				}
