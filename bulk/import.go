@@ -16,6 +16,7 @@ import (
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store"
+	"github.com/cordon-fhir/cordon/store/blob"
 	"github.com/cordon-fhir/cordon/tenant"
 )
 
@@ -51,6 +52,8 @@ type ImportJob struct {
 
 	// Source returns a client that goes to the source of the URL and nowhere else.
 	Source func(url string) (client *http.Client, at string)
+	// Objects opens what is in an object store; nil opens nothing.
+	Objects *blob.Reader
 	// Fetches has room for the inputs that this process fetches at once.
 	Fetches chan struct{}
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/store"
+	"github.com/cordon-fhir/cordon/store/blob"
 )
 
 const (
@@ -33,28 +34,12 @@ func (j *ImportJob) fetch(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
-	client, at := j.Source(j.Inputs[n-1].URL)
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
+	from, err := j.open(ctx, n)
 	if err != nil {
-		return fhir.Errorf(fhir.BusinessRule, "input %d cannot be fetched", n)
+		return err
 	}
-	req.Header.Set("Accept", "application/fhir+ndjson, application/octet-stream, */*")
-	req.Header.Set("Accept-Encoding", "identity") // or the client would unpack what nobody counts
-	resp, err := client.Do(req)
-	if err != nil {
-		return unreachable(n)
-	}
-	defer resp.Body.Close()
-	switch {
-	case resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500:
-		return unreachable(n)
-	case resp.StatusCode != http.StatusOK: // a redirect too
-		return fhir.Errorf(fhir.BusinessRule, "the source of input %d answered %d", n, resp.StatusCode)
-	}
-	if want := j.Inputs[n-1].ETag; want != "" && resp.Header.Get("ETag") != want {
-		return fhir.Errorf(fhir.BusinessRule, "the source of input %d has another version of it", n)
-	}
-	body := &paced{Reader: resp.Body, begun: time.Now(), idle: time.AfterFunc(sourceIdle, cancel)}
+	defer from.Close()
+	body := &paced{Reader: from, begun: time.Now(), idle: time.AfterFunc(sourceIdle, cancel)}
 	defer body.idle.Stop()
 	if _, err := Split(ctx, body, to); err != nil {
 		if fhir.IsCode(err, fhir.Structure) && body.cut {
@@ -64,6 +49,59 @@ func (j *ImportJob) fetch(ctx context.Context, n int) error {
 	}
 	_, err = to.End(ctx)
 	return err
+}
+
+// open opens input n at its source.
+func (j *ImportJob) open(ctx context.Context, n int) (io.ReadCloser, error) {
+	in := j.Inputs[n-1]
+	if blob.IsS3(in.URL) {
+		return j.object(ctx, n, in)
+	}
+	client, at := j.Source(in.URL)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
+	if err != nil {
+		return nil, fhir.Errorf(fhir.BusinessRule, "input %d cannot be fetched", n)
+	}
+	req.Header.Set("Accept", "application/fhir+ndjson, application/octet-stream, */*")
+	req.Header.Set("Accept-Encoding", "identity") // or the client would unpack what nobody counts
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, unreachable(n)
+	}
+	switch {
+	case resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500:
+		err = unreachable(n)
+	case resp.StatusCode != http.StatusOK: // a redirect too
+		err = fhir.Errorf(fhir.BusinessRule, "the source of input %d answered %d", n, resp.StatusCode)
+	case in.ETag != "" && resp.Header.Get("ETag") != in.ETag:
+		err = otherVersion(n)
+	}
+	if err != nil {
+		resp.Body.Close()
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
+// object opens an input that is in an object store.
+func (j *ImportJob) object(ctx context.Context, n int, in Input) (io.ReadCloser, error) {
+	if j.Objects == nil {
+		return nil, fhir.Errorf(fhir.BusinessRule, "input %d is in an object store, of which this server reads none", n)
+	}
+	body, err := j.Objects.Open(ctx, in.URL, in.ETag)
+	switch {
+	case err == nil:
+		return body, nil
+	case errors.Is(err, blob.ErrChanged):
+		return nil, otherVersion(n)
+	case errors.Is(err, blob.ErrAbsent), errors.Is(err, blob.ErrRefused), errors.Is(err, blob.ErrOwn):
+		return nil, fhir.Errorf(fhir.BusinessRule, "the source of input %d does not have it", n)
+	}
+	return nil, unreachable(n)
+}
+
+func otherVersion(n int) error {
+	return fhir.Errorf(fhir.BusinessRule, "the source of input %d has another version of it", n)
 }
 
 // unreachable says that the source may be better later.

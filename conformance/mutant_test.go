@@ -252,6 +252,10 @@ var programFaults = []mutant{
 	{"", "an import fetches from anywhere", []edit{
 		{"tenant/imports.go", "if len(text) > len(s) && strings.HasPrefix(text, s) {", "if len(text) > len(s) {"},
 	}, "TestAURLIsOfASource", "./tenant"},
+	{"", "an import reads what the server keeps for itself", []edit{
+		{"fhir/rest/op_import.go", "(c.ImportObjects == nil || c.ImportObjects.Own(in.URL))", "c.ImportObjects == nil"},
+		{"store/blob/reader.go", "\tif r.Own(url) {\n", "\tif r.Own(url) && url == \"\" {\n"},
+	}, "TestAnImportFetchesFromTheBuckets", "./fhir/rest"},
 	{"", "a path leads an import out of its source", []edit{
 		{"tenant/imports.go", `if segment == "." || segment == ".." {`, `if segment == "." {`},
 	}, "TestAURLIsOfASource", "./tenant"},

@@ -26,6 +26,7 @@ import (
 	"github.com/cordon-fhir/cordon/smart/launch"
 	"github.com/cordon-fhir/cordon/smart/outside"
 	"github.com/cordon-fhir/cordon/store"
+	"github.com/cordon-fhir/cordon/store/blob"
 	"github.com/cordon-fhir/cordon/tenant"
 )
 
@@ -54,9 +55,11 @@ type dataPlaneConfig struct {
 	// keyAge is how old a key may be that signs tokens; 0 is keyAge.
 	keyAge time.Duration
 	files  store.FilesConfig
-	turns  int // of a tenant among others; 0 is the default
-	ops    *ops
-	log    *oplog.Logger
+	// objects reads sources of imports; nil reads none.
+	objects *blob.Reader
+	turns   int // of a tenant among others; 0 is the default
+	ops     *ops
+	log     *oplog.Logger
 }
 
 // keyAge is how old a key may be that signs tokens, if nobody says otherwise.
@@ -122,7 +125,7 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 	api := rest.New(rest.Config{
 		DB: p.db, Verifier: verifier, Tenants: tenants,
 		Base: cfg.public.fhir, SmartConfiguration: auth.Configuration,
-		Limit: limiter, Region: cfg.region, TrustedProxies: cfg.proxies, Origins: cfg.origins, AppOrigins: registry.AppOrigins, TerminologyNetworks: cfg.networks.TerminologyNetworks, ImportNetworks: cfg.networks.ImportNetworks,
+		Limit: limiter, Region: cfg.region, TrustedProxies: cfg.proxies, Origins: cfg.origins, AppOrigins: registry.AppOrigins, TerminologyNetworks: cfg.networks.TerminologyNetworks, ImportNetworks: cfg.networks.ImportNetworks, ImportObjects: cfg.objects,
 		Version: version(), Log: cfg.log, Alert: watcher.Alert, Observe: cfg.ops.observe(tenants),
 	})
 	login := limitURL(p.db, limiter, address, auth)

@@ -9,6 +9,7 @@ import (
 	"github.com/cordon-fhir/cordon/audit/ledger"
 	"github.com/cordon-fhir/cordon/keys"
 	"github.com/cordon-fhir/cordon/oplog"
+	"github.com/cordon-fhir/cordon/store/blob"
 )
 
 // serveCommand runs the data plane.
@@ -55,12 +56,16 @@ func (s *serveCommand) Run(ctx context.Context, c console) error {
 		}
 	}
 
+	objects, err := blob.NewReader(s.s3Flags.bucket(""), s.Files, s.Checkpoints)
+	if err != nil {
+		return err
+	}
 	ops := newOps(log)
 	plane, err := openDataPlane(ctx, dataPlaneConfig{
 		registryURL: s.RegistryURL, databaseURL: s.DatabaseURL, auditURL: s.AuditURL,
 		logURL: s.LogURL, logRegistryURL: logRegistry, vault: vault,
 		kms: kms, public: front.public, region: s.Region, proxies: s.TrustedProxies, origins: s.Origins, networks: s.networkFlags, keyAge: s.KeyAge,
-		files: s.s3Flags.files(s.Files), turns: s.Turns,
+		files: s.s3Flags.files(s.Files), objects: objects, turns: s.Turns,
 		ops: ops, log: log,
 	})
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/cordon-fhir/cordon/bulk"
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/store"
+	"github.com/cordon-fhir/cordon/store/blob"
 )
 
 // importOperations store what is in files.
@@ -51,8 +52,8 @@ func parseImport(req *request) error {
 	default:
 		return fhir.Errorf(fhir.NotSupported, "parameter mode is upsert, create or initial")
 	}
-	if d, _ := req.in.find("storageDetail"); d.parts.has("type") && !slices.Contains([]string{"upload", "https"}, d.parts.text("type")) {
-		return fhir.Errorf(fhir.NotSupported, "parameter storageDetail.type is upload or https here")
+	if d, _ := req.in.find("storageDetail"); d.parts.has("type") && !slices.Contains([]string{"upload", "https", "aws-s3"}, d.parts.text("type")) {
+		return fhir.Errorf(fhir.NotSupported, "parameter storageDetail.type is upload, https or aws-s3 here")
 	}
 	for _, a := range req.in {
 		if a.name != "input" {
@@ -113,6 +114,9 @@ func beginImport(ctx context.Context, c *call) (*response, error) {
 	}
 	p := postponed{path: pathOf[store.Import], within: exportTime, kind: store.Import}
 	for _, in := range c.req.imports.Inputs {
+		if blob.IsS3(in.URL) && (c.ImportObjects == nil || c.ImportObjects.Own(in.URL)) {
+			return nil, fhir.Errorf(fhir.NotSupported, "parameter input.url is not where this server reads what is to be imported")
+		}
 		p.inputs = append(p.inputs, store.ImportInput{Type: in.Type, Fetched: in.URL != "", Initial: c.req.imports.Initial})
 	}
 	return c.postpone(ctx, p)

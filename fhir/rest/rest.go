@@ -21,6 +21,7 @@ import (
 	"github.com/cordon-fhir/cordon/oplog"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store"
+	"github.com/cordon-fhir/cordon/store/blob"
 	"github.com/cordon-fhir/cordon/tenant"
 )
 
@@ -71,6 +72,9 @@ type Config struct {
 	TerminologyNetworks []netip.Prefix
 	// ImportNetworks are those in which sources of imports may be. Default none.
 	ImportNetworks []netip.Prefix
+	// ImportObjects reads sources of imports that are in an object store. Default:
+	// none is read.
+	ImportObjects *blob.Reader
 
 	Limits Limits
 }

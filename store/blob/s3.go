@@ -85,22 +85,30 @@ func newS3(cfg S3Config) (*S3, error) {
 	if prefix = strings.Trim(prefix, "/"); prefix != "" {
 		prefix += "/"
 	}
-	at, err := url.Parse(cmp.Or(cfg.Endpoint, "https://s3.amazonaws.com"))
-	if err != nil || !IsS3(cfg.URL) || at.Host == "" || at.Scheme != "https" && at.Scheme != "http" || strings.Trim(at.Path, "/") != "" {
-		return nil, errors.New("blob: a bucket is s3://BUCKET/PREFIX, and its server https://HOST:PORT")
+	if !IsS3(cfg.URL) {
+		return nil, errors.New("blob: a bucket is s3://BUCKET/PREFIX")
 	}
-	transport, err := minio.DefaultTransport(at.Scheme == "https")
-	if err != nil {
-		return nil, fmt.Errorf("opening %s: %w", cfg.URL, err)
-	}
-	transport.ResponseHeaderTimeout = requestTime / tries
-	client, err := minio.New(at.Host, &minio.Options{
-		Creds: cfg.credentials(), Secure: at.Scheme == "https", Region: cfg.Region, Transport: transport, MaxRetries: tries,
-	})
+	client, err := cfg.client()
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", cfg.URL, err)
 	}
 	return &S3{core: minio.Core{Client: client}, bucket: bucket, prefix: prefix}, nil
+}
+
+// client is one of the server.
+func (cfg S3Config) client() (*minio.Client, error) {
+	at, err := url.Parse(cmp.Or(cfg.Endpoint, "https://s3.amazonaws.com"))
+	if err != nil || at.Host == "" || at.Scheme != "https" && at.Scheme != "http" || strings.Trim(at.Path, "/") != "" {
+		return nil, errors.New("blob: an S3 server is https://HOST:PORT")
+	}
+	transport, err := minio.DefaultTransport(at.Scheme == "https")
+	if err != nil {
+		return nil, err
+	}
+	transport.ResponseHeaderTimeout = requestTime / tries
+	return minio.New(at.Host, &minio.Options{
+		Creds: cfg.credentials(), Secure: at.Scheme == "https", Region: cfg.Region, Transport: transport, MaxRetries: tries,
+	})
 }
 
 func (cfg S3Config) credentials() *credentials.Credentials {

@@ -42,6 +42,8 @@ type Fault struct {
 	// Status is an answer: 503 of a server with too much to do, 507 of a full
 	// one. 0 is none: the connection is cut.
 	Status int
+	// Bytes are those of the body that come before the connection is cut.
+	Bytes int
 	// After lets the server do what it was asked first.
 	After bool
 	// Times bounds how often; 0 does not.
@@ -147,11 +149,35 @@ func (s *Server) proxy() http.Handler {
 		if f.After {
 			to.ServeHTTP(httptest.NewRecorder(), r)
 		}
+		if f.Bytes > 0 {
+			to.ServeHTTP(&cutWriter{w, f.Bytes}, r)
+			return
+		}
 		if f.Status == 0 {
 			panic(http.ErrAbortHandler)
 		}
 		w.WriteHeader(f.Status)
 	})
+}
+
+// A cutWriter cuts the connection off when so many bytes are written.
+type cutWriter struct {
+	http.ResponseWriter
+	left int
+}
+
+func (w *cutWriter) Write(b []byte) (int, error) {
+	if w.left -= len(b); w.left >= 0 {
+		return w.ResponseWriter.Write(b)
+	}
+	_, err := w.ResponseWriter.Write(b[:len(b)+w.left])
+	if err == nil {
+		err = http.NewResponseController(w.ResponseWriter).Flush()
+	}
+	if err != nil {
+		return 0, err
+	}
+	panic(http.ErrAbortHandler)
 }
 
 // Fail makes the server fail until it is told another fault; nil ends that.
