@@ -79,7 +79,7 @@ func OfPatient(t fhir.Type) bool { return InRecords(t) && !slices.Contains(Besid
 
 // plan returns what the export is cut into slices by.
 func (e *Export) plan() store.ExportPlan {
-	p := store.ExportPlan{Types: e.Types, Since: e.Since, Until: e.Until}
+	p := store.ExportPlan{Types: e.Types, Tables: len(e.Views) > 0, Since: e.Since, Until: e.Until}
 	if e.Organized {
 		p.By = "Patient"
 	}

@@ -23,6 +23,8 @@ type Job struct {
 	Grant func(context.Context) (*smart.Grant, error)
 	// Told are the patients whom the audit trail has.
 	Told *Told
+
+	tables []tableSlice // of each slice, of an export of tables
 }
 
 // A Told is the patients whom the audit trail has of one export. Each is told of
@@ -65,6 +67,7 @@ func (j *Job) Run(ctx context.Context, about time.Duration) (done bool, err erro
 	if err != nil {
 		return false, err
 	}
+	j.tables = tablesOf(x.Slices)
 	var mu sync.Mutex
 	next := func() *store.ExportSlice {
 		mu.Lock()
@@ -124,6 +127,9 @@ func (j *Job) planned(ctx context.Context) (x store.Exporting, err error) {
 
 // step writes the next file of the slice, and moves the slice on behind it.
 func (j *Job) step(ctx context.Context, s *store.ExportSlice) error {
+	if len(j.Views) > 0 {
+		return j.table(ctx, s)
+	}
 	w := newWriter(j.Export, s)
 	at := *s
 	next := j.batch
@@ -139,17 +145,22 @@ func (j *Job) step(ctx context.Context, s *store.ExportSlice) error {
 	if err != nil {
 		return err
 	}
+	return j.put(ctx, w.file, content, s, at)
+}
+
+// put keeps the file, if there is something in it, and moves the slice on.
+func (j *Job) put(ctx context.Context, f store.ExportFile, content []byte, s *store.ExportSlice, to store.ExportSlice) error {
 	g, err := j.Grant(ctx)
 	if err != nil {
 		return err
 	}
-	if w.file.Lines == 0 {
-		err = j.DB.EndExportSlice(ctx, g, j.Work, &at)
+	if len(content) == 0 || f.Lines == 0 && !f.Kind.Table() {
+		err = j.DB.EndExportSlice(ctx, g, j.Work, &to)
 	} else {
-		err = j.DB.PutExportFile(ctx, g, j.Work, w.file, content, &at)
+		err = j.DB.PutExportFile(ctx, g, j.Work, f, content, &to)
 	}
 	if err == nil {
-		*s = at
+		*s = to
 	}
 	return err
 }

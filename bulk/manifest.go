@@ -40,7 +40,7 @@ type FileItem struct {
 
 // FileName is the name of a file: nobody can guess it.
 func FileName(f store.ExportFile) string {
-	return fmt.Sprintf("%s.%s.ndjson", f.Type, f.ID)
+	return fmt.Sprintf("%s.%s.%s", f.Type, f.ID, formatOf(f.Kind))
 }
 
 // Manifests returns those of the export whose files are at the URL, as far as it has

@@ -28,7 +28,7 @@ func (e *Export) Rows(ctx context.Context, v *store.View, of *view.View, limit i
 	if err != nil {
 		return nil, err
 	}
-	m := &rowMaker{run: run, limit: limit}
+	m := &rowMaker{export: e, run: run, limit: limit}
 	told := &Told{}
 	for s := store.AllOf(of.Of, e.Since); !s.Done && !m.full(); {
 		m.size = 0
@@ -51,6 +51,7 @@ func (e *Export) Rows(ctx context.Context, v *store.View, of *view.View, limit i
 
 // A rowMaker makes the rows of what it is shown.
 type rowMaker struct {
+	export *Export
 	run    *view.Run
 	limit  int
 	rows   []view.Row
@@ -74,14 +75,15 @@ func (m *rowMaker) show(ctx context.Context) func(fhir.Resource) {
 		}
 		m.looked++
 		m.size += len(r.Body)
-		rows, size, err := rowsOf(ctx, m.run, r)
+		rows, size, err := rowsOf(ctx, m.export, m.run, r)
 		m.rows, m.bytes, m.err = append(m.rows, rows...), m.bytes+size, err
 	}
 }
 
-// rowsOf returns the rows of a resource, and how many bytes they have, about.
-func rowsOf(ctx context.Context, run *view.Run, r fhir.Resource) (rows []view.Row, size int, err error) {
-	err = fhir.Peek(r.Body, func(d *fhir.Document) error {
+// rowsOf returns the rows of a resource as it is shown, and how many bytes they have,
+// about.
+func rowsOf(ctx context.Context, e *Export, run *view.Run, r fhir.Resource) (rows []view.Row, size int, err error) {
+	err = fhir.Peek(e.Show(r.Ref.Type, r.Body), func(d *fhir.Document) error {
 		rows, err = run.Rows(ctx, d)
 		return err
 	})

@@ -292,6 +292,9 @@ var programFaults = []mutant{
 	{"", "an export shows what is masked", []edit{
 		{"store/export.go", "if res, err = x.shown(res); err != nil {", "if err != nil {"},
 	}, "TestAnExportHidesWhatASearchHides", "./fhir/rest"},
+	{"", "a table outlives who treats the patients in it", []edit{
+		{"store/tablefile.go", "for ; err == nil && n > 0; n-- {", "for ; err == nil && n > n; n-- {"},
+	}, "TestATableIsKeptFromWhomItsPatientsLeft", "./fhir/rest"},
 	{"", "a view of a patient is of all", []edit{
 		{"fhir/rest/op_view.go", `p.e.Records = p.in.has("patient") || p.in.has("group")`, `p.e.Records = false && p.in.has("group")`},
 		{"fhir/rest/op_export.go", "\tif !p.e.Records {\n\t\treturn fhir.Errorf(fhir.Invalid, \"parameter patient", "\tif false {\n\t\treturn fhir.Errorf(fhir.Invalid, \"parameter patient"},

@@ -55,6 +55,10 @@ type ExportSlice struct {
 	at   time.Time // the time that the export shows the resources of
 }
 
+// Last reports whether the slice ends where an export ends that is of all that was
+// changed since.
+func (s ExportSlice) Last() bool { return s.to.Equal(s.at) }
+
 // AllOf is all of a type, as it is now, that was changed after since; zero is
 // without a bound.
 func AllOf(t fhir.Type, since time.Time) ExportSlice {

@@ -104,6 +104,9 @@ type ExportPlan struct {
 	// By, if it is not empty, is the type of which each resource gathers what is
 	// exported around it: the slices are of those, whenever they were changed.
 	By fhir.Type
+	// Tables says that there is a table of each of Types, which may be there more than once,
+	// and nothing of what was deleted.
+	Tables bool
 	// Since and Until bound when a resource was changed last; zero is no bound.
 	Since, Until time.Time
 }
@@ -188,7 +191,7 @@ func (p ExportPlan) All(t fhir.Type, s ExportSlice) ExportSlice {
 // cut returns the slices of an export at the time.
 func (p ExportPlan) cut(ctx context.Context, tx *gate.Tx, permit smart.Permit, at time.Time) (list []ExportSlice, err error) {
 	for _, t := range p.Types {
-		if !p.Since.IsZero() {
+		if !p.Since.IsZero() && !p.Tables {
 			list = append(list, ExportSlice{Type: t, Deletions: true, from: p.begin(), to: p.to(at)})
 		}
 		if p.By != "" {
@@ -274,6 +277,8 @@ type ExportFile struct {
 	Made     time.Time
 	Hash     []byte
 	Patients []int64 // whose records are in it, by the keys that the database knows
+	// Sources are the resources that the rows of a table are made of, without bodies.
+	Sources []fhir.Resource
 }
 
 // A FileKind says what is in a file.
@@ -285,8 +290,18 @@ const (
 	DeletionFile FileKind = "d"
 	ErrorFile    FileKind = "e"
 	BlockFile    FileKind = "b" // of resources of several types, by patient
+	// Of rows that are made of resources.
+	JSONTable    FileKind = "j"
+	NDJSONTable  FileKind = "n"
+	CSVTable     FileKind = "c"
+	ParquetTable FileKind = "p"
 	InputFile    FileKind = "i" // of what is to be imported
 )
+
+// Table reports whether the file is of rows.
+func (k FileKind) Table() bool {
+	return k == JSONTable || k == NDJSONTable || k == CSVTable || k == ParquetTable
+}
 
 // Type returns the type of the resources in a file of the kind, of an export of
 // the type.
@@ -314,13 +329,17 @@ func (db *DB) PutExportFile(ctx context.Context, g *smart.Grant, w Work, f Expor
 
 // putFile writes a file, and calls also in the transaction that makes it known.
 func (db *DB) putFile(ctx context.Context, g *smart.Grant, w Work, f ExportFile, content []byte, also func(*View, smart.Permit) error) error {
-	f.ID, f.Size = uuid.NewString(), int64(len(content))
+	f.ID = uuid.NewString()
 	ctx, cancel := context.WithTimeout(ctx, (putTime-1)*db.Lease)
 	defer cancel()
 	set, err := db.keys.Of(ctx, g.Tenant().ID)
 	if err != nil {
 		return err
 	}
+	if f.Kind.Table() {
+		content = append(sourcesOf(set, f.Sources), content...)
+	}
+	f.Size = int64(len(content))
 	at := sealedFile{job: w.ID, id: f.ID, grant: g, keys: set, size: f.Size, imports: w.Kind == Import}
 	sealed, hash, err := at.seal(content)
 	if err != nil {
@@ -455,7 +474,14 @@ func (db *DB) OpenExportFile(ctx context.Context, g *smart.Grant, kind Kind, job
 		return f, nil, err
 	}
 	at.size = f.Size
-	return f, &fileReader{ctx: ctx, file: at, files: db.files}, nil
+	file := &fileReader{ctx: ctx, file: at, files: db.files}
+	if f.Kind.Table() {
+		if err := file.behindSources(); err != nil {
+			return f, nil, err
+		}
+		f.Size -= file.from
+	}
+	return f, file, nil
 }
 
 func (v *View) exportFile(ctx context.Context, kind Kind, job, id string, inside contents) (f ExportFile, err error) {

@@ -43,7 +43,11 @@ type lineOfFile struct {
 
 // inFile returns what is in the file, in the way of a basis.
 func (db *DB) inFile(ctx context.Context, at sealedFile, kind FileKind) (list []audit.ShownVersion, err error) {
-	z, err := gzip.NewReader(&fileReader{ctx: ctx, file: at, files: db.files})
+	file := &fileReader{ctx: ctx, file: at, files: db.files}
+	if kind.Table() {
+		return file.sources()
+	}
+	z, err := gzip.NewReader(file)
 	if err != nil {
 		return nil, fmt.Errorf("reading what is in a file: %w", err)
 	}

@@ -90,17 +90,19 @@ type fileReader struct {
 	ctx   context.Context
 	file  sealedFile
 	files blob.Store
-	at    int64
+	from  int64  // where what is read begins
+	at    int64  // behind that
 	piece []byte // the one that at is in, or nil
 	of    int64  // which one that is
 }
 
 // Read implements io.Reader.
 func (r *fileReader) Read(b []byte) (int, error) {
-	if r.at >= r.file.size {
+	at := r.from + r.at
+	if at >= r.file.size {
 		return 0, io.EOF
 	}
-	i := r.at / pieceSize
+	i := at / pieceSize
 	if r.piece == nil || r.of != i {
 		var err error
 		if r.piece, err = r.file.piece(r.ctx, r.files, i); err != nil {
@@ -108,7 +110,7 @@ func (r *fileReader) Read(b []byte) (int, error) {
 		}
 		r.of = i
 	}
-	n := copy(b, r.piece[r.at-i*pieceSize:])
+	n := copy(b, r.piece[at-i*pieceSize:])
 	r.at += int64(n)
 	return n, nil
 }
@@ -119,7 +121,7 @@ func (r *fileReader) Seek(offset int64, whence int) (int64, error) {
 	case io.SeekCurrent:
 		offset += r.at
 	case io.SeekEnd:
-		offset += r.file.size
+		offset += r.file.size - r.from
 	}
 	if offset < 0 {
 		return 0, fhir.Errorf(fhir.Invalid, "a place before the beginning of a file")

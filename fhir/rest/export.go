@@ -89,6 +89,8 @@ func (x *exports) eager(job string, now time.Time) bool {
 type exported struct {
 	Status int            `json:"status"`
 	Body   jsontext.Value `json:"body,omitempty"` // the manifest of an import, or an OperationOutcome
+	// FHIR says that Body is a resource, of a status that does not say so.
+	FHIR bool `json:"fhir,omitempty"`
 	// Manifests are those of an export. Each but the last leads to the next.
 	Manifests []bulk.Manifest `json:"manifests,omitempty"`
 }
@@ -146,6 +148,11 @@ func (c *call) became(ctx context.Context, w store.Work, d store.Deferred, j bul
 	request, at := c.req.base+strings.TrimPrefix(c.http.URL.RequestURI(), "/fhir/"+c.place.tenant), c.req.base+pathOf[w.Kind]+w.ID
 	switch j := j.(type) {
 	case *bulk.Job:
+		if len(j.Views) > 0 {
+			x.Body, err = c.tables(ctx, j, w.ID, at)
+			x.FHIR = true
+			break
+		}
 		x.Manifests, err = j.Manifests(ctx, x.Manifests, request, at, done)
 	case *bulk.ImportJob:
 		x.Body, err = j.Manifest(ctx, request, at)
@@ -289,7 +296,9 @@ func tellExported(req *request, d store.Deferred, page int) (*response, error) {
 	if x.Status != http.StatusOK {
 		return resp, nil
 	}
-	resp.contentType = "application/json"
+	if !x.FHIR {
+		resp.contentType = "application/json"
+	}
 	if x.Manifests == nil {
 		return resp, nil
 	}
@@ -332,7 +341,7 @@ func (s *server) cancelBulk(ctx context.Context, req *request, kind store.Kind) 
 	return &response{status: http.StatusAccepted}, nil
 }
 
-// ndjson is what the files of an export are.
+// ndjson is what the files of an export of resources are.
 const ndjson = "application/fhir+ndjson"
 
 // exportFile answers with a file of an export.
@@ -343,7 +352,7 @@ func exportFile(ctx context.Context, s *server, req *request) (*response, error)
 
 func (s *server) bulkFile(ctx context.Context, req *request, kind store.Kind) (*response, error) {
 	name := strings.Split(req.file, ".")
-	if len(name) != 3 || name[2] != "ndjson" || !fhir.Type(name[0]).Known() {
+	if len(name) != 3 || !fhir.Type(name[0]).Known() {
 		return nil, fhir.Errorf(fhir.NotFound, "malformed name")
 	}
 	id, err := uuid.Parse(name[1])
@@ -366,7 +375,7 @@ func (s *server) bulkFile(ctx context.Context, req *request, kind store.Kind) (*
 	if bulk.FileName(f) != req.file {
 		return nil, fhir.Errorf(fhir.NotFound, "malformed name")
 	}
-	return &response{status: http.StatusOK, contentType: ndjson, file: &servedFile{ExportFile: f, gzip: r}}, nil
+	return &response{status: http.StatusOK, file: &servedFile{ExportFile: f, gzip: r}}, nil
 }
 
 // A servedFile is a file that is sent, whole or in part.
@@ -380,7 +389,7 @@ type servedFile struct {
 // https://www.rfc-editor.org/rfc/rfc9110#name-range-requests
 func (c *call) sendFile(f *servedFile) {
 	h := c.writer.Header()
-	h.Set("Content-Type", ndjson)
+	h.Set("Content-Type", bulk.MediaType(f.ExportFile))
 	tag, size := hex.EncodeToString(f.Hash), f.Plain
 	content := &checked{ReadSeeker: &plainReader{gzip: f.gzip, size: f.Plain}}
 	if acceptsGzip(c.http.Header.Values("Accept-Encoding")) {

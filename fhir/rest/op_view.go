@@ -31,6 +31,19 @@ var viewOperations = []operation{
 		parse: parseRun, later: runView, whole: notATable,
 	},
 	{
+		name: "viewdefinition-export", url: "http://sql-on-fhir.org/OperationDefinition/$viewdefinition-export", level: onSystem, alone: true, tables: true,
+		in: []parameter{
+			{name: "view", min: 1, parts: slices.Concat(oneView, []parameter{{name: "name", typ: "string", max: 1}})},
+			{name: "clientTrackingId", typ: "string", max: 1},
+			{name: "_format", typ: "code", max: 1},
+			{name: "header", typ: "boolean", max: 1},
+			{name: "patient", typ: "Reference"},
+			{name: "group", typ: "Reference", max: 1},
+			{name: "_since", typ: "instant", max: 1},
+		},
+		parse: parseTables, later: kickOffTables, whole: notATable,
+	},
+	{
 		name: "viewdefinition-list", url: ours("viewdefinition-list"), level: onSystem,
 		in: []parameter{{name: "name", typ: "string", max: 1}}, look: listViews,
 	},
@@ -55,14 +68,23 @@ func parseRun(req *request) error {
 	if err != nil {
 		return err
 	}
-	p := &exportParser{request: req, e: &bulk.Export{Views: []bulk.View{{Name: of.Name, View: of}}, Header: req.in.boolean("header", true)}}
-	if p.e.Format, err = req.tableFormat(view.JSONArray); err != nil {
+	p := req.tablesOf(bulk.View{Name: of.Name, View: of})
+	if p.e.Format, err = req.tableFormat(view.JSONArray, req.accept...); err != nil {
 		return err
 	}
 	if limit := req.in.number("_limit", 0); limit > bulk.MaxRows {
 		return fhir.Errorf(fhir.TooCostly, "parameter _limit is at most %d; $viewdefinition-export has no bound", bulk.MaxRows)
 	}
 	return p.ofViews()
+}
+
+// tablesOf is a parser of what is asked of the views.
+func (req *request) tablesOf(views ...bulk.View) *exportParser {
+	e := &bulk.Export{Views: views, Header: req.in.boolean("header", true), Show: (&format{}).show}
+	for _, v := range views {
+		e.Types = append(e.Types, v.Of)
+	}
+	return &exportParser{request: req, e: e}
 }
 
 // viewOf returns the view that the arguments name or hold, or the path names.
@@ -84,7 +106,7 @@ func (req *request) viewOf(in arguments, inPath string) (*view.View, error) {
 		name = strings.TrimPrefix(text(member(reference.json, "reference")), req.base+"/")
 	}
 	v, err := view.Named(name)
-	if err == nil && inPath == "" && !strings.Contains(req.query, "viewReference=") {
+	if err == nil && named && !req.safe {
 		req.query = joinQuery(req.query, "viewReference="+url.QueryEscape(v.Name)) // for the audit trail
 	}
 	return v, err
@@ -114,8 +136,8 @@ var tableFormats = map[string]view.Format{
 }
 
 // tableFormat returns the format that is asked for by _format, else by the first
-// that Accept names.
-func (req *request) tableFormat(otherwise view.Format) (view.Format, error) {
+// that accept names.
+func (req *request) tableFormat(otherwise view.Format, accept ...string) (view.Format, error) {
 	if req.in.has("_format") {
 		f, ok := tableFormats[req.in.text("_format")]
 		if !ok {
@@ -123,7 +145,7 @@ func (req *request) tableFormat(otherwise view.Format) (view.Format, error) {
 		}
 		return f, nil
 	}
-	for one := range strings.SplitSeq(strings.Join(req.accept, ","), ",") {
+	for one := range strings.SplitSeq(strings.Join(accept, ","), ",") {
 		t, _, err := mime.ParseMediaType(one)
 		if f, ok := tableFormats[t]; ok && err == nil {
 			return f, nil

@@ -54,7 +54,7 @@ func init() {
 
 // https://sql-on-fhir.org/ig/operations.html
 func init() {
-	standard = append(standard, ofStandard{"viewdefinition-run", "", onSystem, "_format:code header:boolean viewReference:Reference viewResource:Resource " +
+	standard = append(standard, ofStandard{"viewdefinition-export", "", onSystem, "view: clientTrackingId:string _format:code patient:Reference group:Reference _since:instant"}, ofStandard{"viewdefinition-run", "", onSystem, "_format:code header:boolean viewReference:Reference viewResource:Resource " +
 		"patient:Reference group:Reference source:string resource:Resource _limit:integer _since:instant"})
 }
 
