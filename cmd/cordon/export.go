@@ -30,6 +30,8 @@ type exportCommand struct {
 	To       string   `required:"" placeholder:"DIR" help:"Directory for the files. An export that was begun there goes on."`
 	Patients bool     `xor:"of" help:"Of all patients, not of the system."`
 	Group    string   `xor:"of" placeholder:"ID" help:"Of the patients in a group."`
+	View     string   `placeholder:"NAME" help:"A table in place of resources, by a view that comes with Cordon, as patient_demographics."`
+	Format   string   `default:"parquet" enum:"parquet,csv,ndjson,json" help:"Of a table."`
 	Type     []string `placeholder:"TYPE" help:"Types of resources. Default: all that the client may see."`
 	Filter   []string `sep:"none" placeholder:"TYPE?QUERY" help:"A search that resources of its type must match; may be given again."`
 	Since    string   `placeholder:"INSTANT" help:"What was changed after it, as in 2026-01-31T00:00:00Z."`
@@ -39,6 +41,9 @@ type exportCommand struct {
 // Run asks for the export, or goes on with one, and checks that each file is
 // whole.
 func (e *exportCommand) Run(ctx context.Context, c console) error {
+	if e.View != "" && (e.Patients || len(e.Type)+len(e.Filter) > 0) {
+		return errors.New("--view says of which type it is, and goes with --group and --since alone")
+	}
 	fhir, err := e.open(ctx, "backend", "system/*.rs")
 	if err != nil {
 		return err
@@ -71,14 +76,19 @@ func (e *exportCommand) Run(ctx context.Context, c console) error {
 
 // query is the path and query of the export, below the base of the tenant.
 func (e *exportCommand) query() string {
-	at := "/$export"
+	at, q := "/$export", url.Values{}
 	switch {
+	case e.View != "":
+		at = "/ViewDefinition/" + url.PathEscape(e.View) + "/$viewdefinition-export"
+		q.Set("_format", e.Format)
+		if e.Group != "" {
+			q.Set("group", "Group/"+e.Group)
+		}
 	case e.Patients:
 		at = "/Patient/$export"
 	case e.Group != "":
 		at = "/Group/" + url.PathEscape(e.Group) + "/$export"
 	}
-	q := url.Values{}
 	if len(e.Type) > 0 {
 		q.Set("_type", strings.Join(e.Type, ","))
 	}
@@ -110,6 +120,43 @@ type exportManifest struct {
 type exportFile struct {
 	Type, URL string
 	Count     int
+	// as is the name of a file of a table, which is written as it is read, and not in
+	// gzip.
+	as string
+}
+
+// tables are the views of an export, and their files, as its Parameters say.
+// https://sql-on-fhir.org/ig/OperationDefinition-ViewDefinitionExport.html
+type tables struct {
+	ResourceType string
+	Parameter    []struct {
+		Name         string
+		ValueInstant string
+		Part         []struct{ Name, ValueString, ValueURI string }
+	}
+}
+
+// manifest is what the Parameters say, as a manifest.
+func (t *tables) manifest() *exportManifest {
+	m := &exportManifest{}
+	for _, p := range t.Parameter {
+		if p.Name == "exportStartTime" {
+			m.TransactionTime = p.ValueInstant
+		}
+		view, n := "", 0
+		for _, part := range p.Part {
+			switch {
+			case p.Name != "output":
+			case part.Name == "name":
+				view = part.ValueString
+			case part.Name == "location":
+				n++
+				as := fmt.Sprintf("%s.%d%s", view, n, path.Ext(part.ValueURI))
+				m.Output = append(m.Output, exportFile{Type: view, URL: part.ValueURI, as: filepath.Base(as)})
+			}
+		}
+	}
+	return m
 }
 
 func (m *exportManifest) files() []exportFile { return slices.Concat(m.Output, m.Deleted, m.Error) }
@@ -144,9 +191,12 @@ func (x *exporter) await(ctx context.Context, job string) (*exportManifest, erro
 	if err != nil {
 		return nil, fmt.Errorf("asking about the export: %w", err)
 	}
-	m := &exportManifest{}
-	if err := json.Unmarshal(body, m); err != nil {
+	m, t := &exportManifest{}, &tables{}
+	if err := errors.Join(json.Unmarshal(body, m), json.Unmarshal(body, t)); err != nil {
 		return nil, fmt.Errorf("reading the manifest: %w", err)
+	}
+	if t.ResourceType == "Parameters" {
+		m = t.manifest()
 	}
 	return m, os.WriteFile(x.path("manifest.json"), body, 0o600)
 }
@@ -194,6 +244,9 @@ func (x *exporter) fetch(ctx context.Context, m *exportManifest) error {
 // file gets one file, in gzip, from where an earlier run came to, and checks it.
 func (x *exporter) file(ctx context.Context, f exportFile) error {
 	name := x.path(path.Base(f.URL) + ".gz")
+	if f.as != "" {
+		name = x.path(f.as)
+	}
 	if _, err := os.Stat(name); err == nil {
 		return nil
 	}
@@ -206,6 +259,9 @@ func (x *exporter) file(ctx context.Context, f exportFile) error {
 	if err := x.rest(ctx, f, out); err != nil {
 		return err
 	}
+	if f.as != "" {
+		return x.unpacked(out, name)
+	}
 	if err := whole(out, f); err != nil {
 		os.Remove(part)
 		return err
@@ -214,6 +270,30 @@ func (x *exporter) file(ctx context.Context, f exportFile) error {
 		return err
 	}
 	return os.Rename(part, name)
+}
+
+// unpacked writes what is in gzip to a file of the name, whose hash gzip holds.
+func (x *exporter) unpacked(in *os.File, name string) error {
+	if _, err := in.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	out, err := os.OpenFile(name+".whole", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	z, err := gzip.NewReader(in)
+	if err == nil {
+		_, err = io.Copy(out, z)
+	}
+	if err != nil {
+		os.Remove(in.Name())
+		return err
+	}
+	if err := errors.Join(out.Sync(), os.Rename(out.Name(), name)); err != nil {
+		return err
+	}
+	return os.Remove(in.Name())
 }
 
 // rest appends to out what it lacks of the file.
@@ -280,6 +360,13 @@ func (x *exporter) print(w io.Writer, m *exportManifest) error {
 		total += f.Count
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	if len(m.Output) > 0 && m.Output[0].as != "" {
+		fmt.Fprintf(t, "TABLE, AS OF %s\tFILE\n", m.TransactionTime)
+		for _, f := range m.Output {
+			fmt.Fprintf(t, "%s\t%s\n", f.Type, x.path(f.as))
+		}
+		return t.Flush()
+	}
 	fmt.Fprintln(t, "TYPE\tRESOURCES")
 	for _, name := range slices.Sorted(maps.Keys(counts)) {
 		fmt.Fprintf(t, "%s\t%d\n", name, counts[name])

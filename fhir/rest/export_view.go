@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -22,27 +23,9 @@ func parseTables(req *request) (err error) {
 	if !req.prefer.async {
 		return fhir.Errorf(fhir.Invalid, "an export is asked for with the header Prefer: respond-async")
 	}
-	if req.view != "" {
-		return fhir.Errorf(fhir.NotSupported, "the views of an export are in its parameter view")
-	}
-	var views []bulk.View
-	names := map[string]bool{}
-	for _, a := range req.in {
-		if a.name != "view" {
-			continue
-		}
-		v, err := req.exportedView(a.parts, len(views)+1)
-		if err != nil {
-			return err
-		}
-		if names[v.Name] {
-			return fhir.Errorf(fhir.Invalid, "two views of the export have the same name; parameter name gives one another")
-		}
-		names[v.Name] = true
-		views = append(views, v)
-	}
-	if len(views) > maxViews {
-		return fhir.Errorf(fhir.TooCostly, "an export has at most %d views", maxViews)
+	views, err := req.exportedViews()
+	if err != nil {
+		return err
 	}
 	p := req.tablesOf(views...)
 	if p.e.Format, err = req.tableFormat(view.NDJSON); err != nil {
@@ -51,9 +34,43 @@ func parseTables(req *request) (err error) {
 	return p.ofViews()
 }
 
-// exportedView reads one parameter view, which is the nth.
+// exportedViews returns the views that are named: the one in the path, or those of the
+// parameters.
+func (req *request) exportedViews() (list []bulk.View, err error) {
+	parts := []arguments{}
+	for _, a := range req.in {
+		if a.name == "view" {
+			parts = append(parts, a.parts)
+		}
+	}
+	switch {
+	case req.view != "" && len(parts) == 0:
+		parts = []arguments{nil}
+	case req.view != "":
+		return nil, fhir.Errorf(fhir.Invalid, "the view of the export is in its path, and others are in its parameter view")
+	case len(parts) == 0:
+		return nil, fhir.Errorf(fhir.Required, "parameter view is missing").WithStatus(http.StatusBadRequest)
+	case len(parts) > maxViews:
+		return nil, fhir.Errorf(fhir.TooCostly, "an export has at most %d views", maxViews)
+	}
+	names := map[string]bool{}
+	for i, p := range parts {
+		v, err := req.exportedView(p, i+1)
+		if err != nil {
+			return nil, err
+		}
+		if names[v.Name] {
+			return nil, fhir.Errorf(fhir.Invalid, "two views of the export have the same name; part name gives one another")
+		}
+		names[v.Name] = true
+		list = append(list, v)
+	}
+	return list, nil
+}
+
+// exportedView reads the parts of one parameter view, which is the nth.
 func (req *request) exportedView(parts arguments, n int) (v bulk.View, err error) {
-	if v.View, err = req.viewOf(parts, ""); err != nil {
+	if v.View, err = req.viewOf(parts, req.view); err != nil {
 		return v, err
 	}
 	switch v.Name = parts.text("name"); {

@@ -222,7 +222,12 @@ func TestTheFilesOfAnExportOfViewsAreInTheirFormat(t *testing.T) {
 	c.must(400, "POST", "/$viewdefinition-export", exportOfViews("csv", []string{"claim"}))
 	c.must(404, "POST", "/$viewdefinition-export", exportOfViews("csv", []string{"none"}), "Prefer", "respond-async")
 	c.must(422, "POST", "/$viewdefinition-export", exportOfViews("csv", []string{viewOf("Patient", "a b", "id")}), "Prefer", "respond-async")
-	c.must(405, "GET", "/$viewdefinition-export", "")
+	c.must(400, "GET", "/$viewdefinition-export", "", "Prefer", "respond-async")
+	one := c.must(202, "GET", "/ViewDefinition/observation-labs/$viewdefinition-export?_format=csv&patient=Patient/"+r.p, "", "Prefer", "respond-async").Header().Get("Content-Location")
+	if files := c.tables(strings.TrimPrefix(one, baseOf(c.slug)))["observation_labs"]; len(files) != 1 || strings.Count(c.must(200, "GET", files[0], "").Body.String(), "\n") != len(want)+1 {
+		t.Errorf("of the view in the path: %v", files)
+	}
+	c.must(400, "POST", "/ViewDefinition/claim/$viewdefinition-export", exportOfViews("csv", []string{"coverage"}), "Prefer", "respond-async")
 	if w := c.exported(c.asksForTables(exportOfViews("csv", []string{`{"resource":"Observation","select":[{"repeat":["$this"],"column":[{"name":"n","path":"id"}]}]}`}))); w.Code != 422 || !strings.Contains(w.Body.String(), "OperationOutcome") {
 		t.Errorf("T218: %d %s", w.Code, w.Body)
 	}

@@ -33,12 +33,12 @@ var viewOperations = []operation{
 	{
 		name: "viewdefinition-export", url: "http://sql-on-fhir.org/OperationDefinition/$viewdefinition-export", level: onSystem, alone: true, tables: true,
 		in: []parameter{
-			{name: "view", min: 1, parts: slices.Concat(oneView, []parameter{{name: "name", typ: "string", max: 1}})},
+			{name: "view", parts: slices.Concat(oneView, []parameter{{name: "name", typ: "string", max: 1}})},
 			{name: "clientTrackingId", typ: "string", max: 1},
 			{name: "_format", typ: "code", max: 1},
 			{name: "header", typ: "boolean", max: 1},
-			{name: "patient", typ: "Reference"},
-			{name: "group", typ: "Reference", max: 1},
+			{name: "patient", typ: "Reference", inURL: true},
+			{name: "group", typ: "Reference", max: 1, inURL: true},
 			{name: "_since", typ: "instant", max: 1},
 		},
 		parse: parseTables, later: kickOffTables, whole: notATable,
