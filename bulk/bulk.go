@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/deid"
 	"github.com/cordon-fhir/cordon/fhir/r4"
 	"github.com/cordon-fhir/cordon/fhir/search"
 	"github.com/cordon-fhir/cordon/fhir/view"
@@ -32,6 +33,8 @@ type Export struct {
 	// Organized says that the files are blocks, one for each patient, and Partial
 	// that files are told of before all is done.
 	Organized, Partial bool
+	// Rules, if there are any, de-identify what is exported.
+	Rules *deid.Rules
 	// Views are tables that are made of what is exported, in a Format; Header says
 	// whether CSV begins with the names of the columns. Without any the resources
 	// themselves are exported.
@@ -79,7 +82,7 @@ func OfPatient(t fhir.Type) bool { return InRecords(t) && !slices.Contains(Besid
 
 // plan returns what the export is cut into slices by.
 func (e *Export) plan() store.ExportPlan {
-	p := store.ExportPlan{Types: e.Types, Tables: len(e.Views) > 0, Since: e.Since, Until: e.Until}
+	p := store.ExportPlan{Types: e.Types, Since: e.Since, Until: e.Until, Deletions: !e.Since.IsZero() && e.Rules == nil && len(e.Views) == 0}
 	if e.Organized {
 		p.By = "Patient"
 	}

@@ -168,7 +168,7 @@ func (j *Job) put(ctx context.Context, f store.ExportFile, content []byte, s *st
 // batch adds to the file what comes next in the slice. Nothing of it is written
 // before the audit trail has it.
 func (j *Job) batch(ctx context.Context, w *writer, s *store.ExportSlice) error {
-	out := &store.ExportBatch{Show: w.show, Room: w.room}
+	out := &store.ExportBatch{Whose: func(ids []string) { w.whose = ids }, Show: w.show, Room: w.room}
 	if err := j.read(ctx, j.query(s.Type), s, w.begin, out); err != nil {
 		return err
 	}

@@ -69,7 +69,7 @@ func (j *Job) Manifests(ctx context.Context, told []Manifest, request, at string
 			continue
 		}
 		switch f.Kind {
-		case store.OutputFile:
+		case store.OutputFile, store.MaskedFile:
 			m.Output = append(m.Output, item)
 		case store.BlockFile:
 			item.Type = ""

@@ -24,9 +24,10 @@ type writer struct {
 	export *Export
 	file   store.ExportFile
 	about  map[int64]bool
-	batch  []byte // lines that are not in the audit trail yet
-	lines  int64  // of them
-	gone   []byte // entries for what was deleted, of the batch
+	whose  []string // of whom the next resource tells, by id
+	batch  []byte   // lines that are not in the audit trail yet
+	lines  int64    // of them
+	gone   []byte   // entries for what was deleted, of the batch
 	out    bytes.Buffer
 	gzip   *gzip.Writer
 }
@@ -37,6 +38,8 @@ func newWriter(e *Export, s *store.ExportSlice) *writer {
 	switch {
 	case s.Deletions:
 		w.file.Kind = store.DeletionFile
+	case e.Rules != nil:
+		w.file.Kind = store.MaskedFile
 	case e.Organized:
 		w.file.Kind, w.file.Type = store.BlockFile, "Parameters"
 	}
@@ -50,7 +53,13 @@ func (w *writer) begin() { w.batch, w.gone, w.lines = w.batch[:0], w.gone[:0], 0
 // show adds a resource, or the deletion of one.
 func (w *writer) show(r fhir.Resource) {
 	if !r.Deleted {
-		w.line(w.export.Show(r.Ref.Type, r.Body))
+		body := r.Body
+		if rules := w.export.Rules; rules != nil {
+			body = rules.Resource(body, w.whose)
+		}
+		if body != nil {
+			w.line(w.export.Show(r.Ref.Type, body))
+		}
 		return
 	}
 	if len(w.gone) > 0 {

@@ -65,6 +65,7 @@ var mayImport = map[string][]string{
 	"fhir/search":        {"fhir", "fhir/path", "fhir/r4", "fhir/r4/expression", "fhir/ucum"},
 	"fhir/consent":       {"fhir", "fhir/search"}, // held against resources as searches are
 	"fhir/xml":           {"fhir", "fhir/r4"},
+	"fhir/deid":          {"fhir", "fhir/canonical", "fhir/r4", "fhir/terminology", "fhir/ucum"}, // codes that everybody has
 	"fhir/regex":         {},
 	"fhir/ucum":          {"fhir"},
 	"fhir/fhirtest":      {"fhir"},
@@ -101,9 +102,9 @@ var mayImport = map[string][]string{
 	"store/pgserver":      {},
 	"store/storetest":     {"audit", "fhir", "fhir/search", "keys", "smart", "store", "store/pgserver", "tenant"},
 	// jobs that outlive a request, for those who face the outside
-	"bulk": {"fhir", "fhir/r4", "fhir/search", "fhir/view", "smart", "store", "store/blob", "tenant"},
+	"bulk": {"fhir", "fhir/deid", "fhir/r4", "fhir/search", "fhir/view", "smart", "store", "store/blob", "tenant"},
 	// what faces the outside
-	"fhir/rest":    {"alert", "audit", "audit/ledger", "bulk", "fhir", "fhir/canonical", "fhir/path", "fhir/profile", "fhir/r4", "fhir/search", "fhir/terminology", "fhir/terminology/external", "fhir/validate", "fhir/view", "fhir/xml", "limit", "oplog", "outbound", "smart", "store", "store/blob", "tenant"},
+	"fhir/rest":    {"alert", "audit", "audit/ledger", "bulk", "fhir", "fhir/canonical", "fhir/deid", "fhir/path", "fhir/profile", "fhir/r4", "fhir/search", "fhir/terminology", "fhir/terminology/external", "fhir/validate", "fhir/view", "fhir/xml", "limit", "oplog", "outbound", "smart", "store", "store/blob", "tenant"},
 	"smart/launch": {"audit", "fhir", "fhir/search", "keys", "limit", "oplog", "smart", "smart/federation", "smart/jwks", "smart/outside", "store", "tenant"},
 	"control":      {"alert", "audit", "evidence", "fhir", "fhir/canonical", "keys", "oplog", "smart", "store", "tenant"},
 	"breakout":     {"smart/backend"}, // attacks a server over HTTP, as anybody

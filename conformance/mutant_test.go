@@ -312,11 +312,20 @@ var programFaults = []mutant{
 		{"store/exporting.go", "\tif labelled {\n", "\tif labelled && f.Size < 0 {\n"},
 	}, "TestAFileIsKeptFromWhomALabelHides", "./fhir/rest"},
 	{"", "a file outlives who treats the patients in it", []edit{
-		{"store/exporting.go", "|| sharesType(p) {\n", "|| sharesType(p) && f.Size < 0 {\n"},
+		{"store/exporting.go", "|| sharesType(p) && f", "|| sharesType(p) && f.Size < 0 && f"},
 	}, "TestAFileIsKeptFromWhomItsPatientsLeft", "./fhir/rest"},
 	{"", "a file of blocks outlives what may be seen of it", []edit{
-		{"store/exporting.go", "f.Kind == BlockFile || sharesType(p) {\n", "f.Kind != BlockFile && sharesType(p) {\n"},
+		{"store/exporting.go", "f.Kind == BlockFile || sharesType(p)", "f.Kind != BlockFile && sharesType(p)"},
 	}, "TestAFileOfBlocksIsKeptFromWhom", "./fhir/rest"},
+	{"", "text is left in what is de-identified", []edit{
+		{"fhir/deid/deid.go", "\tcase r4.Time:\n", "\tcase r4.String:\n\t\treturn value\n\tcase r4.Time:\n"},
+	}, "TestNoTextOfAnyElement", "./fhir/deid"},
+	{"", "who gets de-identified exports reads what is not", []edit{
+		{"fhir/rest/serve.go", "\tif err := c.onlyExports(); err != nil {\n", "\tif err := c.onlyExports(); err != nil && c.place.route == nil {\n"},
+	}, "TestWhoGetsDeidentifiedExportsGetsNothingElse", "./fhir/rest"},
+	{"", "a file from before outlives that a client is only shown what is de-identified", []edit{
+		{"store/exporting.go", "\tcase f.Kind != MaskedFile && v.grant", "\tcase f.Size < 0 && v.grant"},
+	}, "TestAFileFromBeforeAClientIsDeidentified", "./fhir/rest"},
 	{"", "a reverse chain forgets what the index holds joined", []edit{
 		{"store/compile.go", "\t\tinner = and(inner, search.HasToken(e.Pair))\n", ""},
 	}, "TestAReverseChainByCode", "./store"},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -104,16 +105,15 @@ type ExportPlan struct {
 	// By, if it is not empty, is the type of which each resource gathers what is
 	// exported around it: the slices are of those, whenever they were changed.
 	By fhir.Type
-	// Tables says that there is a table of each of Types, which may be there more than once,
-	// and nothing of what was deleted.
-	Tables bool
+	// Deletions says that there are slices of what was deleted since.
+	Deletions bool
 	// Since and Until bound when a resource was changed last; zero is no bound.
 	Since, Until time.Time
 }
 
 // PlanExport cuts the export into slices, of the resources that were changed
 // after since and not after until. It returns once nothing that will be in it can
-// still be on its way. With since there are slices of what was deleted too.
+// still be on its way.
 func (db *DB) PlanExport(ctx context.Context, g *smart.Grant, w Work, p ExportPlan) error {
 	at := now()
 	if err := db.settle(ctx, w); err != nil {
@@ -191,7 +191,7 @@ func (p ExportPlan) All(t fhir.Type, s ExportSlice) ExportSlice {
 // cut returns the slices of an export at the time.
 func (p ExportPlan) cut(ctx context.Context, tx *gate.Tx, permit smart.Permit, at time.Time) (list []ExportSlice, err error) {
 	for _, t := range p.Types {
-		if !p.Since.IsZero() && !p.Tables {
+		if p.Deletions {
 			list = append(list, ExportSlice{Type: t, Deletions: true, from: p.begin(), to: p.to(at)})
 		}
 		if p.By != "" {
@@ -290,6 +290,7 @@ const (
 	DeletionFile FileKind = "d"
 	ErrorFile    FileKind = "e"
 	BlockFile    FileKind = "b" // of resources of several types, by patient
+	MaskedFile   FileKind = "m" // of resources that are de-identified
 	// Of rows that are made of resources.
 	JSONTable    FileKind = "j"
 	NDJSONTable  FileKind = "n"
@@ -513,6 +514,8 @@ func (v *View) exportFile(ctx context.Context, kind Kind, job, id string, inside
 		return f, unknownAnswer()
 	case f.Kind == ErrorFile:
 		return f, nil
+	case f.Kind != MaskedFile && v.grant.Tenant().Settings.Export.Deidentifies(v.grant.Agent().Client):
+		return f, fhir.Errorf(fhir.Deleted, "this file is not de-identified; export again")
 	}
 	return f, v.stillMay(ctx, f, inside)
 }
@@ -520,7 +523,7 @@ func (v *View) exportFile(ctx context.Context, kind Kind, job, id string, inside
 // stillMay returns nil if the Grant may still have the file: no consent of a
 // patient in it has changed, no label hides something in it that did not, and who
 // sees a part of the type sees what is in it. Of a file of several types all that is
-// in it has to be seen.
+// in it has to be seen; what is in one that is de-identified nobody can tell.
 func (v *View) stillMay(ctx context.Context, f ExportFile, inside contents) error {
 	on := f.Type
 	if f.Kind == BlockFile {
@@ -537,7 +540,7 @@ func (v *View) stillMay(ctx context.Context, f ExportFile, inside contents) erro
 	if touched {
 		return fhir.Errorf(fhir.Deleted, "consents of patients in this file have changed since it was written; export again")
 	}
-	if f.Kind == BlockFile || sharesType(p) {
+	if f.Kind == BlockFile || sharesType(p) && f.Kind != MaskedFile {
 		in, err := inside(f.Kind, f.Size)
 		if err != nil {
 			return err
@@ -600,4 +603,18 @@ func (v *View) consentsChanged(ctx context.Context, p smart.Permit, f ExportFile
 		}
 	}
 	return touched, nil
+}
+
+// PseudonymKey returns the key under which what the client of g gets is
+// de-identified. No other client, and no other tenant, has an equal one.
+func (db *DB) PseudonymKey(ctx context.Context, g *smart.Grant) ([]byte, error) {
+	set, err := db.keys.Of(ctx, g.Tenant().ID)
+	if err != nil {
+		return nil, err
+	}
+	var key []byte
+	for part := range 4 { // each is 64 bits of a keyed hash
+		key = binary.BigEndian.AppendUint64(key, uint64(set.Hash("deid", g.Agent().Client, strconv.Itoa(part))))
+	}
+	return key, nil
 }

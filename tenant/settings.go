@@ -23,6 +23,7 @@ type Settings struct {
 	BreakGlass   BreakGlass   `json:"breakGlass,omitzero"`
 	Audit        Audit        `json:"audit,omitzero"`
 	Import       Import       `json:"import,omitzero"`
+	Export       Export       `json:"export,omitzero"`
 }
 
 // Validation says what a resource is held against before it is stored.
@@ -120,7 +121,7 @@ func (s Settings) Check() error {
 	case t.URL != "" && !serverURL(t.URL):
 		return errors.New("terminology.url has to be an http or https URL without user, query or fragment")
 	}
-	if err := cmp.Or(s.Limits.check(), s.Alerts.check(), s.Registration.check(), s.Consent.check(), s.BreakGlass.check(), s.Audit.check(), s.Import.check()); err != nil {
+	if err := cmp.Or(s.Limits.check(), s.Alerts.check(), s.Registration.check(), s.Consent.check(), s.BreakGlass.check(), s.Audit.check(), s.Import.check(), s.Export.check()); err != nil {
 		return err
 	}
 	if err := checkURLs("validation.profiles", v.Profiles); err != nil {

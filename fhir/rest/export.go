@@ -212,6 +212,12 @@ func (c *call) exportJob(ctx context.Context, w store.Work) (bulkJob, error) {
 	if _, err := c.ofGroup(ctx, c.group); err != nil {
 		return nil, err
 	}
+	if rules := c.req.export.Rules; rules != nil {
+		var err error
+		if rules.Key, err = c.DB.PseudonymKey(ctx, c.grant); err != nil {
+			return nil, err
+		}
+	}
 	return &bulk.Job{Export: c.req.export, DB: c.DB, Tenant: c.grant.Tenant(), Work: w, Grant: c.again, Told: c.exports.of(w.ID)}, nil
 }
 

@@ -9,9 +9,11 @@ import (
 
 	"github.com/cordon-fhir/cordon/bulk"
 	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/deid"
 	"github.com/cordon-fhir/cordon/fhir/r4"
 	"github.com/cordon-fhir/cordon/fhir/search"
 	"github.com/cordon-fhir/cordon/store"
+	"github.com/cordon-fhir/cordon/tenant"
 )
 
 // exportOperations write what the client may see to files.
@@ -48,7 +50,7 @@ func exportOf(definition string, at level, on ...fhir.Type) operation {
 // parseExport reads what is to be exported.
 func parseExport(req *request) error {
 	p := &exportParser{request: req, e: &bulk.Export{Any: map[fhir.Type][]*search.Query{}, Records: req.ref.Type != ""}}
-	for _, read := range []func() error{p.format, p.times, p.organized, p.types, p.filters, p.elements, p.patients, p.associated, p.others} {
+	for _, read := range []func() error{p.format, p.times, p.deidentified, p.organized, p.types, p.filters, p.elements, p.patients, p.associated, p.others} {
 		if err := read(); err != nil {
 			return err
 		}
@@ -107,6 +109,23 @@ func (p *exportParser) times() error {
 	return nil
 }
 
+// deidentified says how the export is de-identified, if its client gets no other. What
+// it shows is not asked for by what it does not show: who is the only one of that name
+// would be known.
+func (p *exportParser) deidentified() error {
+	set := p.grant.Tenant().Settings.Export
+	if !set.Deidentifies(p.grant.Agent().Client) {
+		return nil
+	}
+	p.e.Rules = &deid.Rules{Years: set.Dates == tenant.Years, Now: p.now()}
+	for _, name := range []string{"_typeFilter", "patient", "includeAssociatedData", "organizeOutputBy"} {
+		if p.in.has(name) {
+			return fhir.Errorf(fhir.NotSupported, "parameter %s is not for exports that are de-identified", name)
+		}
+	}
+	return nil
+}
+
 // organized reads organizeOutputBy and allowPartialManifests.
 // https://hl7.org/fhir/uv/bulkdata/STU3/en/export.html#query-parameters
 func (p *exportParser) organized() error {
@@ -138,7 +157,7 @@ func (p *exportParser) types() error {
 		return nil
 	}
 	for _, t := range p.grant.Types(fhir.SearchType) {
-		if t != auditEvent && (!p.e.Records || bulk.InRecords(t)) && (!p.e.Organized || bulk.OfPatient(t)) {
+		if t != auditEvent && (!p.e.Records || bulk.InRecords(t)) && (!p.e.Organized || bulk.OfPatient(t)) && (p.e.Rules == nil || deid.Covers(t)) {
 			p.e.Types = append(p.e.Types, t)
 		}
 	}
@@ -156,6 +175,8 @@ func (p *exportParser) addType(t fhir.Type) error {
 		return p.passOver(fhir.Errorf(fhir.NotSupported, "the audit trail is searched by itself, at /AuditEvent"))
 	case p.e.Records && !bulk.InRecords(t):
 		return p.passOver(fhir.Errorf(fhir.NotSupported, "parameter _type names a type that is in no patient's record: %s", t))
+	case p.e.Rules != nil && !deid.Covers(t):
+		return p.passOver(fhir.Errorf(fhir.NotSupported, "parameter _type names a type of which nothing is left when it is de-identified: %s", t))
 	case p.e.Organized && !bulk.OfPatient(t):
 		return p.passOver(fhir.Errorf(fhir.NotSupported, "parameter _type names a type that is in no patient's block: %s", t))
 	case slices.Contains(p.e.Types, t):

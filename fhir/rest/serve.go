@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/cordon-fhir/cordon/audit"
@@ -156,10 +157,25 @@ func (c *call) begin(ctx context.Context) {
 // ask reads what the call asks, once its Grant was earned.
 func (c *call) ask(ctx context.Context) (err error) {
 	c.begin(ctx)
+	if err := c.onlyExports(); err != nil {
+		return err
+	}
 	if c.req.custom, err = c.DB.Custom(ctx, c.grant); err != nil {
 		return err
 	}
 	return c.decode(ctx)
+}
+
+// onlyExports refuses all but exports to a client who gets them de-identified: what it
+// reads by other ways would say whom they are about.
+func (c *call) onlyExports() error {
+	if !c.grant.Tenant().Settings.Export.Deidentifies(c.grant.Agent().Client) {
+		return nil
+	}
+	if o := c.place.route.operation; o != nil && o.name == "export" || strings.HasPrefix(c.place.route.path, pathOf[store.Export]) {
+		return nil
+	}
+	return fhir.Errorf(fhir.Forbidden, "this client gets exports that are de-identified, and nothing else")
 }
 
 // authenticate earns the Grant. Public documents need none, but whoever shows
