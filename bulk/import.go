@@ -57,6 +57,10 @@ type ImportJob struct {
 	// Fetches has room for the inputs that this process fetches at once.
 	Fetches chan struct{}
 
+	// Processors has room for the lines that this process works on at once: for one less
+	// than there are processors, so that a request finds one.
+	Processors chan struct{}
+
 	// Read makes a resource of a line, and holds it against what is asked of one
 	// that is created. Its errors are of the line.
 	Read func(context.Context, fhir.Type, []byte) (*fhir.Document, error)
@@ -112,7 +116,7 @@ func (j *ImportJob) input(ctx context.Context, in store.ImportInput, end time.Ti
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	// While the database works on one batch, the next is read.
-	batches := make(chan *batch, 1)
+	batches := make(chan *batch)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer close(batches)
@@ -154,8 +158,8 @@ const (
 	batchBytes = 1 << 20
 	// initialLines and initialBytes are those of an import that finds nothing there:
 	// nobody waits, and the rows of more lines lie closer together.
-	initialLines = 2000
-	initialBytes = 4 << 20
+	initialLines = 1000
+	initialBytes = 2 << 20
 )
 
 // full reports whether a batch has as many lines and bytes as one may.
@@ -207,7 +211,7 @@ func (j *ImportJob) store(ctx context.Context, tx *store.Tx, g *smart.Grant, in 
 	}
 	refused := b.faults.copy()
 	for i, d := range b.resources {
-		err := j.Store(ctx, tx, g, d)
+		err := j.compute(func() error { return j.Store(ctx, tx, g, d) })
 		switch {
 		case err == nil:
 			stored++
@@ -219,6 +223,14 @@ func (j *ImportJob) store(ctx context.Context, tx *store.Tx, g *smart.Grant, in 
 	}
 	outcomes, err = refused.compressed()
 	return stored, refused.n, outcomes, err
+}
+
+// compute does the work of a line. Were all processors at that the network would be
+// looked at only every 10 ms, and every request would wait for it several times.
+func (j *ImportJob) compute(work func() error) error {
+	j.Processors <- struct{}{}
+	defer func() { <-j.Processors }()
+	return work()
 }
 
 // faults are OperationOutcomes, one a line.

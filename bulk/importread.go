@@ -122,11 +122,20 @@ func (r *lineReader) take(ctx context.Context, line []byte) error {
 	return nil
 }
 
-func (r *lineReader) resource(ctx context.Context, line []byte, long bool) (*fhir.Document, error) {
+func (r *lineReader) resource(ctx context.Context, line []byte, long bool) (d *fhir.Document, err error) {
 	if long {
 		return nil, fhir.Errorf(fhir.TooLong, "the line is longer than %d bytes", MaxLine)
 	}
-	return r.job.Read(ctx, r.in.Type, line)
+	read := func() (err error) {
+		d, err = r.job.Read(ctx, r.in.Type, line)
+		return err
+	}
+	if r.job.Tenant.Settings.Terminology.URL != "" { // it may wait for that
+		err = read()
+	} else {
+		err = r.job.compute(read)
+	}
+	return d, err
 }
 
 func (r *lineReader) send(ctx context.Context) error {

@@ -276,7 +276,7 @@ func TestFlagsSayWhatToMeasure(t *testing.T) {
 	if !c.wants(createPatient) || !c.wants("Patient?_has") || c.wants(readPatient) || !cmp.Equal(c.clients, []int{2, 4}) {
 		t.Errorf("got %+v", c)
 	}
-	for _, args := range [][]string{{"-modes", "cloud"}, {"-clients", "0"}, {"-copies", "0"}, {"-duration", "0s"}, {"shared"}, {"-sizes", "100,10"}, {"-sizes", "x"}} {
+	for _, args := range [][]string{{"-modes", "cloud"}, {"-clients", "0"}, {"-copies", "0"}, {"-duration", "0s"}, {"shared"}, {"-sizes", "100,10"}, {"-sizes", "x"}, {"-bulk", "-1"}} {
 		if _, err := parse(args, io.Discard); err == nil {
 			t.Errorf("%v was taken", args)
 		}

@@ -40,6 +40,7 @@ type config struct {
 	sizes    []int    // of a population in which searches are measured, ascending
 	policy   bool     // what policies cost
 	noise    bool     // what tenants notice of each other
+	bulk     int      // patients that are imported and exported; 0 is none
 	data     string
 	profile  string // directory
 	out      string // directory
@@ -62,6 +63,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	flags.StringVar(&sizes, "sizes", "1000,10000", "`numbers` of patients among which selective searches must cost the same, ascending; empty is none")
 	flags.BoolVar(&c.policy, "policy", true, "measure what an access policy and consents cost")
 	flags.BoolVar(&c.noise, "noise", true, "measure what tenants notice of one that asks a hundred times as much")
+	flags.IntVar(&c.bulk, "bulk", 6000, "`number` of patients of a first load, of an import after it, and half of those of an export, in each mode; 0 is none of it")
 	flags.BoolVar(&quick, "quick", false, "short figures, 8 clients, one import: to see that all runs, not to be quoted")
 	flags.StringVar(&c.data, "data", findData(), "`folder` with synthea/*.json to import; without them, records are invented")
 	flags.StringVar(&c.profile, "profile", "", "`folder` for profiles: CPU of the server, and plans and costs of its statements, for each shape measured")
@@ -74,7 +76,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 		return c, fmt.Errorf("unknown argument %q", flags.Arg(0))
 	}
 	if quick {
-		c.duration, clients, c.copies, sizes = 300*time.Millisecond, strconv.Itoa(goalClients), 1, "100,1000"
+		c.duration, clients, c.copies, sizes, c.bulk = 300*time.Millisecond, strconv.Itoa(goalClients), 1, "100,1000", min(c.bulk, 600)
 	}
 	if modes != "" {
 		c.modes = strings.Split(modes, ",")
@@ -99,7 +101,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	if shapes != "" {
 		c.shapes = strings.Split(shapes, ",")
 	}
-	if c.copies < 1 || c.posters < 1 || c.duration <= 0 {
+	if c.copies < 1 || c.posters < 1 || c.duration <= 0 || c.bulk < 0 {
 		return c, errors.New("-copies, -posters and -duration must be more than nothing")
 	}
 	return c, nil
@@ -197,6 +199,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		return fmt.Errorf("measuring what tenants notice of each other: %w", err)
 	}
 	printNoises(stdout, s.report.Noises)
+	if err := s.bulks(ctx); err != nil {
+		return fmt.Errorf("measuring imports and exports: %w", err)
+	}
+	printBulks(stdout, s.report.Bulks)
 	return s.finish(stdout)
 }
 

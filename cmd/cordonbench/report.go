@@ -24,6 +24,7 @@ type Report struct {
 	Sizes    []Size       `json:"sizes,omitempty"` // of a population that grows
 	Policies []PolicyCost `json:"policies,omitempty"`
 	Noises   []Noise      `json:"noises,omitempty"`
+	Bulks    []Bulk       `json:"bulks,omitempty"`
 	Goals    []Goal       `json:"goals"`
 }
 
@@ -80,7 +81,13 @@ const (
 	goalSearch = 3.0    // times a read, for a page of one
 	goalLong   = 4.0    // times a read, for a page of 50 of one patient and code
 	goalNoise  = 1.5    // times the quiet p95, beside a tenant that is a hundred times as loud
-	goalGrowth = 1.3    // times the median time, of a selective search in a population that has grown tenfold
+	// Of imports and exports, with two cores for server and database together.
+	goalInitial     = 15_000.0 // resources a second, of a first load
+	goalIncremental = 5_000.0  // of any other import
+	goalExport      = 60_000.0
+	goalMemory      = 256.0 // MiB of the server
+
+	goalGrowth = 1.3 // times the median time, of a selective search in a population that has grown tenfold
 )
 
 // goalClients is at how many clients the ratios are judged: as many as the

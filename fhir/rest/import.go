@@ -40,7 +40,7 @@ func importFile(ctx context.Context, s *server, req *request) (*response, error)
 func (c *call) importJob(w store.Work) bulkJob {
 	return &bulk.ImportJob{
 		Import: c.req.imports, DB: c.DB, Tenant: c.grant.Tenant(), Work: w, Grant: c.again, Told: c.exports.of(w.ID),
-		Source: c.source, Objects: c.ImportObjects, Fetches: c.fetches,
+		Source: c.source, Objects: c.ImportObjects, Fetches: c.fetches, Processors: c.processors,
 		Read: c.readLine, Store: c.storeLine, Outcome: lineOutcome,
 	}
 }

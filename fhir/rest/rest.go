@@ -10,6 +10,7 @@ import (
 	"errors"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"strings"
 	"time"
 
@@ -127,6 +128,8 @@ type server struct {
 	exports   exports
 	uploads   uploads
 	fetches   chan struct{}
+	// processors has room for the lines of imports that are worked on at once.
+	processors chan struct{}
 
 	elsewhere elsewhere // the terminology servers of tenants
 }
@@ -146,7 +149,7 @@ func newServer(cfg Config) *server {
 		cfg.Limit = limit.New(limit.Config{Now: cfg.Now})
 	}
 	cfg.Limits = cfg.Limits.orDefault()
-	return &server{Config: cfg, routes: newRouter(), bodies: semaphore.NewWeighted(int64(cfg.Limits.Bodies)), later: newLater(), exports: exports{turn: exportTurn}, fetches: make(chan struct{}, fetchesAtOnce)}
+	return &server{Config: cfg, routes: newRouter(), bodies: semaphore.NewWeighted(int64(cfg.Limits.Bodies)), later: newLater(), exports: exports{turn: exportTurn}, fetches: make(chan struct{}, fetchesAtOnce), processors: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1))}
 }
 
 // A route is a line of the table of what is served.
