@@ -33,9 +33,9 @@ func newBucketAPI(t *testing.T) (*api, *s3test.Server, *blob.S3) {
 	return newAPI(t, func(c *Config) { c.DB = db }), server, bucket
 }
 
-// F033, F034, BULK-05: an export into a bucket whose server is full, busy, cuts
-// connections, or says that it has what it has not, is in the end what one into a
-// directory is. Nothing in the bucket can be read, and nothing stays there.
+// F032, F033, F034, BULK-05: an export into a bucket whose server is full, busy, cuts
+// connections, says that it has what it has not, or is slow, is in the end what one
+// into a directory is. Nothing in the bucket can be read, and nothing stays there.
 func TestAnExportBearsTheFaultsOfItsObjectStore(t *testing.T) {
 	const slug, canary = storetest.S1, "Quetzalcoatlus"
 	dir := newAPI(t)
@@ -64,9 +64,14 @@ func TestAnExportBearsTheFaultsOfItsObjectStore(t *testing.T) {
 			t.Fatalf("%s: %d %s", what, w.Code, w.Body)
 		}
 	}
-	faults.Fail(nil)
+	slow := &s3test.Fault{Wait: 200 * time.Millisecond, Rate: 64 << 10}
+	faults.Fail(slow)
 	until("end", func() bool { return c.do("GET", where, "").Code == 200 })
+	if slow.Seen() == 0 {
+		t.Error("it did not end in a slow bucket")
+	}
 	got, _ := c.download(c.manifest(where))
+	faults.Fail(nil)
 	if a, b := slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)); !slices.Equal(a, b) || len(a) == 0 {
 		t.Errorf("got %d resources, a directory has %d", len(a), len(b))
 	}

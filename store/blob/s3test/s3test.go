@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -42,6 +43,10 @@ type Fault struct {
 	// Status is an answer: 503 of a server with too much to do, 507 of a full
 	// one. 0 is none: the connection is cut.
 	Status int
+	// Wait is how long it waits before it does what it was asked, and Rate how many
+	// bytes a second it takes of that then; 0 is any.
+	Wait time.Duration
+	Rate int
 	// Bytes are those of the body that come before the connection is cut.
 	Bytes int
 	// After lets the server do what it was asked first.
@@ -149,6 +154,12 @@ func (s *Server) proxy() http.Handler {
 		if f.After {
 			to.ServeHTTP(httptest.NewRecorder(), r)
 		}
+		if f.Wait > 0 || f.Rate > 0 {
+			time.Sleep(f.Wait)
+			r.Body = &slowBody{r.Body, f.Rate}
+			to.ServeHTTP(w, r)
+			return
+		}
 		if f.Bytes > 0 {
 			to.ServeHTTP(&cutWriter{w, f.Bytes}, r)
 			return
@@ -158,6 +169,20 @@ func (s *Server) proxy() http.Handler {
 		}
 		w.WriteHeader(f.Status)
 	})
+}
+
+// A slowBody takes its time.
+type slowBody struct {
+	io.ReadCloser
+	rate int
+}
+
+func (b *slowBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p[:min(len(p), 4<<10)])
+	if b.rate > 0 {
+		time.Sleep(time.Duration(n) * time.Second / time.Duration(b.rate))
+	}
+	return n, err
 }
 
 // A cutWriter cuts the connection off when so many bytes are written.
