@@ -18,6 +18,8 @@ func operations() []Attack {
 			get("pA", "/Encounter/«never»/$everything").want(404).same("encounter"), get("pA", "/Encounter/«e2»/$everything").same("encounter"),
 			get("pA", "/Patient/«never»/_history/1/$meta").want(404).same("version"), get("pA", "/Patient/«p2»/_history/1/$meta").same("version"),
 			get("pA", "/Composition/«never»/$document").want(404).same("document"), get("pA", "/Composition/«c2»/$document").same("document"),
+			get("pA", "/ViewDefinition/observation_labs/$viewdefinition-run?patient=Patient/«never»").want(400).same("view"),
+			get("pA", "/ViewDefinition/observation_labs/$viewdefinition-run?patient=Patient/«p2»").same("view"),
 			get("pA", "/Observation/$lastn?patient=«p2»").want(200).find(), get("pA", "/Observation/$lastn?patient=«never»").want(200).find(),
 		}},
 		{ID: "T132", Also: "T140", Group: 6, Title: "an operation on the victim's resource is one on what never was", Steps: []Step{

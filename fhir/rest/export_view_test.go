@@ -13,8 +13,11 @@ import (
 
 	"github.com/parquet-go/parquet-go"
 
+	"github.com/cordon-fhir/cordon/fhir"
+	"github.com/cordon-fhir/cordon/fhir/view"
 	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store/storetest"
+	"github.com/cordon-fhir/cordon/tenant"
 )
 
 // exportOfViews are the Parameters that ask for an export of views, each a
@@ -113,6 +116,45 @@ func rowTexts(rows []map[string]any) []string {
 	return list
 }
 
+// rowsOfExport are the rows that the view makes of what an export of resources has.
+func (c *client) rowsOfExport(name string) []string {
+	c.t.Helper()
+	v, err := view.Named("ViewDefinition/" + name)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	run, err := v.Run()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	var all []view.Row
+	got, _ := c.export("/$export?_type=" + string(v.Of))
+	for _, r := range got {
+		body, err := json.Marshal(r)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		d, err := fhir.Reopen(body)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		rows, err := run.Rows(c.t.Context(), d)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		all = append(all, rows...)
+	}
+	b, err := view.Bytes(view.JSONArray, v.Columns, true, all)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	var list []map[string]any
+	if err := json.Unmarshal(b, &list); err != nil {
+		c.t.Fatal(err)
+	}
+	return rowTexts(list)
+}
+
 // BULK-01, TEN-14, A26: an export of views has the rows that a run of each has, in every
 // mode; it is its client's alone, and nothing is left of it when it is cancelled.
 func TestAnExportOfViewsHasTheRowsOfARun(t *testing.T) {
@@ -124,6 +166,7 @@ func TestAnExportOfViewsHasTheRowsOfARun(t *testing.T) {
 	for _, slug := range storetest.Slugs {
 		t.Run(slug, func(t *testing.T) {
 			c := a.client(t, slug, exporter)
+			resources := c.rowsOfExport("observation_vitals")
 			before := a.fileCount(t, slug)
 			own := viewOf("Patient", "key", "getResourceKey()", "name", "name.first().family", "since", "meta.lastUpdated")
 			none := strings.Replace(viewOf("Patient", "key", "id"), `"select"`, `"where":[{"path":"false"}],"select"`, 1)
@@ -141,6 +184,14 @@ func TestAnExportOfViewsHasTheRowsOfARun(t *testing.T) {
 				if !slices.Equal(got, want) || len(got) == 0 && name != "given_3" {
 					t.Errorf("%s: %d rows, a run has %d", name, len(got), len(want))
 				}
+			}
+			if got := rowTexts(c.lineRows(files["observation_vitals"])); !slices.Equal(got, resources) {
+				t.Errorf("%d rows, of what an export of resources has %d are made", len(got), len(resources))
+			}
+			app := a.client(t, slug, "patient/*.rs", inContext(r.p))
+			run := `{"resourceType":"Parameters","parameter":[{"name":"viewReference","valueReference":{"reference":"ViewDefinition/observation_vitals"}}]}`
+			if got, want := columnOf(rows(t, app.must(200, "POST", "/$viewdefinition-run", run)), "observation_id"), searchAll(app, "/Observation?category=vital-signs"); len(want) == 0 || !slices.Equal(got, want) {
+				t.Errorf("an app of a patient sees %v, want %v", got, want)
 			}
 			file := files["given_1"][0]
 			others := map[string]*client{"another client": a.client(t, slug, exporter, func(tok *smart.Token) { tok.Client = "other" }), "the staff": a.client(t, slug, all)}
@@ -285,5 +336,25 @@ func TestAnExportOfViewsOfWhoMayNoLongerAskEnds(t *testing.T) {
 	}
 	if err := s.DB.Sweep(t.Context(), on); err != nil {
 		t.Error(err)
+	}
+}
+
+// A client who gets de-identified exports gets no view, and no table that was written
+// before it was listed.
+func TestNoViewIsForWhomExportsAreDeidentified(t *testing.T) {
+	g, research := deidentified(t, "view-deid")
+	body := exportOfViews("csv", []string{"patient_demographics"})
+	file := research.tables(research.asksForTables(body))["patient_demographics"][0]
+	research.must(200, "GET", file, "")
+	waiting := research.asksForTables(exportOfViews("csv", []string{"encounter"}))
+	g.settings(t, g.slug, func(s *tenant.Settings) { s.Export.Deidentified = []string{"research"} })
+	research.must(403, "GET", "/ViewDefinition/patient_demographics/$viewdefinition-run", "")
+	research.must(403, "POST", "/$viewdefinition-run", runOf(viewOf("Patient", "family", "name.family")))
+	research.must(403, "POST", "/$viewdefinition-export", body, "Prefer", "respond-async")
+	research.must(410, "GET", file, "")
+	if w := research.exported(waiting); w.Code == 200 {
+		for _, p := range research.tables(waiting)["encounter"] {
+			research.must(410, "GET", p, "")
+		}
 	}
 }

@@ -278,3 +278,46 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkRows is what the rows of one laboratory result take.
+func BenchmarkRows(b *testing.B) {
+	d, err := fhir.Parse([]byte(`{"resourceType":"Observation","id":"o","meta":{"versionId":"1","lastUpdated":"2020-01-01T00:00:00.000Z"},"status":"final",
+		"category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/observation-category","code":"laboratory"}]}],
+		"code":{"coding":[{"system":"http://loinc.org","code":"2339-0","display":"Glucose"}],"text":"Glucose"},"subject":{"reference":"Patient/p"},"encounter":{"reference":"Encounter/e"},
+		"effectiveDateTime":"2020-01-01T00:00:00Z","issued":"2020-01-01T00:00:00Z","valueQuantity":{"value":5.4,"unit":"mmol/L","system":"http://unitsofmeasure.org","code":"mmol/L"},
+		"referenceRange":[{"low":{"value":3.9},"high":{"value":5.6}}]}`), fhir.Limits{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	v, err := Named("ViewDefinition/observation_labs")
+	if err != nil {
+		b.Fatal(err)
+	}
+	run, err := v.Run()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, f := range []Format{NDJSON, CSV, Parquet} {
+		b.Run(string(f), func(b *testing.B) {
+			table, err := NewTable(io.Discard, f, v.Columns, true)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				rows, err := run.Rows(b.Context(), d)
+				if err != nil {
+					b.Fatal(err)
+				}
+				for _, r := range rows {
+					if err := table.Write(r); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+			if err := table.Close(); err != nil {
+				b.Fatal(err)
+			}
+		})
+	}
+}
