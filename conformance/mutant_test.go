@@ -317,6 +317,12 @@ var programFaults = []mutant{
 	{"", "a file of blocks outlives what may be seen of it", []edit{
 		{"store/exporting.go", "f.Kind == BlockFile || sharesType(p)", "f.Kind != BlockFile && sharesType(p)"},
 	}, "TestAFileOfBlocksIsKeptFromWhom", "./fhir/rest"},
+	{"", "a link to a file is one to any", []edit{
+		{"fhir/rest/export_link.go", `return "file|" + job + "|" + file`, `return "file"`},
+	}, "TestAFileIsAtALinkWhereTheTenantAllowsThat", "./fhir/rest"},
+	{"", "a link is good for ever", []edit{
+		{"smart/lend.go", " || v.cfg.Now().Unix() >= l.Until {", " {"},
+	}, "TestAGrantIsLentForOneThing", "./smart"},
 	{"", "text is left in what is de-identified", []edit{
 		{"fhir/deid/deid.go", "\tcase r4.Time:\n", "\tcase r4.String:\n\t\treturn value\n\tcase r4.Time:\n"},
 	}, "TestNoTextOfAnyElement", "./fhir/deid"},

@@ -12,6 +12,9 @@ type Export struct {
 	Deidentified []string `json:"deidentified,omitempty"`
 	// Dates is how those show dates; "" is shifted.
 	Dates Dates `json:"dates,omitzero"`
+	// Links says that the files of exports are at URLs that need no token, for some
+	// minutes each.
+	Links bool `json:"links,omitzero"`
 }
 
 // Dates says how dates are shown in what is de-identified.

@@ -272,7 +272,7 @@ func (s *server) bulkState(ctx context.Context, req *request, kind store.Kind, p
 	case err != nil:
 		return nil, err
 	case d.Done:
-		return tellExported(req, d, page)
+		return s.tellExported(ctx, req, d, page)
 	case s.Now().After(d.Until):
 		return failure(fhir.Errorf(fhir.Transient, "it was not done in time; ask again")), nil
 	case s.exports.eager(fmt.Sprint(req.job, page), s.Now()):
@@ -284,7 +284,7 @@ func (s *server) bulkState(ctx context.Context, req *request, kind store.Kind, p
 	}
 	resp := &response{}
 	if len(d.Answer) > 0 {
-		if resp, err = tellExported(req, d, page); err != nil {
+		if resp, err = s.tellExported(ctx, req, d, page); err != nil {
 			return nil, err
 		}
 	}
@@ -293,7 +293,7 @@ func (s *server) bulkState(ctx context.Context, req *request, kind store.Kind, p
 }
 
 // tellExported answers with what is kept, of an export with one of its manifests.
-func tellExported(req *request, d store.Deferred, page int) (*response, error) {
+func (s *server) tellExported(ctx context.Context, req *request, d store.Deferred, page int) (*response, error) {
 	var x exported
 	if err := json.Unmarshal(d.Answer, &x); err != nil {
 		return nil, err
@@ -316,6 +316,11 @@ func tellExported(req *request, d store.Deferred, page int) (*response, error) {
 		m.Link = []bulk.Link{{Relation: "next", URL: nextManifest(req, page+1)}}
 	}
 	var err error
+	if req.grant.Tenant().Settings.Export.Links {
+		if resp.expires, err = s.link(ctx, req, &m); err != nil {
+			return nil, err
+		}
+	}
 	resp.body, err = json.Marshal(m)
 	return resp, err
 }

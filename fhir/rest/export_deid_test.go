@@ -16,6 +16,7 @@ import (
 func deidentified(t *testing.T, slug string) (g *governed, research *client) {
 	t.Helper()
 	g = govern(t, newAPI(t), slug, shipped(t, "scopes"))
+	g.settings(t, g.slug, func(s *tenant.Settings) { s.Export = tenant.Export{} })
 	const subject = `"subject":{"reference":"Patient/p"}`
 	g.has("Patient/p", `"name":[{"family":"Canary"}],"gender":"female","birthDate":"1970-05-06","address":[{"city":"Canary","state":"MA","postalCode":"02134"}]`,
 		"Observation/o", `"status":"final","code":{"text":"Canary","coding":[{"system":"http://loinc.org","code":"8480-6"}]},`+subject+`,"effectiveDateTime":"2020-05-06","valueQuantity":{"value":120,"unit":"canary"}`,

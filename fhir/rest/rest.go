@@ -212,7 +212,7 @@ func table() []route {
 		{method: "DELETE", path: "/_async/:job", does: fhir.Operation, whole: cancelAsync},
 		{method: "GET", path: "/_export/:job", does: fhir.Operation, whole: exportState},
 		{method: "DELETE", path: "/_export/:job", does: fhir.Operation, whole: cancelExport},
-		{method: "GET", path: "/_export/:job/:file", does: fhir.Operation, whole: exportFile},
+		{method: "GET", path: exportFilePath, does: fhir.Operation, whole: exportFile},
 		{method: "GET", path: "/_import/:job", does: fhir.Operation, whole: importState},
 		{method: "DELETE", path: "/_import/:job", does: fhir.Operation, whole: cancelImport},
 		{method: "GET", path: "/_import/:job/:file", does: fhir.Operation, whole: importFile},

@@ -188,7 +188,10 @@ func (c *call) authenticate(ctx context.Context, public bool) error {
 	if public && token == "" {
 		return nil
 	}
-	g, err := c.Verifier.Grant(ctx, c.place.tenant, token, c.origin)
+	g, lent, err := c.byLink(ctx)
+	if !lent {
+		g, err = c.Verifier.Grant(ctx, c.place.tenant, token, c.origin)
+	}
 	c.grant = g
 	if err := c.limit(); err != nil {
 		return err
