@@ -40,8 +40,9 @@ func NewReader(cfg S3Config, own ...string) (*Reader, error) {
 	}
 	r := &Reader{core: minio.Core{Client: client}}
 	for _, place := range own {
-		if name, ok := strings.CutPrefix(place, "s3://"); ok {
-			r.own = append(r.own, strings.TrimRight(name, "/")+"/")
+		if IsS3(place) {
+			bucket, prefix := placeOf(place)
+			r.own = append(r.own, bucket+"/"+prefix)
 		}
 	}
 	return r, nil

@@ -27,7 +27,7 @@ func TestAnObjectIsReadOnFromWhereItWasCutOff(t *testing.T) {
 	if err := bucket.Put(ctx, "a/b", content); err != nil {
 		t.Fatal(err)
 	}
-	r, err := blob.NewReader(cfg, "s3://kept/checkpoints", "/a/directory", "")
+	r, err := blob.NewReader(cfg, "s3://kept//checkpoints/", "s3://all", "/a/directory", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,6 +58,7 @@ func TestAnObjectIsReadOnFromWhereItWasCutOff(t *testing.T) {
 		"s3://loads/a/c":               blob.ErrAbsent,
 		"s3://nothing/a":               blob.ErrAbsent,
 		"s3://kept/checkpoints/harbor": blob.ErrOwn,
+		"s3://all/a":                   blob.ErrOwn,
 	} {
 		if _, err := r.Open(ctx, url, ""); !errors.Is(err, want) {
 			t.Errorf("%s: %v", url, err)

@@ -35,6 +35,15 @@ type S3Config struct {
 // IsS3 reports whether place is a URL of a bucket, and no directory.
 func IsS3(place string) bool { return strings.HasPrefix(place, "s3://") }
 
+// placeOf returns the bucket of a URL, and what the names of objects there begin with.
+func placeOf(url string) (bucket, prefix string) {
+	bucket, prefix, _ = strings.Cut(strings.TrimPrefix(url, "s3://"), "/")
+	if prefix = strings.Trim(prefix, "/"); prefix != "" {
+		prefix += "/"
+	}
+	return bucket, prefix
+}
+
 // S3 is a Store in a bucket.
 type S3 struct {
 	core           minio.Core
@@ -81,10 +90,7 @@ func (s *S3) keeps(ctx context.Context) (bool, error) {
 }
 
 func newS3(cfg S3Config) (*S3, error) {
-	bucket, prefix, _ := strings.Cut(strings.TrimPrefix(cfg.URL, "s3://"), "/")
-	if prefix = strings.Trim(prefix, "/"); prefix != "" {
-		prefix += "/"
-	}
+	bucket, prefix := placeOf(cfg.URL)
 	if !IsS3(cfg.URL) {
 		return nil, errors.New("blob: a bucket is s3://BUCKET/PREFIX")
 	}
