@@ -23,7 +23,7 @@ func (c *client) inBlocks(m bulk.Manifest) map[string][]string {
 		whose := ""
 		for _, line := range c.lines(f) {
 			var r struct {
-				Type, ID  string
+				ID        string
 				Parameter []struct {
 					Name  string
 					Value struct{ Reference string } `json:"valueReference"`
