@@ -73,7 +73,7 @@ func TestAClientThatAsksTooMuchIsRefusedAndNobodyElseIs(t *testing.T) {
 	}
 	for range 50 {
 		w := c.must(429, "GET", "/Patient/"+id, "")
-		if got := codeOf(t, w); got != "transient" || w.Header().Get("Retry-After") != "1" || strings.Contains(w.Body.String(), "Quiet") {
+		if got := codeOf(t, w); got != "throttled" || w.Header().Get("Retry-After") != "1" || strings.Contains(w.Body.String(), "Quiet") {
 			t.Fatalf("got %s %v %s", got, w.Header(), w.Body)
 		}
 	}
