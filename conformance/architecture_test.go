@@ -102,9 +102,10 @@ var mayImport = map[string][]string{
 	"store/pgserver":      {},
 	"store/storetest":     {"audit", "fhir", "fhir/search", "keys", "smart", "store", "store/pgserver", "tenant"},
 	// jobs that outlive a request, for those who face the outside
-	"bulk": {"fhir", "fhir/deid", "fhir/r4", "fhir/search", "fhir/view", "smart", "store", "store/blob", "tenant"},
+	"bulk":          {"fhir", "fhir/deid", "fhir/r4", "fhir/search", "fhir/view", "smart", "store", "store/blob", "tenant"},
+	"subscriptions": {"audit", "fhir", "fhir/path", "fhir/search", "oplog", "outbound", "smart", "store", "tenant"},
 	// what faces the outside
-	"fhir/rest":    {"alert", "audit", "audit/ledger", "bulk", "fhir", "fhir/canonical", "fhir/deid", "fhir/path", "fhir/profile", "fhir/r4", "fhir/search", "fhir/terminology", "fhir/terminology/external", "fhir/validate", "fhir/view", "fhir/xml", "limit", "oplog", "outbound", "smart", "store", "store/blob", "tenant"},
+	"fhir/rest":    {"alert", "audit", "audit/ledger", "bulk", "fhir", "fhir/canonical", "fhir/deid", "fhir/path", "fhir/profile", "fhir/r4", "fhir/search", "fhir/terminology", "fhir/terminology/external", "fhir/validate", "fhir/view", "fhir/xml", "limit", "oplog", "outbound", "smart", "store", "store/blob", "subscriptions", "tenant"},
 	"smart/launch": {"audit", "fhir", "fhir/search", "keys", "limit", "oplog", "smart", "smart/federation", "smart/jwks", "smart/outside", "store", "tenant"},
 	"control":      {"alert", "audit", "evidence", "fhir", "fhir/canonical", "keys", "oplog", "smart", "store", "tenant"},
 	"breakout":     {"smart/backend"}, // attacks a server over HTTP, as anybody

@@ -289,6 +289,30 @@ var programFaults = []mutant{
 		{"store/deferred.go", `v.grant.Tenant().PolicyVersion, v.grant.Holder(), id)`, `v.grant.Tenant().PolicyVersion, "", id)`}, // the second lock
 		{"store/sealedfile.go", `f.grant.Holder()`, `""`},                                                                         // the third
 	}, "TestAnExportHasWhatASearchShows", "./fhir/rest"},
+	{"", "a subscriber is told what it may not see", []edit{
+		{"store/tell.go", "\t\tif seen[i] {\n", "\t\tif seen[i] || true {\n"},
+	}, "TestASubscriberIsToldWhatItMaySee", "./fhir/rest"},
+	{"", "a notification shows what is masked", []edit{
+		{"store/tell.go", "\t\tif res, err = v.shown(res); err != nil {\n", "\t\tif err != nil {\n"},
+	}, "TestANotificationIsUnderThePolicy", "./fhir/rest"},
+	{"", "who loses an endpoint goes on with it", []edit{
+		{"subscriptions/deliver.go", "\tcase !g.Tenant().Settings.Subscriptions.Admits(f.Endpoint):\n", "\tcase g == nil:\n"},
+	}, "TestAnEndpointIsToldAsLong", "./fhir/rest"},
+	{"", "who gets de-identified exports alone is told of records", []edit{
+		{"subscriptions/deliver.go", "\tcase g.Tenant().Settings.Export.Deidentifies(g.Agent().Client):", "\tcase g == nil:"},
+	}, "TestWhoGetsDeidentified", "./fhir/rest"},
+	{"", "an endpoint may be anywhere", []edit{
+		{"tenant/subscriptions.go", "\t\tif strings.HasPrefix(text, e) {\n", "\t\tif strings.HasPrefix(text, \"https\") {\n"},
+	}, "TestASubscriptionThatIsNotSupported", "./fhir/rest"},
+	{"", "who takes a subscription over is told what waited for another", []edit{
+		{"store/subscribe.go", "CASE WHEN s.owner = excluded.owner THEN s.events ELSE 0 END", "s.events"},
+	}, "TestANotificationIsUnderThePolicy", "./fhir/rest"},
+	{"", "a subscription is anyone's", []edit{
+		{"store/tell.go", "WHERE  tenant_id = $1 AND owner = ? AND (?", "WHERE  tenant_id = $1 AND ?::bigint IS NOT NULL AND (?"},
+	}, "TestASubscriberAsks", "./fhir/rest"},
+	{"", "what is for the endpoint alone is stored for all to read", []edit{
+		{"subscriptions/subscription.go", "if out.Document, err = withoutHeader(d); err != nil {", "if out.Document = d; err != nil {"},
+	}, "TestASubscriberIsToldOfItsEvents", "./fhir/rest"},
 	{"", "an export shows what is masked", []edit{
 		{"store/export.go", "if res, err = x.shown(res); err != nil {", "if err != nil {"},
 	}, "TestAnExportHidesWhatASearchHides", "./fhir/rest"},

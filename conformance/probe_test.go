@@ -790,7 +790,7 @@ func readEvent(t testing.TB, resource []byte) (entry, int64) {
 	if err != nil {
 		t.Fatalf("the outcome of an AuditEvent: %v", err)
 	}
-	e := entry{outcome: n, job: bytes.Contains(resource, []byte(`"cordon-index"`)) || bytes.Contains(resource, []byte(`"cordon-later"`))}
+	e := entry{outcome: n, job: bytes.Contains(resource, []byte(`"cordon-index"`)) || bytes.Contains(resource, []byte(`"cordon-later"`)) || bytes.Contains(resource, []byte(`"cordon-subscriptions"`))}
 	for _, y := range x.Entity {
 		if y.Type.Code == "XrequestId" {
 			e.request = y.What.Identifier.Value

@@ -52,6 +52,7 @@ type access struct {
 	name      string // see Grant.Principal
 	indexes   bool   // it is that of the tenant's own work on its index
 	takesUp   bool   // it is that of the tenant's own work on deferred requests
+	follows   bool   // it is that of the tenant's own work on subscriptions
 	purges    bool   // it removes what is of a patient, as two operators agreed
 	inquires  bool   // it is that of an operator's inquiry
 	decided   atomic.Pointer[map[question]answer]

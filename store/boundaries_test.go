@@ -101,7 +101,7 @@ func TestRecordsAreInTheDataPlanesTablesOnly(t *testing.T) {
 }
 
 // clinicalTables are those with content of records, or an index of it.
-var clinicalTables = []string{"resource", "history", "idx_token", "idx_ref", "idx_num", "idx_date", "idx_standing", "change", "deferred", "export_slice", "export_file"}
+var clinicalTables = []string{"resource", "history", "idx_token", "idx_ref", "idx_num", "idx_date", "idx_standing", "change", "deferred", "export_slice", "export_file", "subscription", "subscription_event"}
 
 // TEN-26: no role of PostgreSQL but the superuser's may read the tables of two places,
 // and where tenants share a place each statement is bound to one by its signature

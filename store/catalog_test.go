@@ -109,6 +109,10 @@ var tables = map[string]string{
 	"import_input":     "DELETE INSERT SELECT UPDATE",
 	"import_fault":     "DELETE INSERT SELECT",
 
+	"subscription":       "DELETE INSERT SELECT UPDATE",
+	"subscription_feed":  "INSERT SELECT UPDATE",
+	"subscription_event": "DELETE INSERT SELECT",
+
 	"audit_leaf": "SELECT",
 	"audit_node": "SELECT",
 	"audit_log":  "SELECT",
@@ -146,6 +150,9 @@ func put(schema string, n int32, rid int64) []string {
 		row("export_slice", "job, n, type, deletions, from_updated, from_rid, to_updated", `lpad('RID', 32, '0')::uuid, 1, 103, false, now(), 0, now()`),
 		row("import_input", "job, n, type", `lpad('RID', 32, '0')::uuid, 1, 103`),
 		row("import_fault", "job, n, line, faults, outcomes", `lpad('RID', 32, '0')::uuid, 1, 0, 1, ''`),
+		row("subscription", "rid, owner, due, state, id, sealed", `RID, 1, now(), 'e', 'RID', ''`),
+		row("subscription_feed", "xid", `RID`),
+		row("subscription_event", "rid, n, focus, at, version, type, op", `RID, 1, RID, now(), 1, 103, 'c'`),
 		row("export_file", "job, id, n, type, kind, made", `lpad('RID', 32, '0')::uuid, lpad('RID', 32, '0')::uuid, 1, 103, 'o', now()`),
 	}
 }

@@ -48,11 +48,12 @@ func (m *Migrator) Evidence(ctx context.Context, slug string) (f evidence.Facts,
 // What of a tenant is sealed under which of its keys: with these it is sealed, and
 // of these the evidence tells. Records of broken glasses are under smart.GlassKey.
 const (
-	recordKey  = keys.Clinical // resources, and what is to be indexed
-	requestKey = keys.Clinical // requests that are answered later
-	answerKey  = keys.Cursor   // and their answers
-	entryKey   = keys.Audit    // audit entries
-	fileKey    = keys.Export   // files of bulk exports and imports
+	recordKey       = keys.Clinical // resources, and what is to be indexed
+	requestKey      = keys.Clinical // requests that are answered later
+	subscriptionKey = keys.Clinical // what subscriptions ask for
+	answerKey       = keys.Cursor   // and their answers
+	entryKey        = keys.Audit    // audit entries
+	fileKey         = keys.Export   // files of bulk exports and imports
 )
 
 // places are the copies of a tenant's data that servers make. Which servers those
@@ -78,6 +79,8 @@ func (m *Migrator) places(row tenant.Row, s site) []evidence.Place {
 		in("search index", tables+whose, database, under("values as hashes", keys.Index)+"; dates and numbers in clear", "as long as the resource"),
 		in("audit trail and its log", tables+whose, database, under("entries", entryKey)+"; "+under("who, whose record and what as hashes", keys.Index)+"; time, interaction, type, version and outcome in clear", "for ever, or for the years of the setting audit.keepYears; leaves and tombstones for ever"),
 		in("requests that are answered later", tables+whose, database, under("whole", requestKey), "until they are answered or given up"),
+		in("what subscriptions ask for, and where they are told", tables+whose, database, under("whole", subscriptionKey), "until they are off or deleted"),
+		in("events of subscriptions", tables+whose, database, "which version of which resource, as hashes, and times in clear", "7 days after they are told, or until the subscription is off"),
 		in("answers that are fetched later", tables+whose, database, under("whole", answerKey), hours(answerLife)),
 		in("checkpoints of the audit log", "the directory or bucket of checkpoints of the servers", servers+"; a bucket is where the operator made it", "nothing of records is in them", "always"),
 		in("files of bulk exports", "the directory or bucket of files of the servers, and the list of them in "+tables, servers+"; a bucket is where the operator made it", under("files", fileKey)+"; the list "+under("whose records as hashes", keys.Index)+", types, counts and sizes in clear", hours(exportLife)+", or until they are deleted"),

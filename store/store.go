@@ -112,7 +112,10 @@ type DB struct {
 	consents byTenant[atomic.Bool] // whether there were some of late
 	opened   byTenant[openedConsents]
 	warned   byTenant[atomic.Int64] // when, of a consent that cannot be followed
-	log      *oplog.Logger
+
+	subscriber Subscriber                      // nil: what a Subscription asks for is nobody's concern
+	changed    atomic.Pointer[func(tenant.ID)] // is told that something was written
+	log        *oplog.Logger
 }
 
 // Open connects to the databases. It fails if the server's role could see past
@@ -221,7 +224,7 @@ func (db *DB) update(ctx context.Context, g *smart.Grant, bundle bool, fn func(*
 	if bundle {
 		trying.Interaction = fhir.Transaction
 	}
-	return db.write(ctx, g, trying, func(v *View) error {
+	err := db.write(ctx, g, trying, func(v *View) error {
 		v.bundle, v.writes = bundle, &pending{}
 		tx := &Tx{View: *v}
 		if err := fn(tx); err != nil {
@@ -230,6 +233,10 @@ func (db *DB) update(ctx context.Context, g *smart.Grant, bundle bool, fn func(*
 		ruled = ruled || tx.ruled
 		return tx.deferWrites()
 	})
+	if tell := db.changed.Load(); err == nil && tell != nil {
+		(*tell)(g.Tenant().ID)
+	}
+	return err
 }
 
 // job is write for work of the tenant's own, whose Grant g is. permit is the

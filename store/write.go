@@ -262,6 +262,9 @@ func (tx *Tx) put(ctx context.Context, p smart.Permit, do fhir.Interaction, ref 
 		}
 	}
 	d, err := tx.labelled(ctx, old, d)
+	if err == nil {
+		d, err = tx.subscribe(ctx, p, ref, d)
+	}
 	if err != nil {
 		return fhir.Resource{}, err
 	}
@@ -358,6 +361,11 @@ func (tx *Tx) Delete(ctx context.Context, ref fhir.Ref, ifMatch int64) (r fhir.R
 		return fhir.Resource{}, false, err
 	}
 	tx.store(p, next, old, 0, oldKeys, &indexRows{ts: stamp(time.Time{})}, "d")
+	if ref.Type == subscriptionType {
+		if err := tx.unsubscribe(p, old.rid); err != nil {
+			return fhir.Resource{}, false, err
+		}
+	}
 	tx.consents.changed(ref.Type)
 	e := tx.disclosed(fhir.Delete, was)
 	e.Version = next.version

@@ -24,6 +24,8 @@ type Settings struct {
 	Audit        Audit        `json:"audit,omitzero"`
 	Import       Import       `json:"import,omitzero"`
 	Export       Export       `json:"export,omitzero"`
+
+	Subscriptions Subscriptions `json:"subscriptions,omitzero"`
 }
 
 // Validation says what a resource is held against before it is stored.
@@ -121,7 +123,7 @@ func (s Settings) Check() error {
 	case t.URL != "" && !serverURL(t.URL):
 		return errors.New("terminology.url has to be an http or https URL without user, query or fragment")
 	}
-	if err := cmp.Or(s.Limits.check(), s.Alerts.check(), s.Registration.check(), s.Consent.check(), s.BreakGlass.check(), s.Audit.check(), s.Import.check(), s.Export.check()); err != nil {
+	if err := cmp.Or(s.Limits.check(), s.Alerts.check(), s.Registration.check(), s.Consent.check(), s.BreakGlass.check(), s.Audit.check(), s.Import.check(), s.Export.check(), s.Subscriptions.check()); err != nil {
 		return err
 	}
 	if err := checkURLs("validation.profiles", v.Profiles); err != nil {

@@ -73,11 +73,12 @@ type listenFlags struct {
 // networkFlags say which networks a server may go to, besides the public internet,
 // where tenants or their clients say so.
 type networkFlags struct {
-	TerminologyNetworks []netip.Prefix `env:"CORDON_TERMINOLOGY_NETWORKS" placeholder:"CIDR" help:"Networks, other than the public internet, in which tenants' terminology servers may be."`
-	IdentityNetworks    []netip.Prefix `env:"CORDON_IDENTITY_NETWORKS" placeholder:"CIDR" help:"Networks, other than the public internet, in which tenants' identity providers and issuers may be."`
-	ClientNetworks      []netip.Prefix `env:"CORDON_CLIENT_NETWORKS" placeholder:"CIDR" help:"Networks, other than the public internet, in which clients may publish their keys."`
-	ImportNetworks      []netip.Prefix `env:"CORDON_IMPORT_NETWORKS" placeholder:"CIDR" help:"Networks, other than the public internet, in which sources of bulk imports may be."`
-	AlertNetworks       []netip.Prefix `env:"CORDON_ALERT_NETWORKS" placeholder:"CIDR" help:"Networks, other than the public internet, in which webhooks for alerts may be."`
+	TerminologyNetworks  []netip.Prefix `env:"CORDON_TERMINOLOGY_NETWORKS" placeholder:"CIDR" help:"Networks, other than the public internet, in which tenants' terminology servers may be."`
+	IdentityNetworks     []netip.Prefix `env:"CORDON_IDENTITY_NETWORKS" placeholder:"CIDR" help:"Networks, other than the public internet, in which tenants' identity providers and issuers may be."`
+	ClientNetworks       []netip.Prefix `env:"CORDON_CLIENT_NETWORKS" placeholder:"CIDR" help:"Networks, other than the public internet, in which clients may publish their keys."`
+	SubscriptionNetworks []netip.Prefix `env:"CORDON_SUBSCRIPTION_NETWORKS" placeholder:"CIDR" help:"Networks, other than the public internet, in which endpoints of subscriptions may be."`
+	ImportNetworks       []netip.Prefix `env:"CORDON_IMPORT_NETWORKS" placeholder:"CIDR" help:"Networks, other than the public internet, in which sources of bulk imports may be."`
+	AlertNetworks        []netip.Prefix `env:"CORDON_ALERT_NETWORKS" placeholder:"CIDR" help:"Networks, other than the public internet, in which webhooks for alerts may be."`
 }
 
 // ownerFlags let a command act as the owner of the databases.

@@ -27,6 +27,7 @@ import (
 	"github.com/cordon-fhir/cordon/smart/outside"
 	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/store/blob"
+	"github.com/cordon-fhir/cordon/subscriptions"
 	"github.com/cordon-fhir/cordon/tenant"
 )
 
@@ -147,7 +148,8 @@ func openDataPlane(ctx context.Context, cfg dataPlaneConfig) (*dataPlane, error)
 	sweeper := &store.Sweeper{Ledger: p.ledger, Tenants: lookedAfter(registry, tenants, cfg.region)}
 	purger := &store.Purger{DB: p.db, Registry: registry, Tenants: lookedAfter(registry, tenants, cfg.region), Log: cfg.log}
 	keeper := &store.KeyKeeper{Registry: registry, Tenants: lookedAfter(registry, tenants, cfg.region), Age: cmp.Or(cfg.keyAge, keyAge), Log: cfg.log}
-	p.work(sequencer.Run, sweeper.Run, purger.Run, keeper.Run, indexer.Run, watcher.Run, sender.Run, inquirer.Run, ends.Run, api.TellRefusals, func(ctx context.Context) { api.Work(ctx, lookedAfter(registry, tenants, cfg.region)) })
+	teller := &subscriptions.Worker{DB: p.db, Verifier: verifier, Tenants: lookedAfter(registry, tenants, cfg.region), Base: cfg.public.fhir, Networks: cfg.networks.SubscriptionNetworks, Log: cfg.log}
+	p.work(teller.Run, sequencer.Run, sweeper.Run, purger.Run, keeper.Run, indexer.Run, watcher.Run, sender.Run, inquirer.Run, ends.Run, api.TellRefusals, func(ctx context.Context) { api.Work(ctx, lookedAfter(registry, tenants, cfg.region)) })
 	cfg.ops.check("registry", registry.Ping)
 	cfg.ops.check("clock", registry.CheckClock)
 	cfg.ops.check("database", p.db.Ping)

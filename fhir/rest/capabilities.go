@@ -12,6 +12,7 @@ import (
 	"github.com/cordon-fhir/cordon/fhir"
 	"github.com/cordon-fhir/cordon/fhir/canonical"
 	"github.com/cordon-fhir/cordon/fhir/search"
+	"github.com/cordon-fhir/cordon/subscriptions"
 )
 
 // capabilities answers with the CapabilityStatement of the tenant's API. It is
@@ -233,22 +234,29 @@ type coded struct {
 
 // A capability is what is claimed of one type.
 type capability struct {
-	Type              fhir.Type     `json:"type"`
-	Profile           string        `json:"profile"`
-	SupportedProfile  []string      `json:"supportedProfile,omitempty"`
-	Interaction       []coded       `json:"interaction"`
-	Versioning        string        `json:"versioning,omitempty"`
-	ReadHistory       bool          `json:"readHistory"`
-	UpdateCreate      bool          `json:"updateCreate"`
-	ConditionalCreate bool          `json:"conditionalCreate"`
-	ConditionalRead   string        `json:"conditionalRead"`
-	ConditionalUpdate bool          `json:"conditionalUpdate"`
-	ConditionalDelete string        `json:"conditionalDelete"`
-	ReferencePolicy   []string      `json:"referencePolicy,omitempty"`
-	SearchInclude     []string      `json:"searchInclude,omitempty"`
-	SearchRevInclude  []string      `json:"searchRevInclude,omitempty"`
-	SearchParam       []searchParam `json:"searchParam,omitempty"`
-	Operation         []offered     `json:"operation,omitempty"`
+	Extension         []canonicalExtension `json:"extension,omitempty"`
+	Type              fhir.Type            `json:"type"`
+	Profile           string               `json:"profile"`
+	SupportedProfile  []string             `json:"supportedProfile,omitempty"`
+	Interaction       []coded              `json:"interaction"`
+	Versioning        string               `json:"versioning,omitempty"`
+	ReadHistory       bool                 `json:"readHistory"`
+	UpdateCreate      bool                 `json:"updateCreate"`
+	ConditionalCreate bool                 `json:"conditionalCreate"`
+	ConditionalRead   string               `json:"conditionalRead"`
+	ConditionalUpdate bool                 `json:"conditionalUpdate"`
+	ConditionalDelete string               `json:"conditionalDelete"`
+	ReferencePolicy   []string             `json:"referencePolicy,omitempty"`
+	SearchInclude     []string             `json:"searchInclude,omitempty"`
+	SearchRevInclude  []string             `json:"searchRevInclude,omitempty"`
+	SearchParam       []searchParam        `json:"searchParam,omitempty"`
+	Operation         []offered            `json:"operation,omitempty"`
+}
+
+// A canonicalExtension is an extension whose value is a canonical URL.
+type canonicalExtension struct {
+	URL   string `json:"url"`
+	Value string `json:"valueCanonical"`
 }
 
 // An offered is an operation by its name and definition.
@@ -284,7 +292,7 @@ func (s *server) statement(g guides, mode string) []byte {
 		Status: "active", Date: s.Now().UTC().Format(instant), Kind: "instance",
 		Software:       software{"Cordon", s.Version},
 		Implementation: implementation{"the FHIR R4 API of one tenant", base},
-		FHIRVersion:    "4.0.1", Instantiates: g.servers, Guides: g.guides,
+		FHIRVersion:    "4.0.1", Instantiates: append([]string{backportServer}, g.servers...), Guides: g.guides,
 		Format:      []string{"application/fhir+json", "application/fhir+xml", "json", "xml"},
 		PatchFormat: []string{jsonPatchType, "application/fhir+json", "application/fhir+xml"},
 	}
@@ -308,6 +316,9 @@ func (s *server) statement(g guides, mode string) []byte {
 		}
 		c := claim(t)
 		c.SupportedProfile = g.profiles[t]
+		if t == "Subscription" {
+			c.topics()
+		}
 		for _, p := range g.custom.Parameters(t) {
 			c.SearchParam = append(c.SearchParam, searchParam{p.Name, p.Definition, p.Type})
 		}
@@ -315,6 +326,20 @@ func (s *server) statement(g guides, mode string) []byte {
 	}
 	b, _ := json.Marshal(st) // there is nothing in it that cannot be written
 	return b
+}
+
+// backportServer is the CapabilityStatement of servers that tell of topics.
+const backportServer = "http://hl7.org/fhir/uv/subscriptions-backport/CapabilityStatement/backport-subscription-server-r4"
+
+// topics adds what can be subscribed to. R4 has no resource for that.
+// https://hl7.org/fhir/uv/subscriptions-backport/STU1.1/StructureDefinition-capabilitystatement-subscriptiontopic-canonical.html
+func (c *capability) topics() {
+	if !slices.Contains(c.SupportedProfile, subscriptions.Profile) {
+		c.SupportedProfile = append(slices.Clone(c.SupportedProfile), subscriptions.Profile)
+	}
+	for _, url := range subscriptions.Topics() {
+		c.Extension = append(c.Extension, canonicalExtension{"http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/capabilitystatement-subscriptiontopic-canonical", url})
+	}
 }
 
 // served lists the interactions of the routes on the system, or on a type.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cordon-fhir/cordon/fhir/canonical"
 	"github.com/cordon-fhir/cordon/store/storetest"
+	"github.com/cordon-fhir/cordon/subscriptions"
 )
 
 // U-04, INT-01: a tenant tells which guides it has, to whoever asks, and nothing of
@@ -39,11 +40,13 @@ func TestTheCapabilityStatementTellsThePackagesOfTheTenant(t *testing.T) {
 		}
 		return found
 	}
-	nothing := map[string]any{"guides": nil, "instantiates": nil}
+	told := []any{subscriptions.Profile} // of every tenant
+	nothing := map[string]any{"guides": nil, "instantiates": []any{backportServer}, "Subscription": told}
 	all := map[string]any{
 		"guides":       []any{"http://guide.example.org/ImplementationGuide/stated|2.0.0"},
-		"instantiates": []any{"http://guide.example.org/CapabilityStatement/server|2.0.0"},
+		"instantiates": []any{backportServer, "http://guide.example.org/CapabilityStatement/server|2.0.0"},
 		"Patient":      []any{"http://guide.example.org/StructureDefinition/patient"},
+		"Subscription": told,
 	}
 	for _, slug := range []string{storetest.A1, storetest.S1, storetest.D1} {
 		if d := cmp.Diff(nothing, tell(slug)); d != "" {

@@ -76,6 +76,7 @@ func operations() []operation {
 		logOperations,
 		matchOperations,
 		breakGlassOperations,
+		subscriptionOperations,
 		trailOperations,
 		terminologyOperations,
 	)

@@ -115,7 +115,9 @@ func New(cfg Config) *Handler {
 	if cfg.DB == nil || cfg.Verifier == nil || cfg.Tenants == nil || cfg.Base == nil || cfg.SmartConfiguration == nil {
 		panic("rest: Config lacks DB, Verifier, Tenants, Base or SmartConfiguration")
 	}
-	return &Handler{newServer(cfg)}
+	h := &Handler{newServer(cfg)}
+	cfg.DB.Subscribers(h.server.subscribed)
+	return h
 }
 
 // A server answers requests.

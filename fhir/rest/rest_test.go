@@ -29,6 +29,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(tellingWorker) != "" {
+		tellSubscribers()
+	}
+	trustSinks()
 	if os.Getenv(exportWorker) != "" {
 		workOnExports()
 	}

@@ -114,3 +114,9 @@ func TestOperationsTakeTheParametersOfTheStandardOrRefuseThem(t *testing.T) {
 		}
 	}
 }
+
+// https://hl7.org/fhir/uv/subscriptions-backport/STU1.1/operations.html
+func init() {
+	standard = append(standard, ofStandard{"status", "Subscription", onType | onInstance, "id:id status:code"},
+		ofStandard{"events", "Subscription", onInstance, "eventsSinceNumber:string eventsUntilNumber:string content:code"})
+}
