@@ -618,6 +618,28 @@ func TestASubscriberAsksForItsStatusAndEvents(t *testing.T) {
 	}
 }
 
+// N-04, N-07: who asks for it is told that all is well, with the count and no number of
+// its own; and a Subscription whose end is over is off.
+func TestASubscriberIsToldThatAllIsWell(t *testing.T) {
+	s := newSink(t)
+	c := telling(t, "subs-beat", tenant.Shared, s)
+	c.subscribe(strings.Replace(subscribing("patient-change", s.URL+"/hook/beat", "id-only"), `"type":"rest-hook"`,
+		`"extension":[{"url":"http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-heartbeat-period","valueUnsignedInt":5}],"type":"rest-hook"`, 1))
+	ends := c.subscribe(strings.Replace(subscribing("patient-change", s.URL+"/hook/ends", "id-only"), `"reason"`,
+		`"end":"`+time.Now().Add(4*time.Second).UTC().Format(time.RFC3339)+`","reason"`, 1))
+	c.must(201, "POST", "/Patient", patient("", "x"))
+	eventually(t, "there is a heartbeat", func() bool { return len(s.heard("/hook/beat", "heartbeat")) > 0 })
+	if n := s.heard("/hook/beat", "heartbeat")[0]; n.count != "1" || len(n.numbers) > 0 || n.status != "active" {
+		t.Errorf("%s", n.raw)
+	}
+	c.becomes(ends, "off")
+	c.must(201, "POST", "/Patient", patient("", "x"))
+	eventually(t, "the other is told", func() bool { return len(s.numbers("/hook/beat")) == 2 })
+	if n := s.numbers("/hook/ends"); len(n) > 1 {
+		t.Errorf("told after its end: %v", n)
+	}
+}
+
 // T194: an endpoint whose address is behind the operator's walls is not reached,
 // whoever admitted it.
 func TestAnEndpointBehindTheWallsIsNotReached(t *testing.T) {
