@@ -219,7 +219,7 @@ func subscribing(topic, endpoint, content string, filters ...string) string {
 		criteria = `"_criteria":{"extension":[` + strings.Join(more, ",") + `]},`
 	}
 	return `{"resourceType":"Subscription","meta":{"profile":["` + subscriptions.Profile + `"]},"status":"requested","reason":"test",` +
-		`"criteria":"https://cordon-fhir.org/SubscriptionTopic/` + topic + `",` + criteria +
+		`"criteria":"urn:cordon:topic:` + topic + `",` + criteria +
 		`"channel":{"type":"rest-hook","endpoint":"` + endpoint + `","header":["Authorization: Bearer secret-of-the-hook"],"payload":"application/fhir+json",` +
 		`"_payload":{"extension":[{"url":"http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-payload-content","valueCode":"` + content + `"}]}}}`
 }
@@ -319,7 +319,7 @@ func TestASubscriptionThatIsNotSupportedIsRefused(t *testing.T) {
 	good := subscribing("encounter-start", s.URL+"/hook/a", "id-only", "Encounter?patient=Patient/7")
 	for _, tt := range []struct{ claim, old, new, place string }{
 		{"an unknown topic", "encounter-start", "weather", "Subscription.criteria"},
-		{"classic criteria", "https://cordon-fhir.org/SubscriptionTopic/encounter-start", "Encounter?status=planned", "Subscription.criteria"},
+		{"classic criteria", "urn:cordon:topic:encounter-start", "Encounter?status=planned", "Subscription.criteria"},
 		{"a filter that the topic has not", "Encounter?patient=", "Encounter?reason-code=", "Subscription.criteria.extension[0]"},
 		{"a filter on another type", "Encounter?patient=", "Observation?patient=", "Subscription.criteria.extension[0]"},
 		{"a chain", "Encounter?patient=Patient/7", "Encounter?patient.name=x", "Subscription.criteria.extension[0]"},
