@@ -15,7 +15,11 @@ import (
 // worlds gives fn a tenant of each mode, of its own, that holds the documents.
 func worlds(t *testing.T, docs []*fhir.Document, fn func(t *testing.T, d *door, w *world, slug string)) {
 	t.Helper()
-	d := openDoor(t)
+	openDoor(t).worlds(t, docs, fn)
+}
+
+func (d *door) worlds(t *testing.T, docs []*fhir.Document, fn func(t *testing.T, d *door, w *world, slug string)) {
+	t.Helper()
 	for _, mode := range []tenant.Mode{tenant.Shared, tenant.Schema, tenant.Database} {
 		t.Run(string(mode), func(t *testing.T) {
 			t.Parallel()

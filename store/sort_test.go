@@ -64,8 +64,9 @@ func TestSortingByDatesAndNumbersGoesAlongTheIndex(t *testing.T) {
 			pick(``, fmt.Sprintf(`,"onsetDateTime":"20%02d"`, 10+random.IntN(5)), `,"onsetPeriod":{"end":"2012"}`),
 			pick(``, `,"recordedDate":"2011"`), pick(``, `,"abatementDateTime":"2020"`, `,"abatementDateTime":"2021"`)))
 	}
-	worlds(t, docs, func(t *testing.T, d *door, w *world, slug string) {
-		d.db.SetFew(0)
+	d := openDoor(t)
+	d.db.SetFew(0)
+	d.worlds(t, docs, func(t *testing.T, d *door, w *world, slug string) {
 		grant := func() *smart.Grant { return d.grant(t, slug, everything) }
 		sizes := []int{3, 50, 149, 200}
 		d.inOrder(t, w, grant, "Observation", sizes, "_sort=value-quantity", "_sort=-value-quantity", "_sort=value-date", "_sort=-value-date",
