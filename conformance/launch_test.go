@@ -402,7 +402,7 @@ func testUsers(t *testing.T) {
 
 	// AUTHZ-04
 	breakout(t, "T046 a refresh token is good at home, for as much, for as long as it is wanted", func(p *probe) {
-		got := p.granted(p.attacker)
+		got := p.redeem(p.attacker, p.codeOf(p.attacker, "colleague")) // who has agreed to little else
 		p.home(p.victim)
 		p.want(p.refresh(p.victim, got.RefreshToken).reply, 400)
 		for claim, scope := range map[string]string{"more": "patient/*.cruds", "another's": "user/*.rs", "a word more": "patient/*.rs online_access", "nonsense": "x"} {
@@ -419,7 +419,7 @@ func testUsers(t *testing.T) {
 
 		v := p.visitor(p.attacker) // takes the consent back
 		v.load("GET", "account", nil)
-		v.logIn("doctor")
+		v.logIn("colleague")
 		for bytes.Contains(v.page.body, []byte(`name="revoke"`)) {
 			_, id, _ := strings.Cut(string(v.page.body), `name="revoke" value="`)
 			id, _, _ = strings.Cut(id, `"`)
