@@ -302,7 +302,7 @@ var programFaults = []mutant{
 		{"subscriptions/deliver.go", "\tcase g.Tenant().Settings.Export.Deidentifies(g.Agent().Client):", "\tcase g == nil:"},
 	}, "TestWhoGetsDeidentified", "./fhir/rest"},
 	{"", "an endpoint may be anywhere", []edit{
-		{"tenant/subscriptions.go", "\t\tif strings.HasPrefix(text, e) {\n", "\t\tif strings.HasPrefix(text, \"https\") {\n"},
+		{"tenant/subscriptions.go", "\t\tif strings.HasPrefix(text, e) {\n", "\t\tif strings.HasPrefix(text, e) || strings.HasPrefix(text, \"https\") {\n"},
 	}, "TestASubscriptionThatIsNotSupported", "./fhir/rest"},
 	{"", "who takes a subscription over is told what waited for another", []edit{
 		{"store/subscribe.go", "CASE WHEN s.owner = excluded.owner THEN s.events ELSE 0 END", "s.events"},
