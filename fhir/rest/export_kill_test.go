@@ -33,16 +33,19 @@ type workplace struct {
 // killedLease is the lease of a server that is killed.
 const killedLease = 500 * time.Millisecond
 
-func workOnExports() {
-	fatal := func(err error) {
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
+// fatal ends a server that is killed later, unless all is well.
+func fatal(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
-	ctx := context.Background()
+}
+
+// atWork opens what a server that is killed works with: the workplace is in the
+// variable.
+func atWork(ctx context.Context, variable string) (Config, *tenant.Tenant) {
 	var at workplace
-	fatal(json.Unmarshal([]byte(os.Getenv(exportWorker)), &at))
+	fatal(json.Unmarshal([]byte(os.Getenv(variable)), &at))
 	kms, err := keys.NewFileKMS(filepath.Join(filepath.Dir(at.Files), "kek"))
 	fatal(err)
 	registry, err := store.OpenRegistry(ctx, at.URLs.Registry, kms)
@@ -55,24 +58,30 @@ func workOnExports() {
 	fatal(err)
 	v, err := smart.NewVerifier(smart.Config{Tenants: tenants, Keys: ring, Policies: registry, Base: baseOf, Issuer: baseOf})
 	fatal(err)
-	s := New(Config{DB: db, Verifier: v, Tenants: tenants, Base: baseOf, SmartConfiguration: func(string) []byte { return nil }}).server
 	on, err := tenants.Tenant(ctx, at.Slug)
 	fatal(err)
+	return Config{DB: db, Verifier: v, Tenants: tenants, Base: baseOf, SmartConfiguration: func(string) []byte { return nil }}, on
+}
+
+func workOnExports() {
+	ctx := context.Background()
+	cfg, on := atWork(ctx, exportWorker)
+	s := New(cfg).server
 	for {
 		fatal(s.tend(ctx, on))
 		time.Sleep(20 * time.Millisecond)
 	}
 }
 
-// worker returns what starts a server that works on the bulk work of the tenant.
-func (a *api) worker(t *testing.T, slug string) (start func() *exec.Cmd) {
+// worker returns what starts a server that does the variable's work for the tenant.
+func (a *api) worker(t *testing.T, variable, slug string) (start func() *exec.Cmd) {
 	env, err := json.Marshal(workplace{a.URLs, a.Files, slug})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return func() *exec.Cmd {
 		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), exportWorker+"="+string(env))
+		cmd.Env = append(os.Environ(), variable+"="+string(env))
 		cmd.Stderr = os.Stderr
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
@@ -134,7 +143,7 @@ func TestKillingServersTenTimesHarmsNoExport(t *testing.T) {
 		}
 		return x.Done
 	}
-	start := first.worker(t, slug)
+	start := first.worker(t, exportWorker, slug)
 	killed(t, start, done)
 	if c.do("GET", where, "").Code != 202 {
 		t.Error("it was done before the last server was killed")

@@ -37,7 +37,7 @@ func TestKillingServersTenTimesHarmsNoImport(t *testing.T) {
 	c.upload(200, where, 1, patients.String())
 	c.upload(200, where, 2, organizations.String())
 	db, job := first.handler.(*server).DB, strings.TrimPrefix(where, "/_import/")
-	start := first.worker(t, slug)
+	start := first.worker(t, exportWorker, slug)
 	killed(t, start, func() (n int) {
 		x, err := db.Importing(t.Context(), on, job)
 		if err != nil {

@@ -2,19 +2,13 @@ package rest
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"math/rand/v2"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"testing"
 	"time"
 
-	"github.com/cordon-fhir/cordon/keys"
-	"github.com/cordon-fhir/cordon/smart"
 	"github.com/cordon-fhir/cordon/store"
 	"github.com/cordon-fhir/cordon/store/storetest"
 	"github.com/cordon-fhir/cordon/subscriptions"
@@ -26,29 +20,9 @@ import (
 const tellingWorker = "CORDON_TEST_TELLING_WORKER"
 
 func tellSubscribers() {
-	fatal := func(err error) {
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-	}
 	ctx := context.Background()
-	var at workplace
-	fatal(json.Unmarshal([]byte(os.Getenv(tellingWorker)), &at))
-	kms, err := keys.NewFileKMS(filepath.Join(filepath.Dir(at.Files), "kek"))
-	fatal(err)
-	registry, err := store.OpenRegistry(ctx, at.URLs.Registry, kms)
-	fatal(err)
-	ring, tenants := keys.NewKeyring(registry, kms), tenant.NewRegistry(registry)
-	db, err := store.Open(ctx, store.Config{
-		DatabaseURL: at.URLs.App, AuditURL: at.URLs.Audit, Keys: ring, Platform: registry, Packages: registry, Base: baseOf, Lease: killedLease, Wait: time.Minute,
-	})
-	fatal(err)
-	v, err := smart.NewVerifier(smart.Config{Tenants: tenants, Keys: ring, Policies: registry, Base: baseOf, Issuer: baseOf})
-	fatal(err)
-	on, err := tenants.Tenant(ctx, at.Slug)
-	fatal(err)
-	w := &subscriptions.Worker{DB: db, Verifier: v, Base: baseOf, Networks: loopback, Tenants: func(context.Context) ([]*tenant.Tenant, error) { return []*tenant.Tenant{on}, nil }}
+	cfg, on := atWork(ctx, tellingWorker)
+	w := &subscriptions.Worker{DB: cfg.DB, Verifier: cfg.Verifier, Base: baseOf, Networks: loopback, Tenants: func(context.Context) ([]*tenant.Tenant, error) { return []*tenant.Tenant{on}, nil }}
 	w.Run(ctx)
 }
 
@@ -64,19 +38,7 @@ func TestKillingServersLosesNoEvent(t *testing.T) {
 	}
 	a := newAPI(t)
 	a.endpoints(t, slug, s.URL+"/hook/")
-	env, err := json.Marshal(workplace{f.URLs, f.Files, slug})
-	if err != nil {
-		t.Fatal(err)
-	}
-	start := func() *exec.Cmd {
-		cmd := exec.Command(os.Args[0])
-		cmd.Env, cmd.Stderr = append(os.Environ(), tellingWorker+"="+string(env)), os.Stderr
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-		return cmd
-	}
+	start := a.worker(t, tellingWorker, slug)
 	c := a.client(t, slug, all)
 	workers := []*exec.Cmd{start(), start()}
 	c.subscribe(subscribing("patient-change", s.URL+"/hook/x", "id-only"))

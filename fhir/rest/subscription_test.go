@@ -174,15 +174,7 @@ func telling(t *testing.T, slug string, mode tenant.Mode, s *sink, change ...fun
 
 func (a *api) endpoints(t *testing.T, slug string, list ...string) {
 	t.Helper()
-	ctx := context.WithoutCancel(t.Context())
-	_, version, err := a.Migrator.Settings(ctx, slug)
-	if err == nil {
-		_, err = a.Migrator.PutSettings(ctx, slug, tenant.Settings{Subscriptions: tenant.Subscriptions{Endpoints: list}}, version)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.Tenants.Forget(slug)
+	a.settings(t, slug, func(s *tenant.Settings) { s.Subscriptions.Endpoints = list })
 }
 
 // tells lets the process tell the subscribers of tenants, as long as the test runs.
@@ -493,16 +485,7 @@ func TestWhoGetsDeidentifiedExportsIsToldNothing(t *testing.T) {
 	s := newSink(t)
 	c := telling(t, "subs-deidentified", tenant.Shared, s)
 	id := c.subscribe(subscribing("patient-change", s.URL+"/hook/x", "full-resource"))
-	ctx := context.WithoutCancel(t.Context())
-	set, version, err := c.Migrator.Settings(ctx, c.slug)
-	set.Export.Deidentified = []string{"tester"}
-	if err == nil {
-		_, err = c.Migrator.PutSettings(ctx, c.slug, set, version)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.Tenants.Forget(c.slug)
+	c.settings(t, c.slug, func(s *tenant.Settings) { s.Export.Deidentified = []string{"tester"} })
 	staff := c.client(t, c.slug, all, func(tok *smart.Token) { tok.Client, tok.Subject = "staff", "staff" })
 	staff.must(201, "POST", "/Patient", patient("", "x"))
 	staff.becomes(id, "error")
