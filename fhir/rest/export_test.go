@@ -312,11 +312,10 @@ func TestAnExportShowsOneTime(t *testing.T) {
 	}
 }
 
-// BULK-02, AUTHZ-03: labels, consents, masks and the policy hold in an
-// export as they do in a search, and patients are told of in the audit trail.
-func TestAnExportHidesWhatASearchHides(t *testing.T) {
-	a := newAPI(t)
-	g := govern(t, a, "export-masked", `
+// partlySeen is a tenant of which the client "masked" sees no names, and "narrow" one
+// Observation.
+func partlySeen(t *testing.T, a *api, slug string) *governed {
+	g := govern(t, a, slug, `
 		@id("masked") @mask("Patient.name")
 		permit (principal == Client::"masked", action in Action::"view", resource);
 		@id("narrow")
@@ -325,6 +324,14 @@ func TestAnExportHidesWhatASearchHides(t *testing.T) {
 		permit (principal in Role::"service", action, resource);`)
 	g.has("Patient/p", `"name":[{"family":"Doe"}],"gender":"female"`, "Observation/f", `"status":"final","code":{"text":"x"},"subject":{"reference":"Patient/p"}`,
 		"Observation/o", `"status":"preliminary","code":{"text":"x"},"subject":{"reference":"Patient/p"}`)
+	return g
+}
+
+// BULK-02, AUTHZ-03: labels, consents, masks and the policy hold in an
+// export as they do in a search, and patients are told of in the audit trail.
+func TestAnExportHidesWhatASearchHides(t *testing.T) {
+	a := newAPI(t)
+	g := partlySeen(t, a, "export-masked")
 	by := func(client string) *client {
 		return a.client(t, g.slug, exporter, func(tok *smart.Token) { tok.Client, tok.Subject = client, client })
 	}
@@ -460,6 +467,13 @@ func TestAnExportOfWhoMayNoLongerAskEnds(t *testing.T) {
 	quitter, s, disable, _ := mayLeave(t, on, "quitter", exporter)
 	quitter.kickOff("/$export")
 	s.exports.turn = -time.Second
+	s.ends(t, on, disable)
+}
+
+// ends works on an export, and then again once its client is disabled: nothing of it
+// is left.
+func (s *server) ends(t *testing.T, on *tenant.Tenant, disable func()) {
+	t.Helper()
 	if err := s.work(took(t, s, on), on); err != nil {
 		t.Fatal(err)
 	}

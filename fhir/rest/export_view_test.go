@@ -324,19 +324,7 @@ func TestAnExportOfViewsOfWhoMayNoLongerAskEnds(t *testing.T) {
 	quitter, s, disable, _ := mayLeave(t, on, "view-quitter", exporter)
 	quitter.asksForTables(exportOfViews("parquet", []string{"patient_demographics", "observation_labs"}))
 	s.exports.turn = -1
-	if err := s.work(took(t, s, on), on); err != nil {
-		t.Fatal(err)
-	}
-	disable()
-	if err := s.work(took(t, s, on), on); err != nil {
-		t.Error(err)
-	}
-	if waiting, old, err := s.DB.Waiting(t.Context(), on); waiting || !old || err != nil {
-		t.Errorf("it waits (%t), or nothing of it is to be removed (%t): %v", waiting, !old, err)
-	}
-	if err := s.DB.Sweep(t.Context(), on); err != nil {
-		t.Error(err)
-	}
+	s.ends(t, on, disable)
 }
 
 // A client who gets de-identified exports gets no view, and no table that was written
